@@ -1,0 +1,49 @@
+"""Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.
+
+Importing the package switches JAX to float64, which every decision needs, and gives each matrix one BLAS thread.
+"""
+
+import os
+
+import jax
+import scipy.linalg  # noqa: F401  (loads the BLAS that jaxlib calls, so that its threads can be limited)
+from threadpoolctl import threadpool_limits
+
+jax.config.update("jax_enable_x64", True)
+if "OPENBLAS_NUM_THREADS" not in os.environ:
+    # Small matrices gain nothing from threads and lose a factor of 20 to their waiting on a busy machine.
+    threadpool_limits(1, user_api="blas")
+# With several CPU devices XLA's thread pool, one thread a core, can run out of threads and wait for itself for ever.
+os.environ.setdefault("PJRT_NPROC", str(max(16, 4 * (os.cpu_count() or 1))))
+
+from slmc.montecarlo import (  # noqa: E402
+    HamiltonianTrajectory,
+    LocalSweep,
+    MetropolisHastings,
+    Sequence,
+    Sphere,
+    Target,
+    Update,
+    init_chains,
+    run_chains,
+    tune_step_size,
+)
+from slmc.selflearning import CumulativeUpdate, fit, fit_linear  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CumulativeUpdate",
+    "HamiltonianTrajectory",
+    "LocalSweep",
+    "MetropolisHastings",
+    "Sequence",
+    "Sphere",
+    "Target",
+    "Update",
+    "fit",
+    "fit_linear",
+    "init_chains",
+    "run_chains",
+    "tune_step_size",
+]

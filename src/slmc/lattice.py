@@ -1,0 +1,134 @@
+"""Periodic hypercubic lattices: neighbour shells, sublattices and symmetry operations.
+
+A lattice is its shape, a tuple of extents such as ``(6, 6)`` or ``(4, 4, 4)``. Sites are numbered in
+row-major order, so that an array of shape ``(*shape, 3)`` reshaped to ``(n_sites, 3)`` lists its sites.
+Everything here is plain NumPy, computed once for a shape.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+class Shells(NamedTuple):
+    """The neighbour shells of a torus, ordered by distance.
+
+    ``shell[i, j]`` is the number of the shell in which site j lies as seen from i (0 is i itself, 1 the
+    nearest neighbours, …). ``multiplicity[i, j]`` counts the shortest displacement vectors that lead from
+    i to j: on an even extent L the displacements +L/2 and -L/2 reach the same site, which then counts
+    twice (four times if two axes do so). With this multiplicity a sum over a shell is the sum over the
+    displacement vectors of the infinite lattice, so that couplings mean the same on every lattice size and
+    nearest-neighbour hopping has the dispersion -2t Σ_a cos k_a also on an extent of 2.
+    """
+
+    squared_distances: np.ndarray
+    shell: np.ndarray
+    multiplicity: np.ndarray
+
+    @property
+    def n_shells(self) -> int:
+        return len(self.squared_distances) - 1
+
+
+def check_shape(shape: Shape) -> Shape:
+    """The shape as a tuple of ints; raises ``ValueError`` unless it has positive extents."""
+    result = tuple(int(extent) for extent in shape)
+    if not result or any(extent < 1 for extent in result):
+        raise ValueError(f"shape must list one or more positive extents, for instance (6, 6); got {shape}.")
+    return result
+
+
+def n_sites(shape: Shape) -> int:
+    return math.prod(shape)
+
+
+def coordinates(shape: Shape) -> np.ndarray:
+    """Integer coordinates of every site, shape (n_sites, dimension)."""
+    return np.indices(shape).reshape(len(shape), -1).T
+
+
+@functools.lru_cache(maxsize=64)
+def shells(shape: Shape) -> Shells:
+    """All neighbour shells of the torus by distance of the shortest displacement."""
+    extents = np.array(shape)
+    positions = coordinates(shape)
+    displacement = (positions[None, :, :] - positions[:, None, :]) % extents
+    shortest = np.minimum(displacement, extents - displacement)
+    wraps = (2 * displacement == extents) & (extents > 1)
+    squared = (shortest**2).sum(-1)
+    distances, shell = np.unique(squared, return_inverse=True)
+    return Shells(distances, shell.reshape(squared.shape), 2 ** wraps.sum(-1))
+
+
+def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells") -> int:
+    """``n_shells`` checked against the lattice; ``None`` means all shells of the torus."""
+    available = shells(shape).n_shells
+    if n_shells is None:
+        return available
+    if not 0 <= n_shells <= available:
+        raise ValueError(
+            f"{name} must lie between 0 and {available}, the number of neighbour shells of the {shape} torus; "
+            f"got {n_shells}."
+        )
+    return n_shells
+
+
+def shell_sum_matrices(shape: Shape, n_shells: int) -> np.ndarray:
+    """Matrices A with (A[n] x)_i = Σ over the displacements of shell n+1 of x at the site they reach from i."""
+    found = shells(shape)
+    return np.stack(
+        [np.where(found.shell == n, found.multiplicity, 0).astype(float) for n in range(1, n_shells + 1)]
+        or [np.zeros((0, n_sites(shape), n_sites(shape)))]
+    ).reshape(n_shells, n_sites(shape), n_sites(shape))
+
+
+@functools.lru_cache(maxsize=64)
+def neighbours(shape: Shape, n_shells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Neighbour table ``(sites, shell, multiplicity)`` of the first shells.
+
+    ``sites[i, k]`` is the k-th distinct neighbour of i; by translation invariance ``shell[k]`` and
+    ``multiplicity[k]`` are the same for every i.
+    """
+    found = shells(shape)
+    origin = np.flatnonzero((found.shell[0] >= 1) & (found.shell[0] <= n_shells))
+    displacement = coordinates(shape)[origin]
+    reached = (coordinates(shape)[:, None, :] + displacement[None, :, :]) % np.array(shape)
+    sites = np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), shape)
+    return sites, found.shell[0, origin], found.multiplicity[0, origin]
+
+
+def staggered_sign(shape: Shape) -> np.ndarray:
+    """+1 on one sublattice and -1 on the other, shape ``shape``.
+
+    Raises ``ValueError`` on an odd extent (other than 1), where the torus has no two sublattices.
+    """
+    if any(extent % 2 and extent > 1 for extent in shape):
+        raise ValueError(
+            f"shape {shape} has an odd extent, so the torus has no two sublattices and no staggered "
+            "magnetization; use even extents."
+        )
+    return 1 - 2 * (np.indices(shape).sum(0) % 2)
+
+
+def translations(shape: Shape) -> Iterator[np.ndarray]:
+    """All translations as permutations of site numbers."""
+    sites = np.arange(n_sites(shape)).reshape(shape)
+    for shift in np.ndindex(*shape):
+        yield np.roll(sites, shift, axis=tuple(range(len(shape)))).ravel()
+
+
+def point_group(shape: Shape) -> Iterator[np.ndarray]:
+    """The point group of the torus as permutations of site numbers: exchanges of equal axes, reflections."""
+    sites = np.arange(n_sites(shape)).reshape(shape)
+    axes = range(len(shape))
+    for order in itertools.permutations(axes):
+        if all(shape[a] == shape[b] for a, b in zip(order, axes, strict=True)):
+            for signs in itertools.product((1, -1), repeat=len(shape)):
+                index = np.ix_(*[(sign * np.arange(n)) % n for sign, n in zip(signs, shape, strict=True)])
+                yield np.transpose(sites, order)[index].ravel()

@@ -1,0 +1,104 @@
+"""Many chains at once: a leading axis of configurations, spread over devices.
+
+Chains are advanced in groups of a fixed size, whatever the number of devices: one group is one vectorised
+program, so the arithmetic of a chain, and with it every bit of its history, does not depend on how many
+devices share the groups. Devices never talk to each other inside a program.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key, PyTree
+
+from slmc.montecarlo.target import Configuration
+from slmc.montecarlo.update import State, Update
+
+GROUP_SIZE = 4
+"""Chains in one vectorised program; where it does not divide their number, the next smaller divisor is used."""
+
+_AXIS = "chains"
+
+
+def over_chains(
+    function: Callable[..., Any], chained: PyTree, shared: PyTree, *options: Hashable, group_size: int = GROUP_SIZE
+) -> Any:
+    """``function(shared, one, *options)`` for every ``one`` on the leading axis of ``chained``, compiled once.
+
+    ``shared`` is the same for all (its arrays are arguments of the compiled program, not constants of it);
+    ``options`` are static. Groups are shared out over as many devices as divide their number.
+    """
+    length = jax.tree.leaves(chained)[0].shape[0]
+    group_size = _divisor(length, group_size)
+    n_devices = _divisor(length // group_size, len(jax.devices()))
+    mesh = Mesh(np.array(jax.devices()[:n_devices]), (_AXIS,))
+    dynamic, static = eqx.partition(shared, eqx.is_array)
+    dynamic = jax.device_put(dynamic, NamedSharding(mesh, PartitionSpec()))
+    chained = jax.device_put(chained, NamedSharding(mesh, PartitionSpec(_AXIS)))
+    return _mapped(function, mesh, group_size, options, dynamic, static, chained)
+
+
+def _divisor(number: int, at_most: int) -> int:
+    return next(size for size in range(min(at_most, number), 0, -1) if number % size == 0)
+
+
+@eqx.filter_jit
+def _mapped(
+    function: Callable[..., Any],
+    mesh: Mesh,
+    group_size: int,
+    options: tuple[Hashable, ...],
+    dynamic: PyTree,
+    static: PyTree,
+    chained: PyTree,
+) -> Any:
+    def local(dynamic: PyTree, chained: PyTree) -> Any:
+        shared = eqx.combine(dynamic, static)
+        return jax.lax.map(lambda one: function(shared, one, *options), chained, batch_size=group_size)
+
+    specs = {"in_specs": (PartitionSpec(), PartitionSpec(_AXIS)), "out_specs": PartitionSpec(_AXIS)}
+    return jax.shard_map(local, mesh=mesh, check_vma=False, **specs)(dynamic, chained)
+
+
+def init_chains(update: Update, configurations: Configuration) -> State:
+    """States of chains that start at ``configurations``, one per entry of the leading axis."""
+    return over_chains(_init, configurations, update)
+
+
+def run_chains(
+    key: Key[Array, ""],
+    update: Update,
+    states: State,
+    n_steps: int,
+    observe: Callable[[State, Any], PyTree] | None = None,
+) -> tuple[State, PyTree]:
+    """``n_steps`` of every chain. Returns the last states and what ``observe(state, info)`` gave after each step.
+
+    The result has leading axes (chain, step). Without ``observe`` the infos themselves are returned. Chain c uses
+    random numbers of its own, derived from ``key`` and c. Pass the same function ``observe`` each time: a new one is
+    compiled anew.
+    """
+    n_chains = jax.tree.leaves(states)[0].shape[0]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(n_chains))
+    return over_chains(_advance, (keys, states), update, n_steps, observe)
+
+
+def _init(update: Update, configuration: Configuration) -> State:
+    return update.init(configuration)
+
+
+def _advance(
+    update: Update,
+    inputs: tuple[Key[Array, ""], State],
+    n_steps: int,
+    observe: Callable[[State, Any], PyTree] | None,
+) -> tuple[State, PyTree]:
+    def body(state: State, key: Key[Array, ""]) -> tuple[State, PyTree]:
+        state, info = update.step(key, state)
+        return state, info if observe is None else observe(state, info)
+
+    key, state = inputs
+    return jax.lax.scan(body, state, jax.random.split(key, n_steps))

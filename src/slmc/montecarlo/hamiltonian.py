@@ -1,0 +1,43 @@
+"""Hamiltonian trajectories: one class for hybrid (Hamiltonian) and self-learning hybrid Monte Carlo."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.metropolis import Proposal
+from slmc.montecarlo.target import Configuration, Target
+
+
+class HamiltonianTrajectory(Proposal):
+    """Follows H = p²/2 − log W_guide(x) from a fresh Gaussian momentum; log proposal ratio K(p) − K(p').
+
+    ``MetropolisHastings(target, HamiltonianTrajectory(guide=target, …))`` is HMC (Duane et al., Phys. Lett.
+    B 195, 216 (1987)); with ``guide=effective`` it is SLHMC (Nagai, Okumura, Kobayashi, Shiga,
+    arXiv:1909.02255): only the guide differs, the decision stays with the target. Reversible and volume
+    preserving for any guide and any step size.
+
+    ``step_size`` is in units of time of the Hamiltonian above (mass one); a trajectory costs ``n_steps`` times
+    the integrator's kicks in forces of the guide.
+    """
+
+    guide: Target
+    manifold: Manifold
+    step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
+    n_steps: int = eqx.field(static=True, default=5)
+    integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def propose(
+        self, key: Key[Array, ""], configuration: Configuration
+    ) -> tuple[Configuration, Float[Array, ""]]:
+        momentum = self.manifold.draw_momentum(key, configuration)
+        position, arrived = integrate(
+            self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
+        )
+        return position, (jnp.sum(momentum**2) - jnp.sum(arrived**2)) / 2
+
+    @property
+    def n_forces(self) -> int:
+        """Forces of the guide that one trajectory evaluates."""
+        return self.n_steps * len(self.integrator.kicks)

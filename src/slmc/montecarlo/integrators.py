@@ -1,0 +1,61 @@
+"""Symplectic integrators as tables of coefficients.
+
+One step moves along geodesics for ``drifts[0]``, kicks for ``kicks[0]``, moves for ``drifts[1]``, …, and ends
+with ``drifts[-1]``, all in units of the step size. Beginning with a drift needs one force per kick and none
+to start from. Palindromic tables are time reversible.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.target import Target
+
+
+class Integrator(NamedTuple):
+    """Coefficients of one step; its energy error over a trajectory is O(step_size**order)."""
+
+    drifts: tuple[float, ...]
+    kicks: tuple[float, ...]
+    order: int
+
+
+LEAPFROG = Integrator((0.5, 0.5), (1.0,), 2)
+
+_LAMBDA = 0.1931833275037836
+"""Omelyan, Mryglod, Folk, Comput. Phys. Commun. 151, 272 (2003), eq. (31): the least error at second order."""
+OMELYAN = Integrator((_LAMBDA, 1 - 2 * _LAMBDA, _LAMBDA), (0.5, 0.5), 2)
+
+_XI, _L, _CHI = 0.1786178958448091, -0.2123418310626054, -0.06626458266981849
+"""Omelyan, Mryglod, Folk, Comput. Phys. Commun. 146, 188 (2002): position-extended Forest–Ruth-like scheme."""
+FOURTH_ORDER = Integrator(
+    (_XI, _CHI, 1 - 2 * (_CHI + _XI), _CHI, _XI), ((1 - 2 * _L) / 2, _L, _L, (1 - 2 * _L) / 2), 4
+)
+
+INTEGRATORS = {"leapfrog": LEAPFROG, "omelyan": OMELYAN, "fourth-order": FOURTH_ORDER}
+
+
+def integrate(
+    integrator: Integrator,
+    guide: Target,
+    manifold: Manifold,
+    position: Float[Array, "..."],
+    momentum: Float[Array, "..."],
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
+    force = jax.grad(guide.log_weight)
+
+    def step(carry, _):
+        position, momentum = manifold.move(*carry, integrator.drifts[0] * step_size)
+        for drift, kick in zip(integrator.drifts[1:], integrator.kicks, strict=True):
+            momentum = momentum + kick * step_size * manifold.project(position, force(position))
+            position, momentum = manifold.move(position, momentum, drift * step_size)
+        return (position, momentum), None
+
+    (position, momentum), _ = jax.lax.scan(step, (position, momentum), None, length=n_steps)
+    return position, jnp.asarray(momentum)

@@ -1,0 +1,97 @@
+"""Where a configuration lives: momenta, straight lines and local steps on it."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+
+class Manifold(eqx.Module):
+    """A Riemannian manifold, one copy for every site of a configuration.
+
+    A configuration is an array whose last ``point_ndim`` axes hold the embedding coordinates of one point.
+
+    To write your own: ``move`` must be the geodesic flow, exactly reversible (moving, turning the momentum
+    round and moving again leads back) and volume preserving; ``perturb`` must be symmetric,
+    q(x'|x) = q(x|x').
+    """
+
+    point_ndim: eqx.AbstractClassVar[int]
+
+    @abc.abstractmethod
+    def project(self, position: Float[Array, "..."], vector: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The part of a vector of the embedding space that is tangent to the manifold at a position."""
+
+    @abc.abstractmethod
+    def move(
+        self, position: Float[Array, "..."], momentum: Float[Array, "..."], time: Float[Array, ""]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Free motion for a time: position and momentum carried along the geodesic."""
+
+    @abc.abstractmethod
+    def perturb(
+        self, key: Key[Array, ""], position: Float[Array, "..."], step_size: Float[Array, ""]
+    ) -> Float[Array, "..."]:
+        """A symmetric random step of about the given size."""
+
+    @abc.abstractmethod
+    def random(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """Points to start chains from, ``shape`` being that of the whole array."""
+
+    def draw_momentum(self, key: Key[Array, ""], position: Float[Array, "..."]) -> Float[Array, "..."]:
+        """A momentum from the Gaussian exp(−p²/2) on the tangent space."""
+        return self.project(position, jax.random.normal(key, position.shape, position.dtype))
+
+
+class Flat(Manifold):
+    """Euclidean space: every component of the configuration is a coordinate of its own."""
+
+    point_ndim = 0
+
+    def project(self, position, vector):
+        return vector
+
+    def move(self, position, momentum, time):
+        return position + time * momentum, momentum
+
+    def perturb(self, key, position, step_size):
+        return position + step_size * jax.random.normal(key, position.shape, position.dtype)
+
+    def random(self, key, shape):
+        return jax.random.normal(key, shape, jnp.float64)
+
+
+class Sphere(Manifold):
+    """Unit vectors (classical spins): points S with |S| = 1 in the last axis.
+
+    Geodesic flow is rotation along great circles, S(t) = S cos(|p|t) + (p/|p|) sin(|p|t): Byrne, Girolami,
+    Scand. J. Stat. 40, 825 (2013).
+    """
+
+    point_ndim = 1
+
+    def project(self, position, vector):
+        return vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
+
+    def move(self, position, momentum, time):
+        speed = jnp.sqrt(jnp.sum(momentum**2, axis=-1, keepdims=True))
+        angle = speed * time
+        cosine, sine = jnp.cos(angle), jnp.sin(angle)
+        direction = momentum / jnp.where(speed > 0, speed, 1.0)
+        moved = position * cosine + direction * sine
+        turned = momentum * cosine - position * speed * sine
+        # Rounding would let |S| and the tangent condition drift over many steps.
+        moved = _normalise(moved)
+        return moved, self.project(moved, turned)
+
+    def perturb(self, key, position, step_size):
+        return _normalise(position + step_size * jax.random.normal(key, position.shape, position.dtype))
+
+    def random(self, key, shape):
+        return _normalise(jax.random.normal(key, shape, jnp.float64))
+
+
+def _normalise(vectors: Float[Array, "... n"]) -> Float[Array, "... n"]:
+    return vectors / jnp.sqrt(jnp.sum(vectors**2, axis=-1, keepdims=True))

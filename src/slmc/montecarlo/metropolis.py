@@ -1,0 +1,57 @@
+"""Metropolis–Hastings: a proposal that knows its own ratio, and an exact decision."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
+from slmc.montecarlo.update import Info, Label, State, Update, accept_or_reject
+
+
+class Proposal(eqx.Module):
+    """A way to draw x' from x that knows log q(x|x') − log q(x'|x).
+
+    To write your own: return a configuration of the same structure and the logarithm of the ratio of the
+    two proposal densities (0 for a symmetric proposal). A wrong ratio gives wrong results without any
+    other sign: check the resulting update with ``slmc.testing.check_invariance``.
+    """
+
+    @abc.abstractmethod
+    def propose(
+        self, key: Key[Array, ""], configuration: Configuration
+    ) -> tuple[Configuration, Float[Array, ""]]:
+        """A proposed configuration and its log proposal ratio."""
+
+
+class MetropolisHastings(Update):
+    """One proposal, one exact evaluation of the target, one decision.
+
+    Accepts with probability min(1, W(x') q(x|x') / (W(x) q(x'|x))) — Hastings, Biometrika 57, 97 (1970).
+    With ``label_proposals`` each proposed configuration is reported with its exact log-weight and force,
+    accepted or not: the training data of self-learning Monte Carlo. The force costs no further evaluation.
+    """
+
+    target: Target
+    proposal: Proposal
+    label_proposals: bool = eqx.field(static=True, default=False)
+
+    @property
+    def reversible(self) -> bool:
+        return True
+
+    def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
+        key_proposal, key_decision = jax.random.split(key)
+        configuration, log_proposal_ratio = self.proposal.propose(key_proposal, state.configuration)
+        if self.label_proposals:
+            log_weight, force = log_weight_and_force(self.target, configuration)
+            label = Label(configuration, log_weight, force)
+            # Observables are not measured while learning: those of the state are kept to keep its shape.
+            proposed = State(configuration, log_weight, state.observables)
+        else:
+            label = None
+            proposed = self.init(configuration)
+        state, accepted, log_ratio = accept_or_reject(key_decision, state, proposed, log_proposal_ratio)
+        return state, Info(jnp.asarray(accepted, jnp.float64), log_ratio, label)

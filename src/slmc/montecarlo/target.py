@@ -1,0 +1,49 @@
+"""What is sampled: a target is an object with a log-weight."""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PyTree
+
+Configuration = PyTree[Array]
+LogWeight = Float[Array, ""]
+
+
+class Target(eqx.Module):
+    """A distribution known up to a constant factor, p(x) ∝ W(x) = exp(log_weight(x)).
+
+    An effective model is nothing else: a target with trainable parameters (the floating-point leaves of
+    the object).
+
+    To write your own: subclass, hold parameters as array fields, return log W as a float64 scalar built
+    with ``jax.numpy``. Inverse temperature is part of log W; an additive constant is free. If ``jax.grad``
+    of it works, Hamiltonian updates and force matching work too. Check it with ``slmc.testing``.
+    """
+
+    @abc.abstractmethod
+    def log_weight(self, configuration: Configuration) -> LogWeight:
+        """log W of one configuration, without a leading axis of chains."""
+
+
+class MeasuredTarget(Target):
+    """A target whose exact evaluation yields observables at no further cost (the spectrum behind a determinant).
+
+    To write your own: as for ``Target``, and return the observables as a dictionary of arrays.
+    """
+
+    @abc.abstractmethod
+    def log_weight_and_observables(self, configuration: Configuration) -> tuple[LogWeight, dict[str, Array]]:
+        """log W and the observables that come with it."""
+
+
+def evaluate(target: Target, configuration: Configuration) -> tuple[LogWeight, dict[str, Array]]:
+    """One exact evaluation: log W, and the observables the target offers with it (none in general)."""
+    if isinstance(target, MeasuredTarget):
+        return target.log_weight_and_observables(configuration)
+    return target.log_weight(configuration), {}
+
+
+def log_weight_and_force(target: Target, configuration: Configuration) -> tuple[LogWeight, Configuration]:
+    """log W and its gradient ∂ log W/∂x in the embedding coordinates of the configuration."""
+    return jax.value_and_grad(target.log_weight)(configuration)

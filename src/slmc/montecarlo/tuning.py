@@ -1,0 +1,81 @@
+"""Step sizes tuned to a wanted acceptance by dual averaging, while learning; frozen while measuring."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from slmc.montecarlo.chains import run_chains
+from slmc.montecarlo.update import Info, State, Update
+
+
+class DualAveraging(NamedTuple):
+    """Nesterov's dual averaging on the logarithm of the step size: Hoffman, Gelman, JMLR 15, 1593 (2014), eq. (6).
+
+    Feed ``updated`` the mean acceptance of each batch of steps; use ``step_size`` for the next batch and
+    ``averaged`` in the end.
+    """
+
+    anchor: float
+    log_step_size: float
+    log_averaged: float = 0.0
+    mean_error: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def start(cls, step_size: float) -> "DualAveraging":
+        return cls(math.log(10 * step_size), math.log(step_size))
+
+    @property
+    def step_size(self) -> float:
+        return math.exp(self.log_step_size)
+
+    @property
+    def averaged(self) -> float:
+        return math.exp(self.log_averaged) if self.count else self.step_size
+
+    def updated(self, acceptance: float, wanted: float) -> "DualAveraging":
+        gamma, offset, kappa = 0.05, 10, 0.75
+        count = self.count + 1
+        weight = 1 / (count + offset)
+        mean_error = (1 - weight) * self.mean_error + weight * (wanted - acceptance)
+        # The published shrinkage assumes one chain; a batch over chains has less noise and takes larger strides.
+        log_step_size = self.anchor - math.log(10) - math.sqrt(count) / (10 * gamma) * mean_error
+        decay = count**-kappa
+        log_averaged = decay * log_step_size + (1 - decay) * self.log_averaged
+        return DualAveraging(self.anchor, log_step_size, log_averaged, mean_error, count)
+
+
+def _acceptance(state: State, info: Info) -> Float[Array, ""]:
+    return info.accepted
+
+
+def tune_step_size(
+    key: Key[Array, ""],
+    update: Update,
+    states: State,
+    where: Callable[[Update], Float[Array, ""]],
+    wanted: float = 0.8,
+    n_rounds: int = 30,
+    n_steps: int = 5,
+) -> tuple[Update, State]:
+    """The update with its step size tuned to acceptance ``wanted`` averaged over chains, and the chains' states.
+
+    ``where(update)`` picks the step size, for instance ``lambda update: update.proposal.step_size``. The chains
+    move while tuning and are not samples of the target; discard them or thermalise on.
+    """
+    averaging = DualAveraging.start(float(where(update)))
+    for key_round in jax.random.split(key, n_rounds):
+        update = with_step_size(update, where, averaging.step_size)
+        states, accepted = run_chains(key_round, update, states, n_steps, _acceptance)
+        averaging = averaging.updated(float(np.mean(np.asarray(accepted))), wanted)
+    return with_step_size(update, where, averaging.averaged), states
+
+
+def with_step_size(update: Update, where: Callable[[Update], Float[Array, ""]], step_size: float) -> Update:
+    """The update with the step size that ``where`` picks replaced; the compiled programs are reused."""
+    return eqx.tree_at(where, update, jax.numpy.asarray(step_size, jax.numpy.float64))

@@ -1,0 +1,114 @@
+"""How a chain moves: updates, what they carry, what they report."""
+
+import abc
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from slmc.montecarlo.target import Configuration, LogWeight, Target, evaluate
+
+
+class State(NamedTuple):
+    """What the next step needs: the configuration and the exact evaluation that belongs to it."""
+
+    configuration: Configuration
+    log_weight: LogWeight
+    observables: dict[str, Array]
+
+
+class Label(NamedTuple):
+    """A configuration with its exact log-weight and force: one line of training data."""
+
+    configuration: Configuration
+    log_weight: Float[Array, "*batch"]
+    force: Configuration
+
+
+class Info(NamedTuple):
+    """What a step reports.
+
+    ``accepted`` is 0 or 1 for a single decision and the accepted share for a sweep. ``log_ratio`` is the
+    logarithm of the Metropolis–Hastings ratio of the (last) decision. ``label`` is the exact label of the
+    proposed configuration, whether accepted or not, where the update was asked for it.
+    """
+
+    accepted: Float[Array, ""]
+    log_ratio: Float[Array, ""]
+    label: Label | None = None
+
+
+class Update(eqx.Module):
+    """A Markov step that leaves the distribution of ``self.target`` invariant.
+
+    To write your own: give it a field ``target``, say in ``reversible`` whether it keeps detailed balance
+    (needed inside a ``CumulativeUpdate``), and write ``step``. Check it with
+    ``slmc.testing.check_invariance`` against exact draws.
+    """
+
+    target: eqx.AbstractVar[Target]
+
+    @property
+    @abc.abstractmethod
+    def reversible(self) -> bool:
+        """Whether the step keeps detailed balance, W(x) P(x → x') = W(x') P(x' → x)."""
+
+    @abc.abstractmethod
+    def step(self, key: Key[Array, ""], state: State) -> tuple[State, Any]:
+        """One step; returns the new state and what it reports (``Info``, or a tuple of them)."""
+
+    def init(self, configuration: Configuration) -> State:
+        """The state of a chain that starts at a configuration: one exact evaluation."""
+        return State(configuration, *evaluate(self.target, configuration))
+
+
+class Sequence(Update):
+    """Updates of one target, one after the other.
+
+    A product of reversible steps is invariant but reversible only if it reads the same backwards, as in
+    ``Sequence((a, b, a))`` with the same object ``a`` at both ends.
+    """
+
+    updates: tuple[Update, ...]
+
+    @property
+    def target(self) -> Target:  # type: ignore[override]
+        return self.updates[0].target
+
+    @property
+    def reversible(self) -> bool:
+        palindrome = all(a is b for a, b in zip(self.updates, reversed(self.updates), strict=True))
+        return palindrome and all(update.reversible for update in self.updates)
+
+    def step(self, key: Key[Array, ""], state: State) -> tuple[State, tuple[Any, ...]]:
+        infos = []
+        for update, subkey in zip(self.updates, jax.random.split(key, len(self.updates)), strict=True):
+            state, info = update.step(subkey, state)
+            infos.append(info)
+        return state, tuple(infos)
+
+
+def accept_or_reject(
+    key: Key[Array, ""], state: State, proposed: State, log_proposal_ratio: Float[Array, ""]
+) -> tuple[State, Bool[Array, ""], Float[Array, ""]]:
+    """The Metropolis–Hastings decision: accept with probability min(1, r).
+
+        log r = log W(x') − log W(x) + log q(x|x') − log q(x'|x)
+
+    A ratio that is not a number is a rejection. Returns the next state, the decision and log r.
+    """
+    log_ratio = proposed.log_weight - state.log_weight + log_proposal_ratio
+    accepted = jnp.log(jax.random.uniform(key, dtype=jnp.float64)) < log_ratio
+    following = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), proposed, state)
+    return following, accepted, log_ratio
+
+
+def run(key: Key[Array, ""], update: Update, state: State, n_steps: int) -> tuple[State, PyTree]:
+    """``n_steps`` of one chain as one ``lax.scan``; returns the last state and the stacked infos."""
+
+    def body(state: State, key: Key[Array, ""]) -> tuple[State, PyTree]:
+        return update.step(key, state)
+
+    return jax.lax.scan(body, state, jax.random.split(key, n_steps))

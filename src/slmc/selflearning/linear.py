@@ -1,0 +1,89 @@
+"""Models that are linear in their parameters, fitted by one least-squares solve."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.target import Target
+from slmc.montecarlo.update import Label
+
+Model = TypeVar("Model", bound=Target)
+
+
+def _whole(model: Any) -> Any:
+    return model
+
+
+def fit_linear(
+    model: Model,
+    labels: Label,
+    manifold: Manifold,
+    force_weight: float = 1.0,
+    ridge: float = 1e-10,
+    where: Callable[[Model], Any] = _whole,
+) -> Model:
+    """The parameters that minimise the mean squared residual of log-weights and forces, in one solve.
+
+        min_θ  var(log W − log W_θ) + (force_weight / n_sites) ⟨Σ_i |F_i − F_θ,i|²⟩,   log W_θ = θ·φ(x) + constant
+
+    ``where(model)`` picks the part of the model in whose parameters log W_θ is linear (all of it by default). The
+    constant is free in every use of a weight; a parameter that only shifts log W_θ comes out as zero. Forces
+    are compared along ``manifold``. ``ridge``, relative to the largest eigenvalue of the normal matrix, keeps
+    combinations of features that never vary at zero.
+    """
+    parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
+    theta, unravel = ravel_pytree(parameters)
+    features, remainder = _features(model, where, labels.configuration, manifold)
+    log_weights = np.asarray(labels.log_weight) - remainder.log_weight
+    forces = np.asarray(jax.vmap(manifold.project)(labels.configuration, labels.force)) - remainder.force
+    forces = forces.reshape(len(log_weights), -1)
+    centred = features.log_weight - features.log_weight.mean(0)
+    scale = force_weight / n_sites(labels.configuration, manifold)
+    normal = centred.T @ centred + scale * np.einsum("bip,biq->pq", features.force, features.force)
+    right = centred.T @ (log_weights - log_weights.mean()) + scale * np.einsum("bip,bi->p", features.force, forces)
+    values, vectors = np.linalg.eigh(normal)
+    solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1]))
+    return eqx.tree_at(where, model, eqx.combine(unravel(jnp.asarray(solution, theta.dtype)), static))
+
+
+def n_sites(configurations: Array, manifold: Manifold) -> int:
+    """Sites of each configuration in a batch."""
+    shape = configurations.shape
+    return int(np.prod(shape[1 : len(shape) - manifold.point_ndim]))
+
+
+@eqx.filter_jit
+def _traced_features(model: Any, where: Callable[[Any], Any], configurations: Array, manifold: Manifold) -> Any:
+    parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
+    theta, unravel = ravel_pytree(parameters)
+
+    def log_weight(theta: Array, configuration: Array) -> Array:
+        return eqx.tree_at(where, model, eqx.combine(unravel(theta), static)).log_weight(configuration)
+
+    def force(theta: Array, configuration: Array) -> Array:
+        return manifold.project(configuration, jax.grad(log_weight, argnums=1)(theta, configuration))
+
+    def one(configuration: Array) -> Any:
+        # log W_θ is linear in θ, so its derivatives do not depend on where they are taken.
+        zero = jnp.zeros_like(theta)
+        energies = jax.grad(log_weight)(zero, configuration)
+        forces = jax.jacfwd(force)(zero, configuration).reshape(configuration.size, -1)
+        return energies, forces, log_weight(zero, configuration), force(zero, configuration)
+
+    return jax.lax.map(one, configurations, batch_size=32)
+
+
+def _features(
+    model: Any, where: Callable[[Any], Any], configurations: Array, manifold: Manifold
+) -> tuple[Label, Label]:
+    """Derivatives of log-weight and force by the linear parameters, and their values where those vanish."""
+    result = _traced_features(model, where, configurations, manifold)
+    energies, forces, remainder, remainder_force = jax.tree.map(np.asarray, result)
+    return Label(configurations, energies, forces), Label(configurations, remainder, remainder_force)

@@ -1,0 +1,191 @@
+"""Learning an effective model from exact labels: variance of the log-weight residual plus force matching."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from slmc.montecarlo.chains import over_chains
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.target import Target, log_weight_and_force
+from slmc.montecarlo.update import Label
+
+Model = TypeVar("Model", bound=Target)
+
+_GROUP = 32
+"""Configurations whose gradient is one program; groups are spread over devices and summed in a fixed order."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How ``fit`` trains.
+
+    The learning rate falls to zero along a cosine over ``n_steps`` AdamW steps of ``batch_size`` configurations.
+    Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
+    for ``patience`` evaluations, and the best model seen is kept. ``force_weight`` = 0 trains on log-weights
+    alone.
+    """
+
+    n_steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    force_weight: float = 1.0
+    evaluate_every: int = 50
+    patience: int = 10
+
+
+class FitResult(NamedTuple, Generic[Model]):
+    """The trained model and how training went.
+
+    ``history`` has one line per evaluation: step, training loss, held-out residual s.
+    """
+
+    model: Model
+    history: Float[np.ndarray, "evaluation 3"]
+    residual: float
+    training_residual: float
+    warnings: tuple[str, ...]
+
+
+def residual(model: Target, labels: Label) -> float:
+    """s, the standard deviation of log W − log W_eff over labelled configurations."""
+    return float(np.std(_differences(model, labels)))
+
+
+def centred(model: Model, labels: Label, where: Callable[[Model], Float[Array, ""]]) -> Model:
+    """The model with its constant ``where(model)``, entering as −β E_0, set so that the mean residual vanishes.
+
+    Has no effect on any acceptance; it makes predicted and exact log-weights comparable by eye.
+    """
+    unit = eqx.tree_at(where, model, jnp.ones(()))
+    zero = eqx.tree_at(where, model, jnp.zeros(()))
+    first = labels.configuration[0]
+    slope = unit.log_weight(first) - zero.log_weight(first)
+    mean = np.mean(_differences(zero, labels))
+    return eqx.tree_at(where, model, jnp.asarray(mean / slope))
+
+
+def _differences(model: Target, labels: Label) -> np.ndarray:
+    return np.asarray(over_chains(_difference, (labels.configuration, labels.log_weight), model, group_size=_GROUP))
+
+
+def _difference(model: Target, inputs: tuple[Array, Array]) -> Array:
+    configuration, log_weight = inputs
+    return log_weight - model.log_weight(configuration)
+
+
+def fit(
+    key: Key[Array, ""],
+    model: Model,
+    labels: Label,
+    held_out: Label,
+    manifold: Manifold,
+    settings: TrainingSettings = TrainingSettings(),  # noqa: B008 (frozen)
+    n_labels: int | None = None,
+    report: Callable[[int, float, float], None] | None = None,
+) -> FitResult[Model]:
+    """Trains every floating-point leaf of a model by AdamW on
+
+        loss = var(log W − log W_eff) + (force_weight / n_sites) ⟨Σ_i |F_i − F_eff,i|²⟩,
+
+    forces being the tangential parts of ∂ log W/∂x. ``labels`` may be a buffer of which only the first
+    ``n_labels`` lines are filled, so that growing data reuse the compiled program. The variance is that within
+    groups of 32, so that groups are independent and can be trained on several devices. ``report(step, loss,
+    residual)`` is called at every evaluation. Raises ``ValueError`` if there are fewer labels than one group
+    needs, ``FloatingPointError`` if the loss is not finite from the start.
+    """
+    n_labels = len(labels.log_weight) if n_labels is None else n_labels
+    if n_labels < _GROUP:
+        raise ValueError(f"fit needs at least {_GROUP} labelled configurations; got {n_labels}.")
+    labels = jax.tree.map(np.asarray, labels)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    n_groups = max(1, settings.batch_size // _GROUP)
+    parameters, static = eqx.partition(model, eqx.is_inexact_array)
+    optimiser_state = _optimiser(settings).init(parameters)
+    best, best_residual, since_best = model, residual(model, held_out), 0
+    history = [(0.0, math.nan, best_residual)]
+    for step in range(settings.evaluate_every, settings.n_steps + 1, settings.evaluate_every):
+        batches = rng.integers(n_labels, size=(settings.evaluate_every, n_groups, _GROUP))
+        losses = []
+        for members in batches:
+            batch = jax.tree.map(lambda leaf: leaf[members], labels)
+            value, gradients = over_chains(
+                _group_gradient, batch, (parameters, static, manifold), settings.force_weight, group_size=1
+            )
+            losses.append(np.mean(np.asarray(value)))
+            parameters, optimiser_state = _optimise(parameters, optimiser_state, jax.device_get(gradients), settings)
+        model = eqx.combine(parameters, static)
+        loss, now = float(np.mean(losses)), residual(model, held_out)
+        history.append((float(step), loss, now))
+        if report is not None:
+            report(step, loss, now)
+        if not math.isfinite(loss):
+            if len(history) == 2:
+                raise FloatingPointError(
+                    "the training loss is not finite from the first steps on; check that the target's log-weights and "
+                    "forces are finite, or lower learning.learning_rate."
+                )
+            break
+        since_best += 1
+        if now < best_residual:
+            best, best_residual, since_best = model, now, 0
+        if since_best >= settings.patience:
+            break
+    seen = jax.tree.map(lambda leaf: leaf[: min(n_labels, len(held_out.log_weight))], labels)
+    training_residual = residual(best, seen)
+    warnings = _warnings(best_residual, training_residual, history)
+    return FitResult(best, np.array(history), best_residual, training_residual, warnings)
+
+
+def _warnings(held_out: float, training: float, history: list[tuple[float, float, float]]) -> tuple[str, ...]:
+    found = []
+    if held_out > 1.5 * training + 0.02:
+        found.append(
+            f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
+            "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
+        )
+    if not math.isfinite(history[-1][1]):
+        found.append("training diverged and was stopped; the best model before that is used. Lower learning_rate.")
+    return tuple(found)
+
+
+def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.n_steps)
+    return optax.chain(
+        optax.clip_by_global_norm(100.0), optax.adamw(schedule, weight_decay=settings.weight_decay)
+    )
+
+
+def _group_gradient(
+    shared: tuple[PyTree, PyTree, Manifold], group: Label, force_weight: float
+) -> tuple[Array, PyTree]:
+    return jax.value_and_grad(_loss)(*shared, group, force_weight)
+
+
+@eqx.filter_jit
+def _optimise(
+    parameters: PyTree, optimiser_state: PyTree, gradients: PyTree, settings: TrainingSettings
+) -> tuple[PyTree, PyTree]:
+    gradient = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
+    updates, optimiser_state = _optimiser(settings).update(gradient, optimiser_state, parameters)
+    return optax.apply_updates(parameters, updates), optimiser_state
+
+
+def _loss(parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float) -> Array:
+    model = eqx.combine(parameters, static)
+    if force_weight == 0:
+        difference = group.log_weight - jax.vmap(model.log_weight)(group.configuration)
+        return jnp.var(difference, ddof=1)
+    log_weights, forces = jax.vmap(lambda x: log_weight_and_force(model, x))(group.configuration)
+    n_sites = math.prod(group.configuration.shape[1 : group.configuration.ndim - manifold.point_ndim])
+    mismatch = manifold.project(group.configuration, group.force - forces)
+    squared = jnp.sum(mismatch**2) / len(group.log_weight)
+    return jnp.var(group.log_weight - log_weights, ddof=1) + force_weight * squared / n_sites

@@ -1,0 +1,14 @@
+"""Classical spins: the double-exchange model, its effective models, their sweeps and observables.
+
+- ``double_exchange``: the exact target; ``hermitian``: eigenvalues only
+- ``heisenberg``: the linear effective model; ``sweeps``: heat bath and over-relaxation for it
+- ``transformer``: the equivariant Transformer
+- ``observables``: functions of one configuration
+"""
+
+from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
+from slmc.systems.spins.transformer import EquivariantTransformer
+
+__all__ = ["DoubleExchange", "EquivariantTransformer", "HeatBathSweep", "Heisenberg", "OverRelaxationSweep"]

@@ -1,0 +1,96 @@
+"""The linear effective model: a classical Heisenberg model with any number of neighbour shells."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slmc.lattice import Shape, check_shape, resolve_n_shells, shells
+from slmc.montecarlo.target import LogWeight, Target
+from slmc.systems.spins.observables import Spins
+
+
+class Heisenberg(Target):
+    """H = −Σ_n J_n Σ_⟨ij⟩_n S_i·S_j + E_0 at one temperature: log W = −H/T.
+
+    ``couplings`` are J_1, J_2, … (energy units, any number of shells up to all of the torus), ``constant`` is E_0;
+    kept as the numbers J/T and E_0/T, which are what is learned. The temperature is not. Each displacement vector of a shell counts as half a bond, so that pairs reached by two displacements around
+    the torus count twice (see ``slmc.lattice.shells``) and couplings keep their meaning on every lattice size.
+    Linear in its parameters: fit it with ``slmc.selflearning.fit_linear``.
+
+    Give ``couplings``, or ``n_shells`` (default: all shells) to start from zero couplings. Raises ``ValueError`` for
+    more shells than the torus has and for a temperature that is not positive.
+    """
+
+    shape: Shape = eqx.field(static=True)
+    temperature: float = eqx.field(static=True)
+    reduced_couplings: Float[Array, " shell"]
+    reduced_constant: Float[Array, ""]
+
+    def __init__(
+        self,
+        shape: Shape = (6, 6),
+        n_shells: int | None = None,
+        couplings: Sequence[float] | Float[Array, " shell"] | None = None,
+        constant: float = 0.0,
+        temperature: float = 1.0,
+    ) -> None:
+        self.shape = check_shape(shape)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive; got {temperature}.")
+        self.temperature = float(temperature)
+        if couplings is None:
+            couplings = jnp.zeros(resolve_n_shells(self.shape, n_shells))
+        elif n_shells is not None and n_shells != len(couplings):
+            raise ValueError(f"n_shells is {n_shells} but {len(couplings)} couplings are given; leave n_shells out.")
+        resolve_n_shells(self.shape, len(couplings), "the number of couplings")
+        self.reduced_couplings = jnp.asarray(couplings, jnp.float64) / self.temperature
+        self.reduced_constant = jnp.asarray(constant, jnp.float64) / self.temperature
+
+    @property
+    def couplings(self) -> Float[Array, " shell"]:
+        return self.reduced_couplings * self.temperature
+
+    @property
+    def constant(self) -> Float[Array, ""]:
+        return self.reduced_constant * self.temperature
+
+    def log_weight(self, spins: Spins) -> LogWeight:
+        """−H/T of a configuration."""
+        flat = spins.reshape(-1, 3)
+        return jnp.sum(flat * (filter_matrix(self.shape, self.reduced_couplings) @ flat)) / 2 - self.reduced_constant
+
+    def on_lattice(self, shape: Shape) -> "Heisenberg":
+        """The same couplings by distance on another lattice; shells beyond those known get zero."""
+        moved = Heisenberg(shape, None, carry_over(self.couplings, self.shape, shape), 0.0, self.temperature)
+        return eqx.tree_at(lambda model: model.reduced_constant, moved, self.reduced_constant)
+
+
+def filter_matrix(shape: Shape, weights: Float[Array, " shell"], on_site: bool = False) -> Float[Array, "site site"]:
+    """The matrix W with (W x)_i = Σ_n w_n Σ_{j in shell n of i} x_j.
+
+    Shells count from 1, or from 0 (the site itself) with ``on_site``. Leading axes of ``weights`` are kept.
+    """
+    found = shells(shape)
+    n_listed = weights.shape[-1]
+    index = found.shell if on_site else found.shell - 1
+    known = (index >= 0) & (index < n_listed)
+    factor = jnp.asarray(np.where(known, found.multiplicity, 0), weights.dtype)
+    if n_listed == 0:
+        return jnp.zeros((*weights.shape[:-1], *index.shape), weights.dtype)
+    return weights[..., np.where(known, index, 0)] * factor.reshape((1,) * (weights.ndim - 1) + factor.shape)
+
+
+def carry_over(weights: Float[Array, "*kept shell"], old: Shape, new: Shape, on_site: bool = False) -> Array:
+    """Weights by shell of one lattice as weights by shell of another, matched by distance; unknown shells get zero."""
+    first = 0 if on_site else 1
+    known = {d: k for k, d in enumerate(shells(old).squared_distances[first:][: weights.shape[-1]])}
+    result = np.zeros((*weights.shape[:-1], len(shells(new).squared_distances) - first))
+    reach = -1
+    for k, distance in enumerate(shells(new).squared_distances[first:]):
+        if distance in known:
+            result[..., k] = np.asarray(weights)[..., known[distance]]
+            reach = k
+    return jnp.asarray(result[..., : reach + 1])

@@ -28,13 +28,14 @@ from slmc.montecarlo import (  # noqa: E402
     run_chains,
     tune_step_size,
 )
-from slmc.selflearning import CumulativeUpdate, fit, fit_linear  # noqa: E402
+from slmc.selflearning import CumulativeUpdate, Learner, fit, fit_linear, learn  # noqa: E402
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CumulativeUpdate",
     "HamiltonianTrajectory",
+    "Learner",
     "LocalSweep",
     "MetropolisHastings",
     "Sequence",
@@ -44,6 +45,7 @@ __all__ = [
     "fit",
     "fit_linear",
     "init_chains",
+    "learn",
     "run_chains",
     "tune_step_size",
 ]

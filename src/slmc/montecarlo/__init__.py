@@ -17,7 +17,7 @@ from slmc.montecarlo.manifolds import Flat, Manifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.target import Configuration, MeasuredTarget, Target, evaluate, log_weight_and_force
 from slmc.montecarlo.tuning import DualAveraging, tune_step_size, with_step_size
-from slmc.montecarlo.update import Info, Label, Sequence, State, Update, accept_or_reject, run
+from slmc.montecarlo.update import Info, Label, Repeated, Sequence, State, Update, accept_or_reject, run
 
 __all__ = [
     "FOURTH_ORDER",
@@ -36,6 +36,7 @@ __all__ = [
     "MeasuredTarget",
     "MetropolisHastings",
     "Proposal",
+    "Repeated",
     "Sequence",
     "Sphere",
     "State",

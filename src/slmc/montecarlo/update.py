@@ -90,6 +90,24 @@ class Sequence(Update):
         return state, tuple(infos)
 
 
+class Repeated(Update):
+    """``n_steps`` of an update as one step, which reports the infos of all of them."""
+
+    update: Update
+    n_steps: int = eqx.field(static=True)
+
+    @property
+    def target(self) -> Target:  # type: ignore[override]
+        return self.update.target
+
+    @property
+    def reversible(self) -> bool:
+        return self.update.reversible
+
+    def step(self, key: Key[Array, ""], state: State) -> tuple[State, Any]:
+        return run(key, self.update, state, self.n_steps)
+
+
 def accept_or_reject(
     key: Key[Array, ""], state: State, proposed: State, log_proposal_ratio: Float[Array, ""]
 ) -> tuple[State, Bool[Array, ""], Float[Array, ""]]:

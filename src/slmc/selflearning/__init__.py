@@ -8,7 +8,25 @@
 """
 
 from slmc.selflearning.cumulative import CumulativeUpdate
+from slmc.selflearning.diagnostics import MeasuredAcceptance, expected_acceptance, measure_acceptance
 from slmc.selflearning.linear import fit_linear
-from slmc.selflearning.training import FitResult, TrainingSettings, fit, residual
+from slmc.selflearning.on_the_fly import Learner, LearningResult, LearningSettings, RoundReport, learn
+from slmc.selflearning.training import FitResult, TrainingSettings, centred, fit, residual
 
-__all__ = ["CumulativeUpdate", "FitResult", "TrainingSettings", "fit", "fit_linear", "residual"]
+__all__ = [
+    "CumulativeUpdate",
+    "FitResult",
+    "Learner",
+    "LearningResult",
+    "LearningSettings",
+    "MeasuredAcceptance",
+    "RoundReport",
+    "TrainingSettings",
+    "centred",
+    "expected_acceptance",
+    "fit",
+    "fit_linear",
+    "learn",
+    "measure_acceptance",
+    "residual",
+]

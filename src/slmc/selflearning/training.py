@@ -141,11 +141,13 @@ def fit(
             break
     seen = jax.tree.map(lambda leaf: leaf[: min(n_labels, len(held_out.log_weight))], labels)
     training_residual = residual(best, seen)
-    warnings = _warnings(best_residual, training_residual, history)
+    warnings = _warnings(best, best_residual, training_residual, history)
     return FitResult(best, np.array(history), best_residual, training_residual, warnings)
 
 
-def _warnings(held_out: float, training: float, history: list[tuple[float, float, float]]) -> tuple[str, ...]:
+def _warnings(
+    model: Target, held_out: float, training: float, history: list[tuple[float, float, float]]
+) -> tuple[str, ...]:
     found = []
     if held_out > 1.5 * training + 0.02:
         found.append(
@@ -154,6 +156,12 @@ def _warnings(held_out: float, training: float, history: list[tuple[float, float
         )
     if not math.isfinite(history[-1][1]):
         found.append("training diverged and was stopped; the best model before that is used. Lower learning_rate.")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array)):
+        if leaf.size > 1 and float(jnp.max(jnp.abs(leaf))) < 1e-6:
+            found.append(
+                f"the weights model{jax.tree_util.keystr(path)} have collapsed to zero, where they have no gradient; "
+                "lower learning.learning_rate or weight_decay, or start from another seed."
+            )
     return tuple(found)
 
 

@@ -1,0 +1,304 @@
+"""Learning while sampling: sample, fit, propose with the new model, repeat, freeze."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from slmc.montecarlo.chains import init_chains, over_chains, run_chains
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.metropolis import MetropolisHastings
+from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
+from slmc.montecarlo.tuning import tune_step_size
+from slmc.montecarlo.update import Info, Label, State, Update
+from slmc.selflearning.cumulative import CumulativeUpdate
+from slmc.selflearning.diagnostics import evaluations_per_step, expected_acceptance
+from slmc.selflearning.training import TrainingSettings, fit
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """How much to learn.
+
+    Each round adds ``n_steps`` exact evaluations per chain to the data and trains on all of them. Learning ends
+    after ``n_rounds``, or earlier when the held-out residual has not fallen by ``least_improvement`` (relative) for
+    two rounds. ``n_updates`` inner updates make one proposal; their step size is tuned to ``inner_acceptance``.
+    ``held_out_share`` of the chains never enter the training data.
+    """
+
+    n_rounds: int = 5
+    n_steps: int = 100
+    n_updates: int = 10
+    inner_acceptance: float = 0.8
+    least_improvement: float = 0.02
+    held_out_share: float = 0.25
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+class Learner(eqx.Module):
+    """What takes part in learning: the target, an exact update to start with, the inner update of a model.
+
+    ``inner(model)`` gives the update that drives the inner chain; ``step_size_of(update)`` picks its step size, or is
+    ``None`` if there is none to tune. ``start(model, labels)`` prepares a model for its first fit (for instance by a
+    least-squares solve of its linear part).
+    """
+
+    target: Target
+    manifold: Manifold
+    exact: Update
+    inner: Callable[[Target], Update]
+    step_size_of: Callable[[Update], Array] | None = None
+    start: Callable[[Any, Label], Any] | None = None
+    settings: LearningSettings = eqx.field(static=True, default=LearningSettings())
+
+
+class LearningState(NamedTuple):
+    """Everything learning needs to go on: chains, model, data so far. All leaves are arrays.
+
+    ``labels`` is a buffer with room for all rounds, of which ``n_labels`` lines are filled; it has one for training and
+    one for held-out chains, whose lines are samples of the target.
+    """
+
+    chains: State
+    model: Target
+    inner_step_size: Array
+    labels: Label
+    n_labels: Array
+    n_rounds: Array
+    residuals: Array
+    exact_evaluations: Array
+
+
+class RoundReport(NamedTuple):
+    """What one round found. Rates are over all chains; seconds are wall time."""
+
+    round: int
+    residual: float
+    training_residual: float
+    expected_acceptance: float
+    acceptance: float
+    inner_step_size: float
+    n_labels: int
+    exact_evaluations: int
+    predicted: np.ndarray
+    exact: np.ndarray
+    history: np.ndarray
+    seconds_sampling: float
+    seconds_training: float
+    warnings: tuple[str, ...]
+
+
+def n_held_out(n_chains: int, share: float) -> int:
+    """Chains kept out of the training data: at least one, and at least one chain left to train on."""
+    return min(max(1, round(share * n_chains)), n_chains - 1)
+
+
+def start_learning(learner: Learner, model: Target, chains: State) -> LearningState:
+    """The state before the first round. Raises ``ValueError`` for fewer than two chains."""
+    n_chains = len(chains.log_weight)
+    if n_chains < 2:
+        raise ValueError(f"learning needs at least 2 chains, one of them held out; got {n_chains}.")
+    settings = learner.settings
+    capacity = settings.n_rounds * settings.n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
+    room = np.zeros((capacity, *chains.configuration.shape[1:]))
+    step_size = jnp.zeros(()) if learner.step_size_of is None else learner.step_size_of(learner.inner(model))
+    return LearningState(
+        chains,
+        model,
+        step_size,
+        Label(room, np.zeros(capacity), room.copy()),
+        np.asarray(0),
+        np.asarray(0),
+        np.full(settings.n_rounds, np.nan),
+        np.asarray(0),
+    )
+
+
+def is_finished(learner: Learner, state: LearningState) -> bool:
+    """Whether the budget is spent or the held-out residual has stopped improving."""
+    n_rounds, settings = int(state.n_rounds), learner.settings
+    if n_rounds >= settings.n_rounds:
+        return True
+    if n_rounds < 4:
+        return False
+    residuals = np.asarray(state.residuals)[:n_rounds]
+    return bool(np.min(residuals[-2:]) > (1 - settings.least_improvement) * np.min(residuals[:-2]))
+
+
+def inner_update(learner: Learner, state: LearningState) -> Update:
+    """The inner update of the model as it stands, with its tuned step size."""
+    update = learner.inner(state.model)
+    if learner.step_size_of is None:
+        return update
+    return eqx.tree_at(learner.step_size_of, update, jnp.asarray(state.inner_step_size))
+
+
+def self_learning_update(learner: Learner, state: LearningState, label_proposals: bool = False) -> MetropolisHastings:
+    """The exact update that proposes with the model as it stands."""
+    proposal = CumulativeUpdate(inner_update(learner, state), learner.settings.n_updates)
+    return MetropolisHastings(learner.target, proposal, label_proposals)
+
+
+def learning_round(
+    key: Key[Array, ""], learner: Learner, state: LearningState, report: Callable[[int, float, float], None] | None = None
+) -> tuple[LearningState, RoundReport]:
+    """Samples ``settings.n_steps`` per chain, trains on all labels so far, tunes the inner step size.
+
+    The first round samples with the exact update, later ones with the model. Proposed configurations are kept as
+    training data whether accepted or not.
+    """
+    key_sample, key_fit, key_tune = jax.random.split(key, 3)
+    settings, first = learner.settings, int(state.n_rounds) == 0
+    started = time.perf_counter()
+    chains, new, samples, acceptance, evaluations = _sample(key_sample, learner, state)
+    sampled = time.perf_counter()
+
+    n_held = n_held_out(len(chains.log_weight), settings.held_out_share)
+    held_out = _flatten(samples, slice(None, n_held))
+    training = _flatten(new, slice(n_held, None))
+    n_old = int(state.n_labels)
+    n_labels = n_old + len(training.log_weight)
+    labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
+    model = state.model
+    if first and learner.start is not None:
+        model = learner.start(model, jax.tree.map(lambda leaf: leaf[:n_labels], labels))
+    result = fit(key_fit, model, labels, held_out, learner.manifold, settings.training, n_labels, report)
+    state = state._replace(
+        chains=chains,
+        model=result.model,
+        labels=labels,
+        n_labels=np.asarray(n_labels),
+        residuals=_filled(np.asarray(state.residuals), np.array([result.residual]), int(state.n_rounds)),
+        n_rounds=np.asarray(int(state.n_rounds) + 1),
+        exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
+    )
+    if learner.step_size_of is not None:
+        inner = inner_update(learner, state)
+        inner, _ = tune_step_size(
+            key_tune, inner, init_chains(inner, chains.configuration), learner.step_size_of, settings.inner_acceptance
+        )
+        state = state._replace(inner_step_size=np.asarray(learner.step_size_of(inner)))
+
+    expected = expected_acceptance(float(state.residuals[int(state.n_rounds) - 2])) if not first else math.nan
+    warnings = result.warnings
+    if not first and acceptance < 0.5 * expected:
+        warnings = (
+            *warnings,
+            f"the measured acceptance {acceptance:.2f} is far below the {expected:.2f} expected from the residual: the "
+            "samples it was measured on do not represent the target; thermalise longer or add learning rounds.",
+        )
+    predicted = np.asarray(over_chains(_log_weight, held_out.configuration, result.model, group_size=32))
+    return state, RoundReport(
+        round=int(state.n_rounds),
+        residual=result.residual,
+        training_residual=result.training_residual,
+        expected_acceptance=expected_acceptance(result.residual),
+        acceptance=math.nan if first else acceptance,
+        inner_step_size=float(state.inner_step_size),
+        n_labels=n_labels,
+        exact_evaluations=int(state.exact_evaluations),
+        predicted=predicted,
+        exact=np.asarray(held_out.log_weight),
+        history=result.history,
+        seconds_sampling=sampled - started,
+        seconds_training=time.perf_counter() - sampled,
+        warnings=warnings,
+    )
+
+
+class LearningResult(NamedTuple):
+    """The frozen model, the exact update that proposes with it, the chains where learning left them, the reports."""
+
+    model: Target
+    update: MetropolisHastings
+    chains: State
+    reports: tuple[RoundReport, ...]
+
+
+def learn(
+    key: Key[Array, ""],
+    learner: Learner,
+    model: Target,
+    configurations: Configuration,
+    n_thermalise: int = 100,
+    report: Callable[[RoundReport], None] | None = None,
+) -> LearningResult:
+    """Thermalises with the exact update, learns until the budget is spent or nothing improves, freezes the model.
+
+    ``configurations`` start the chains, one per entry of the leading axis. Learning breaks stationarity: samples
+    count only from the frozen ``update`` on.
+    """
+    key_thermalise, key = jax.random.split(key)
+    chains = init_chains(learner.exact, configurations)
+    chains, _ = run_chains(key_thermalise, learner.exact, chains, n_thermalise, _nothing)
+    state = start_learning(learner, model, chains)
+    reports = []
+    while not is_finished(learner, state):
+        state, found = learning_round(jax.random.fold_in(key, int(state.n_rounds)), learner, state)
+        reports.append(found)
+        if report is not None:
+            report(found)
+    update = self_learning_update(learner, state)
+    return LearningResult(state.model, update, init_chains(update, state.chains.configuration), tuple(reports))
+
+
+def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tuple[State, Label, Label, float, int]:
+    """New chains, labels of the proposals, samples of the target (their forces left out), acceptance, evaluations."""
+    n_steps = learner.settings.n_steps
+    n_chains = len(state.chains.log_weight)
+    if int(state.n_rounds) > 0:
+        update: Update = self_learning_update(learner, state, label_proposals=True)
+        chains, (accepted, labels, configurations, log_weights) = run_chains(
+            key, update, state.chains, n_steps, _observe_labels
+        )
+        evaluations = n_chains * n_steps
+    else:
+        update = learner.exact
+        chains, (accepted, configurations) = run_chains(key, update, state.chains, n_steps, _observe_configurations)
+        flat = np.asarray(configurations).reshape(-1, *configurations.shape[2:])
+        log_weights, forces = over_chains(_log_weight_and_force, flat, learner.target, group_size=32)
+        log_weights = np.asarray(log_weights).reshape(n_chains, n_steps)
+        labels = Label(configurations, log_weights, np.asarray(forces).reshape(configurations.shape))
+        n_sites = math.prod(configurations.shape[2:]) // math.prod(
+            configurations.shape[configurations.ndim - learner.manifold.point_ndim :]
+        )
+        evaluations = n_chains * n_steps * (1 + evaluations_per_step(update, n_sites))
+    samples = Label(configurations, log_weights, np.zeros_like(configurations))
+    return chains, jax.device_get(labels), jax.device_get(samples), float(np.mean(np.asarray(accepted))), evaluations
+
+
+def _observe_labels(state: State, info: Info) -> tuple[Array, Label | None, Array, Array]:
+    return info.accepted, info.label, state.configuration, state.log_weight
+
+
+def _observe_configurations(state: State, info: Info) -> tuple[Array, Array]:
+    return info.accepted, state.configuration
+
+
+def _nothing(state: State, info: Any) -> None:
+    return None
+
+
+def _log_weight(target: Target, configuration: Configuration) -> Array:
+    return target.log_weight(configuration)
+
+
+def _log_weight_and_force(target: Target, configuration: Configuration) -> tuple[Array, Configuration]:
+    return log_weight_and_force(target, configuration)
+
+
+def _flatten(labels: Label, chains: slice) -> Label:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[chains].reshape(-1, *leaf.shape[2:]), labels)
+
+
+def _filled(room: np.ndarray, lines: np.ndarray, start: int) -> np.ndarray:
+    room = np.array(room)
+    room[start : start + len(lines)] = lines
+    return room

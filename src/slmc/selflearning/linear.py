@@ -16,6 +16,9 @@ from slmc.montecarlo.update import Label
 
 Model = TypeVar("Model", bound=Target)
 
+_CHUNK = 128
+"""Configurations whose features are computed by one call of the compiled program."""
+
 
 def _whole(model: Any) -> Any:
     return model
@@ -84,6 +87,13 @@ def _features(
     model: Any, where: Callable[[Any], Any], configurations: Array, manifold: Manifold
 ) -> tuple[Label, Label]:
     """Derivatives of log-weight and force by the linear parameters, and their values where those vanish."""
-    result = _traced_features(model, where, configurations, manifold)
-    energies, forces, remainder, remainder_force = jax.tree.map(np.asarray, result)
+    n_configurations = len(configurations)
+    chunks = []
+    for start in range(0, n_configurations, _CHUNK):
+        # The last chunk is filled up by repetition, so that data that grow reuse the compiled program.
+        members = np.minimum(np.arange(start, start + _CHUNK), n_configurations - 1)
+        chunks.append(jax.device_get(_traced_features(model, where, np.asarray(configurations)[members], manifold)))
+    energies, forces, remainder, remainder_force = (
+        np.concatenate(parts)[:n_configurations] for parts in zip(*chunks, strict=True)
+    )
     return Label(configurations, energies, forces), Label(configurations, remainder, remainder_force)

@@ -47,7 +47,7 @@ class Learner(eqx.Module):
 
     ``inner(model)`` gives the update that drives the inner chain; ``step_size_of(update)`` picks its step size, or is
     ``None`` if there is none to tune. ``start(model, labels)`` prepares a model for its first fit (for instance by a
-    least-squares solve of its linear part).
+    least-squares solve of its linear part); with ``training.n_steps = 0`` it is the whole fit, in every round.
     """
 
     target: Target
@@ -167,7 +167,7 @@ def learning_round(
     n_labels = n_old + len(training.log_weight)
     labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
     model = state.model
-    if first and learner.start is not None:
+    if learner.start is not None and (first or settings.training.n_steps == 0):
         model = learner.start(model, jax.tree.map(lambda leaf: leaf[:n_labels], labels))
     result = fit(key_fit, model, labels, held_out, learner.manifold, settings.training, n_labels, report)
     state = state._replace(

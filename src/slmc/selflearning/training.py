@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -42,13 +42,13 @@ class TrainingSettings:
     patience: int = 10
 
 
-class FitResult(NamedTuple, Generic[Model]):
+class FitResult(NamedTuple):
     """The trained model and how training went.
 
     ``history`` has one line per evaluation: step, training loss, held-out residual s.
     """
 
-    model: Model
+    model: Any
     history: Float[np.ndarray, "evaluation 3"]
     residual: float
     training_residual: float
@@ -91,7 +91,7 @@ def fit(
     settings: TrainingSettings = TrainingSettings(),  # noqa: B008 (frozen)
     n_labels: int | None = None,
     report: Callable[[int, float, float], None] | None = None,
-) -> FitResult[Model]:
+) -> FitResult:
     """Trains every floating-point leaf of a model by AdamW on
 
         loss = var(log W − log W_eff) + (force_weight / n_sites) ⟨Σ_i |F_i − F_eff,i|²⟩,

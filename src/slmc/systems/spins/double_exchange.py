@@ -125,7 +125,7 @@ def _levels(target: DoubleExchange, spins: Float[Array, "chain ..."]) -> Float[A
 def _hamiltonian(fields: Float[Array, "site 3"], hopping: Float[Array, "site site"]) -> Complex[Array, "n n"]:
     sites = fields.shape[0]
     exchange = jnp.einsum("ic,cab->iab", fields.astype(jnp.complex128), jnp.asarray(PAULI))
-    diagonal = jnp.eye(sites)[:, None, :, None] * exchange[:, :, None, :]
+    diagonal = jnp.eye(sites, dtype=jnp.complex128)[:, None, :, None] * exchange[:, :, None, :]
     kinetic = hopping[:, None, :, None] * jnp.eye(2)[None, :, None, :]
     return (kinetic.astype(jnp.complex128) + diagonal).reshape(2 * sites, 2 * sites)
 
@@ -147,7 +147,7 @@ def _log_weight_jvp(primals, tangents):
     occupation = jax.nn.sigmoid(-beta * excess)
     change = jnp.zeros(())
     psi = vectors.reshape(sites, 2, 2 * sites)
-    occupied = psi * occupation
+    occupied = psi * occupation.astype(jnp.complex128)[None, None, :]
     if _is_nonzero(d_fields):
         on_site = jnp.einsum("ian,ibn->iab", psi.conj(), occupied)
         spin_density = jnp.einsum("iab,cab->ic", on_site, jnp.asarray(PAULI)).real

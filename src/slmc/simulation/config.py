@@ -1,0 +1,142 @@
+"""Settings of a run: what a TOML file may say, validated; the parts that do not depend on the system."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from slmc.simulation.errors import UserError
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown fields are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ExactSettings(Settings):
+    """The update that needs no model: it thermalises, gives the first training data, and runs the baseline."""
+
+    update: Literal["hmc", "local"] = Field("hmc", description="hmc: trajectories with the exact force; local: sweeps")
+    n_steps: PositiveInt = Field(5, description="leapfrog steps of a trajectory (hmc)")
+    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned")
+    every: int = Field(0, ge=0, description="mix one exact update in after every this many outer steps; 0: never")
+
+
+class ThermalisationSettings(Settings):
+    """The start, from random configurations, with the exact update."""
+
+    n_steps: PositiveInt = Field(200, description="exact updates per chain")
+
+
+class LearningSection(Settings):
+    """Rounds of sampling and training."""
+
+    n_rounds: int = Field(4, ge=1, description="rounds at most; fewer if the held-out residual stops improving")
+    n_steps: PositiveInt = Field(100, description="exact evaluations per chain and round, all of them training data")
+    training_steps: int = Field(600, ge=0, description="AdamW steps in a round; 0: least squares (linear model)")
+    batch_size: int = Field(128, ge=32, description="configurations in a step, a multiple of 32")
+    learning_rate: PositiveFloat = Field(3e-3, description="at the start of a round; falls to zero along a cosine")
+    weight_decay: float = Field(1e-4, ge=0)
+    force_weight: float = Field(3.0, ge=0, description="weight of the force residual; 0: log-weights alone")
+
+
+class MeasurementSettings(Settings):
+    """Sampling with the frozen model: what counts."""
+
+    n_chains: int = Field(8, ge=2, description="chains, at least 2")
+    n_steps: PositiveInt = Field(1000, description="outer steps per chain at most, rounded up to whole blocks")
+    n_thermalise: int = Field(50, ge=0, description="outer steps with the frozen model before measuring")
+    block_size: int = Field(50, ge=4, description="outer steps between writing records and a checkpoint")
+    wanted_error: dict[str, PositiveFloat] = Field({}, description="stop when these observables are known this well")
+    wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
+
+
+class BaselineSettings(Settings):
+    """An exact chain without any learned model, in the same run, to compare with."""
+
+    n_steps: int = Field(0, ge=0, description="exact updates per chain; 0: none")
+
+
+class RunSettings(Settings):
+    """What every run has; a system adds the sections [target], [model] and [inner]."""
+
+    title: str = ""
+    seed: int = Field(0, ge=0)
+    exact: ExactSettings = ExactSettings()
+    thermalisation: ThermalisationSettings = ThermalisationSettings()
+    learning: LearningSection = LearningSection()
+    measurement: MeasurementSettings = MeasurementSettings()
+    baseline: BaselineSettings = BaselineSettings()
+
+
+Config = TypeVar("Config", bound=RunSettings)
+
+
+def load_config(path: Path, kind: type[Config], overrides: list[str] | None = None, seed: int | None = None) -> Config:
+    """The validated settings of a TOML file, with ``section.field=value`` overrides applied.
+
+    Raises ``UserError`` with one sentence that names the field and what is allowed.
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    for override in overrides or []:
+        _override(data, override)
+    if seed is not None:
+        data["seed"] = seed
+    return validated(data, kind)
+
+
+def validated(data: dict[str, Any], kind: type[Config]) -> Config:
+    """Settings from nested dictionaries; raises ``UserError`` naming the first field that is wrong."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(_sentence(error.errors()[0], kind)) from None
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    name, separator, value = text.partition("=")
+    *sections, field = name.strip().split(".")
+    if not separator or not field:
+        raise UserError(f"--set {text} is not of the form section.field=value, for instance target.temperature=0.1.")
+    place = data
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise UserError(f"--set {text}: {section} is a value, not a section.")
+    try:
+        place[field] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        place[field] = value.strip()
+
+
+def _sentence(error: Any, kind: type[BaseModel]) -> str:
+    location = [str(part) for part in error["loc"]]
+    name = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        allowed = _fields(kind, location[:-1])
+        close = difflib.get_close_matches(location[-1], allowed, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(allowed)}."
+        where = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the file"
+        return f"{name} is not a field of {where}; {hint}"
+    message = error["msg"].removeprefix("Value error, ").rstrip(".")
+    message = message[0].lower() + message[1:]
+    if error["type"] == "missing":
+        return f"{name} is missing: {message}."
+    if error["type"] == "value_error":
+        return f"{name}: {message}." if name else f"{message}."
+    return f"{name} = {error['input']!r} is not allowed: {message}."
+
+
+def _fields(kind: Any, location: list[str]) -> list[str]:
+    for part in location:
+        field = kind.model_fields.get(part)
+        kind = field.annotation if field is not None else kind
+    return list(getattr(kind, "model_fields", {}))

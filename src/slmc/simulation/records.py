@@ -1,0 +1,101 @@
+"""Records of a run on disk: a zarr hierarchy that xarray opens as a ``DataTree``.
+
+    xarray.open_datatree(DIR / "records.zarr", engine="zarr")
+
+Every block is one chunk per variable, written before the array is said to be longer; nothing written is ever written
+again. What a crash leaves behind beyond the last checkpoint is cut off on resuming.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zarr
+
+
+class Variable(NamedTuple):
+    """One variable of a block: dimension names, values, units and a sentence."""
+
+    dimensions: tuple[str, ...]
+    values: np.ndarray
+    units: str = ""
+    description: str = ""
+
+
+class Records:
+    """Appends blocks of variables to groups, along the dimension each group grows in."""
+
+    GROWING = ("draw", "block", "round", "evaluation")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = zarr.open_group(str(path), mode="a")
+
+    def append(self, group: str, variables: Mapping[str, Variable]) -> None:
+        """Adds a block to the end of each variable, which is created by its first block."""
+        target = self._root.require_group(group)
+        for name, variable in variables.items():
+            axis = self._growing_axis(variable.dimensions)
+            values = np.asarray(variable.values, dtype=np.float64)
+            if name not in target:
+                empty = list(values.shape)
+                empty[axis] = 0
+                target.create_array(
+                    name,
+                    shape=tuple(empty),
+                    chunks=tuple(max(1, size) for size in values.shape),
+                    dtype="float64",
+                    fill_value=float("nan"),
+                    dimension_names=variable.dimensions,
+                    attributes={"units": variable.units, "description": variable.description},
+                )
+            array = target[name]
+            assert isinstance(array, zarr.Array)
+            array.append(values, axis=axis)
+
+    def replace(self, group: str, variables: Mapping[str, Variable]) -> None:
+        """Stores variables that do not grow, in place of what they were."""
+        target = self._root.require_group(group)
+        for name, variable in variables.items():
+            array = target.create_array(
+                name,
+                shape=variable.values.shape,
+                dtype="float64",
+                dimension_names=variable.dimensions,
+                attributes={"units": variable.units, "description": variable.description},
+                overwrite=True,
+            )
+            array[...] = variable.values
+
+    def lengths(self) -> dict[str, int]:
+        """Length of every growing variable, by its path."""
+        return {
+            f"{group}/{name}": array.shape[self._growing_axis(array.metadata.dimension_names)]
+            for group, members in self._root.groups()
+            for name, array in members.arrays()
+            if set(array.metadata.dimension_names or ()) & set(self.GROWING)
+        }
+
+    def truncate(self, lengths: Mapping[str, int]) -> None:
+        """Cuts every growing variable back to its length at the last checkpoint; those unknown there to nothing."""
+        for group, members in self._root.groups():
+            for name, array in members.arrays():
+                dimensions = array.metadata.dimension_names or ()
+                if set(dimensions) & set(self.GROWING):
+                    axis = self._growing_axis(dimensions)
+                    shape = list(array.shape)
+                    shape[axis] = lengths.get(f"{group}/{name}", 0)
+                    if tuple(shape) != array.shape:
+                        array.resize(tuple(shape))
+
+    def read(self, group: str) -> dict[str, np.ndarray]:
+        """All variables of a group, empty if it does not exist."""
+        if group not in self._root:
+            return {}
+        members = self._root[group]
+        assert isinstance(members, zarr.Group)
+        return {name: np.asarray(array[...]) for name, array in members.arrays()}
+
+    def _growing_axis(self, dimensions: tuple[str, ...]) -> int:
+        return next(axis for axis, name in enumerate(dimensions) if name in self.GROWING)

@@ -1,0 +1,106 @@
+"""Means with errors from correlated series of several chains, shape (chain, draw)."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from arviz_stats.base import array_stats
+from jaxtyping import Float
+
+Series = Float[np.ndarray, "chain draw"]
+
+
+class Estimate(NamedTuple):
+    """A mean, its Monte Carlo standard error, R-hat and the number of effective samples.
+
+    ``r_hat`` and ``ess`` are ``None`` where they are not defined (a quantity derived from several means).
+    """
+
+    value: float
+    error: float
+    r_hat: float | None = None
+    ess: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Empty if the number can be trusted, else what speaks against it."""
+        if not math.isfinite(self.value) or not math.isfinite(self.error):
+            return "not enough draws for an error"
+        if self.r_hat is not None and self.r_hat > 1.01:
+            return f"chains disagree (R-hat {self.r_hat:.3f} > 1.01)"
+        if self.ess is not None and self.ess < 100:
+            return f"only {self.ess:.0f} effective samples (fewer than 100)"
+        return ""
+
+
+def estimate(series: Series) -> Estimate:
+    """Mean over all chains and draws; error and effective samples for the mean; rank-normalised split R-hat.
+
+    Vehtari et al., Bayesian Analysis 16, 667 (2021), as computed by arviz-stats. A series that never varies has
+    error 0 and no R-hat.
+    """
+    series = np.asarray(series, dtype=np.float64)
+    value = float(np.mean(series))
+    if np.ptp(series) == 0:
+        return Estimate(value, 0.0, None, float(series.size))
+    if series.shape[1] < 4:
+        return Estimate(value, math.nan, math.nan, math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ess = float(array_stats.ess(series, chain_axis=0, draw_axis=1, method="mean"))
+        error = float(array_stats.mcse(series, chain_axis=0, draw_axis=1, method="mean"))
+        r_hat = float(array_stats.rhat(series, chain_axis=0, draw_axis=1, method="rank"))
+    return Estimate(value, error, r_hat, ess)
+
+
+def jackknife(
+    function: Callable[[Mapping[str, np.ndarray]], float], series: Mapping[str, Series], n_blocks: int = 20
+) -> Estimate:
+    """``function`` of the pooled series, with the jackknife error over ``n_blocks`` blocks per chain.
+
+    For quantities that are no means, such as ratios of moments. Blocks must be longer than the autocorrelation time.
+    """
+    n_draws = min(one.shape[1] for one in series.values())
+    length = n_draws // n_blocks
+    if length < 1:
+        return Estimate(function(series), math.nan)
+    edges = [(chain, block * length) for chain in range(len(next(iter(series.values())))) for block in range(n_blocks)]
+    left_out = []
+    for chain, start in edges:
+        kept = np.ones((len(next(iter(series.values()))), n_blocks * length), dtype=bool)
+        kept[chain, start : start + length] = False
+        left_out.append(function({name: one[:, : n_blocks * length][kept] for name, one in series.items()}))
+    values, n = np.array(left_out), len(left_out)
+    error = math.sqrt((n - 1) / n * float(np.sum((values - values.mean()) ** 2)))
+    return Estimate(float(function(series)), error)
+
+
+def autocorrelation(series: Series) -> Float[np.ndarray, " lag"]:
+    """Normalised autocorrelation function, averaged over chains about the common mean."""
+    series = np.asarray(series, dtype=np.float64)
+    deviation = series - series.mean()
+    n_draws = series.shape[1]
+    spectrum = np.abs(np.fft.rfft(deviation, 2 * n_draws, axis=1)) ** 2
+    covariance = np.fft.irfft(spectrum, axis=1)[:, :n_draws].mean(0) / np.arange(n_draws, 0, -1)
+    if covariance[0] == 0:
+        return np.r_[1.0, np.zeros(n_draws - 1)]
+    return covariance / covariance[0]
+
+
+def autocorrelation_time(series: Series) -> float:
+    """Integrated autocorrelation time τ = n / (2 ESS), in draws: 1/2 for independent draws."""
+    found = estimate(series)
+    return math.nan if not found.ess else series.size / (2 * found.ess)
+
+
+def notation(value: float, error: float | None) -> str:
+    """A number with its error in the last two digits: 0.5352(13)."""
+    if error is None or not math.isfinite(error) or not math.isfinite(value):
+        return f"{value:.4g}"
+    if error == 0:
+        return f"{value:.6g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    scaled = round(error * 10**digits)
+    return f"{value:.{digits}f}({scaled})" if digits else f"{value:.0f}({error:.0f})"

@@ -79,7 +79,7 @@ class Sequence(Update):
 
     @property
     def reversible(self) -> bool:
-        palindrome = all(a is b for a, b in zip(self.updates, reversed(self.updates), strict=True))
+        palindrome = all(_same(a, b) for a, b in zip(self.updates, reversed(self.updates), strict=True))
         return palindrome and all(update.reversible for update in self.updates)
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, tuple[Any, ...]]:
@@ -88,6 +88,13 @@ class Sequence(Update):
             state, info = update.step(subkey, state)
             infos.append(info)
         return state, tuple(infos)
+
+
+def _same(a: Update, b: Update) -> bool:
+    """Whether two updates hold the very same arrays: copies made by tree operations count, equal values do not."""
+    leaves, structure = jax.tree.flatten(a)
+    others, other_structure = jax.tree.flatten(b)
+    return structure == other_structure and all(x is y for x, y in zip(leaves, others, strict=True))
 
 
 class Repeated(Update):

@@ -68,7 +68,9 @@ class Heisenberg(Target):
         return eqx.tree_at(lambda model: model.reduced_constant, moved, self.reduced_constant)
 
 
-def filter_matrix(shape: Shape, weights: Float[Array, " shell"], on_site: bool = False) -> Float[Array, "site site"]:
+def filter_matrix(
+    shape: Shape, weights: Float[Array, "*kept shell"], on_site: bool = False
+) -> Float[Array, "*kept site site"]:
     """The matrix W with (W x)_i = Σ_n w_n Σ_{j in shell n of i} x_j.
 
     Shells count from 1, or from 0 (the site itself) with ``on_site``. Leading axes of ``weights`` are kept.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -54,18 +54,23 @@ def _acceptance(state: State, info: Info) -> Float[Array, ""]:
     return info.accepted
 
 
+def step_size_of(update: Any) -> Float[Array, ""]:
+    """The step size of a ``LocalSweep``, or of the trajectory inside a ``MetropolisHastings``."""
+    return update.proposal.step_size if hasattr(update, "proposal") else update.step_size
+
+
 def tune_step_size(
     key: Key[Array, ""],
     update: Update,
     states: State,
-    where: Callable[[Update], Float[Array, ""]],
+    where: Callable[[Update], Float[Array, ""]] = step_size_of,
     wanted: float = 0.8,
     n_rounds: int = 30,
     n_steps: int = 5,
 ) -> tuple[Update, State]:
     """The update with its step size tuned to acceptance ``wanted`` averaged over chains, and the chains' states.
 
-    ``where(update)`` picks the step size, for instance ``lambda update: update.proposal.step_size``. The chains
+    ``where(update)`` picks the step size. The chains
     move while tuning and are not samples of the target; discard them or thermalise on.
     """
     averaging = DualAveraging.start(float(where(update)))

@@ -1,0 +1,36 @@
+"""One job from a file, start to end, resumable: the only part that touches disk, devices and progress bars.
+
+- ``config``, ``toml``: settings read, validated, written
+- ``runner``: phases and blocks; ``progress``: what it tells; ``stopping``: signals and wall time
+- ``clock``: where time goes
+- ``records``, ``checkpoint``, ``model_file``, ``directory``: what is on disk
+- ``summary``: what was found; ``devices``: where it runs
+"""
+
+from slmc.simulation.config import RunSettings, load_config, validated
+from slmc.simulation.devices import use_all_cores
+from slmc.simulation.directory import config_of, locked, new_directory
+from slmc.simulation.errors import UserError
+from slmc.simulation.model_file import load_model, save_model
+from slmc.simulation.progress import Reporter
+from slmc.simulation.runner import Problem, Simulation
+from slmc.simulation.summary import summarise
+from slmc.simulation.toml import to_toml
+
+__all__ = [
+    "Problem",
+    "Reporter",
+    "RunSettings",
+    "Simulation",
+    "UserError",
+    "config_of",
+    "load_config",
+    "load_model",
+    "locked",
+    "new_directory",
+    "save_model",
+    "summarise",
+    "to_toml",
+    "use_all_cores",
+    "validated",
+]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -28,14 +29,17 @@ class Checkpoints:
 
     def save(self, number: int, state: Any, lengths: dict[str, int]) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-        about = json.dumps({"format": FORMAT, "lengths": lengths, "n_leaves": len(leaves)})
-        tree = {"about": np.frombuffer(about.encode(), np.uint8), **{f"leaf{i}": leaf for i, leaf in enumerate(leaves)}}
+        # Orbax refuses arrays without elements; their shape says all there is to know.
+        empty = {i: (leaf.shape, leaf.dtype.name) for i, leaf in enumerate(leaves) if not leaf.size}
+        about = json.dumps({"format": FORMAT, "lengths": lengths, "n_leaves": len(leaves), "empty": empty})
+        tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
+        tree["about"] = np.frombuffer(about.encode(), np.uint8)
         self._writer.save(self._path(number).absolute(), args=ocp.args.PyTreeSave(tree))
         for old in self.numbers()[:-_KEPT]:
             shutil.rmtree(self._path(old), ignore_errors=True)
 
     def restore(self, template: Any) -> tuple[Any, dict[str, int]] | None:
-        """The latest state, in the structure of ``template``, and the lengths of the records; ``None`` if there is none.
+        """The latest state, in the structure of ``template``, and the lengths of the records; ``None`` without one.
 
         Raises ``UserError`` if it is damaged or of another version.
         """
@@ -51,13 +55,20 @@ class Checkpoints:
         try:
             tree = self._writer.restore(path.absolute())
             about = json.loads(np.asarray(tree["about"]).tobytes().decode())
-            leaves = [np.asarray(tree[f"leaf{i}"]) for i in range(about["n_leaves"])]
+            empty = {int(i): np.zeros(*form) for i, form in about["empty"].items()}
+            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in range(about["n_leaves"])]
         except Exception as error:
-            raise UserError(f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {advice}") from None
+            raise UserError(
+                f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {advice}"
+            ) from None
         structure = jax.tree.structure(template)
         if about["format"] != FORMAT or len(leaves) != structure.num_leaves:
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
-        return jax.tree.unflatten(structure, leaves), about["lengths"]
+        alike = [
+            jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf
+            for leaf, like in zip(leaves, jax.tree.leaves(template), strict=True)
+        ]
+        return jax.tree.unflatten(structure, alike), about["lengths"]
 
     def numbers(self) -> list[int]:
         """Numbers of the complete checkpoints, ascending."""

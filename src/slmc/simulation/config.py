@@ -5,15 +5,10 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from slmc.settings import Settings
 from slmc.simulation.errors import UserError
-
-
-class Settings(BaseModel):
-    """Base of all sections: unknown fields are errors, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ExactSettings(Settings):
@@ -50,6 +45,7 @@ class MeasurementSettings(Settings):
     n_steps: PositiveInt = Field(1000, description="outer steps per chain at most, rounded up to whole blocks")
     n_thermalise: int = Field(50, ge=0, description="outer steps with the frozen model before measuring")
     block_size: int = Field(50, ge=4, description="outer steps between writing records and a checkpoint")
+    observables: tuple[str, ...] | None = Field(None, description="names of those to measure; left out: all")
     wanted_error: dict[str, PositiveFloat] = Field({}, description="stop when these observables are known this well")
     wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
 

@@ -33,8 +33,8 @@ def load_model(path: Path, build: Callable[[dict[str, Any]], Model]) -> Model:
             header = json.loads(file.readline())
             if header.get("format") != FORMAT:
                 raise UserError(
-                    f"the model file {path} has format {header.get('format')}, this version of slmc reads format {FORMAT}; "
-                    "learn the model again or use the version that wrote it."
+                    f"the model file {path} has format {header.get('format')}, this version of slmc reads format "
+                    f"{FORMAT}; learn the model again or use the version that wrote it."
                 )
             return eqx.tree_deserialise_leaves(file, build(header["model"]))
     except OSError as error:

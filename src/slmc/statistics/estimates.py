@@ -9,6 +9,9 @@ import numpy as np
 from arviz_stats.base import array_stats
 from jaxtyping import Float
 
+_ROUNDING = 1e-12
+"""Relative spread below which a series counts as constant."""
+
 Series = Float[np.ndarray, "chain draw"]
 
 
@@ -38,12 +41,12 @@ class Estimate(NamedTuple):
 def estimate(series: Series) -> Estimate:
     """Mean over all chains and draws; error and effective samples for the mean; rank-normalised split R-hat.
 
-    Vehtari et al., Bayesian Analysis 16, 667 (2021), as computed by arviz-stats. A series that never varies has
-    error 0 and no R-hat.
+    Vehtari et al., Bayesian Analysis 16, 667 (2021), as computed by arviz-stats. A series that varies only by
+    rounding has error 0 and no R-hat.
     """
     series = np.asarray(series, dtype=np.float64)
     value = float(np.mean(series))
-    if np.ptp(series) == 0:
+    if np.ptp(series) <= _ROUNDING * abs(value):
         return Estimate(value, 0.0, None, float(series.size))
     if series.shape[1] < 4:
         return Estimate(value, math.nan, math.nan, math.nan)
@@ -100,7 +103,7 @@ def notation(value: float, error: float | None) -> str:
     if error is None or not math.isfinite(error) or not math.isfinite(value):
         return f"{value:.4g}"
     if error == 0:
-        return f"{value:.6g}"
+        return f"{value:.10g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
     scaled = round(error * 10**digits)
     return f"{value:.{digits}f}({scaled})" if digits else f"{value:.0f}({error:.0f})"

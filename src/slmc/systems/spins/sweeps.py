@@ -7,7 +7,6 @@ log-weight at its end. Either sweep runs through the sites in order or in revers
 detailed balance.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key

@@ -1,0 +1,270 @@
+"""The command line: ``slmc run | resume | report | info | init | examples``."""
+
+import errno
+import json
+import math
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import typer
+from pydantic import Field, model_validator
+from rich.console import Console
+from rich.table import Table
+
+from slmc import __version__
+from slmc.selflearning import LearningSettings, TrainingSettings
+from slmc.simulation import (
+    Reporter,
+    RunSettings,
+    Simulation,
+    UserError,
+    config_of,
+    load_config,
+    load_model,
+    locked,
+    new_directory,
+    summarise,
+    to_toml,
+    use_all_cores,
+)
+from slmc.statistics import notation
+from slmc.systems.spins.problem import SpinProblem, scalar_names
+from slmc.systems.spins.settings import DoubleExchangeSettings, InnerSettings, ModelSettings, build_like
+
+app = typer.Typer(
+    help="Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; must not exist or be empty.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value. Repeatable.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+
+
+class DoubleExchangeConfig(RunSettings):
+    """A run of the double-exchange model."""
+
+    system: Literal["double_exchange"] = Field("double_exchange", description="the physical system")
+    target: DoubleExchangeSettings = DoubleExchangeSettings()
+    model: ModelSettings = ModelSettings()
+    inner: InnerSettings = InnerSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DoubleExchangeConfig":
+        names = scalar_names(self.measurement.observables, self.target.shape)
+        for name in self.measurement.wanted_error:
+            if name not in names:
+                raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
+        if self.inner.update == "heat-bath" and self.model.name != "linear":
+            raise ValueError('inner.update = "heat-bath" needs model.name = "linear"; use "hmc" for a transformer')
+        if self.learning.training_steps == 0 and self.model.name != "linear":
+            raise ValueError('learning.training_steps = 0 needs model.name = "linear"; a transformer must be trained')
+        if self.learning.batch_size % 32:
+            raise ValueError(f"learning.batch_size must be a multiple of 32; got {self.learning.batch_size}")
+        return self
+
+
+def build(config: DoubleExchangeConfig) -> SpinProblem:
+    """The problem that a configuration describes. Raises ``UserError`` naming the field that is wrong."""
+    try:
+        model = (
+            config.model.build(config.target.shape, config.target.temperature, jax.random.key(config.seed))
+            if config.model.file is None
+            else load_model(Path(config.model.file), build_like).on_lattice(config.target.shape)
+        )
+    except ValueError as error:
+        raise UserError(f"model.{error}") from None
+    learning = config.learning
+    training = TrainingSettings(
+        n_steps=learning.training_steps,
+        batch_size=learning.batch_size,
+        learning_rate=learning.learning_rate,
+        weight_decay=learning.weight_decay,
+        force_weight=learning.force_weight,
+    )
+    return SpinProblem(
+        target=config.target.build(),
+        model=model,
+        exact_update=config.exact.update,
+        exact_steps=config.exact.n_steps,
+        inner=config.inner,
+        learning=LearningSettings(
+            n_rounds=learning.n_rounds,
+            n_steps=learning.n_steps,
+            n_updates=config.inner.n_updates,
+            inner_acceptance=config.inner.acceptance,
+            training=training,
+        ),
+        names=scalar_names(config.measurement.observables, config.target.shape),
+        filling=config.target.filling,
+    )
+
+
+@app.command()
+def run(
+    config: Annotated[str, typer.Argument(metavar="CONFIG_OR_NAME", help="A TOML file, or a name from slmc examples.")],
+    out: Out = None,
+    set_: Set = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Thermalise, learn, freeze, measure, report."""
+    path = _config_path(config)
+    settings = load_config(path, DoubleExchangeConfig, set_, seed)
+    use_all_cores()
+    problem = build(settings)
+    directory = new_directory(out, path.stem)
+    with locked(directory):
+        (directory / "config.toml").write_text(to_toml(settings))
+        _carry_out(directory, settings, problem, quiet)
+
+
+@app.command()
+def resume(directory: Directory, quiet: Quiet = False) -> None:
+    """Continue a run after any interruption, to the bit."""
+    settings = load_config(config_of(directory), DoubleExchangeConfig)
+    use_all_cores()
+    problem = build(settings)
+    with locked(directory):
+        _carry_out(directory, settings, problem, quiet)
+
+
+@app.command()
+def report(directory: Directory) -> None:
+    """Write DIR/report.html anew from the stored records."""
+    settings = load_config(config_of(directory), DoubleExchangeConfig)
+    path = _write_report(directory, summarise(directory, build(settings)), settings)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def info(
+    directory: Directory,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a run has found so far."""
+    settings = load_config(config_of(directory), DoubleExchangeConfig)
+    summary = summarise(directory, build(settings))
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1))
+    else:
+        _print_summary(Console(highlight=False), directory, summary)
+
+
+@app.command()
+def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]) -> None:
+    """Print a ready-made configuration with every field and its meaning."""
+    settings = load_config(_config_path(name), DoubleExchangeConfig)
+    typer.echo(to_toml(settings, comments=True), nl=False)
+
+
+@app.command()
+def examples() -> None:
+    """List the ready-made configurations."""
+    table = Table(box=None, show_header=False)
+    for name, path in sorted(_ready_made().items()):
+        table.add_row(f"[bold]{name}[/bold]", load_config(path, DoubleExchangeConfig).title)
+    Console(highlight=False).print(table)
+
+
+def main() -> None:
+    """Entry point: user errors become one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:
+        if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
+            _fail("the disk is full; free some space and continue with slmc resume DIR (what was measured is kept).")
+        raise
+
+
+def _fail(sentence: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escaped(sentence)}")
+    sys.exit(2)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _ready_made() -> dict[str, Path]:
+    return {
+        Path(str(entry)).stem: Path(str(entry))
+        for entry in files("slmc.configs").iterdir()
+        if entry.name.endswith(".toml")
+    }
+
+
+def _config_path(config: str) -> Path:
+    if Path(config).is_file():
+        return Path(config)
+    ready_made = _ready_made()
+    if config not in ready_made:
+        raise UserError(
+            f"{config} is neither a file nor a ready-made configuration; those are {', '.join(sorted(ready_made))}."
+        )
+    return ready_made[config]
+
+
+def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinProblem, quiet: bool) -> None:
+    reporter = Reporter(quiet=quiet)
+    reporter.note(f"slmc {__version__}: {settings.title or settings.system}, results in {directory}")
+    complete = Simulation(directory, settings, problem, reporter).run()
+    summary = summarise(directory, problem)
+    _write_report(directory, summary, settings)
+    if not quiet and complete:
+        _print_summary(reporter.console, directory, summary)
+
+
+def _write_report(directory: Path, summary: dict[str, Any], settings: DoubleExchangeConfig) -> Path:
+    import xarray
+
+    from slmc.report import write_report
+
+    about = {**summary, "title": settings.title or settings.system, "directory": directory.name, "version": __version__}
+    with xarray.open_datatree(directory / "records.zarr", engine="zarr", consolidated=False) as records:
+        write_report(records, about, (directory / "config.toml").read_text(), directory / "report.html")
+    return directory / "report.html"
+
+
+def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -> None:
+    baseline = summary.get("baseline", {}).get("observables", {})
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("observable", "value", "R-hat", "effective samples", *(["exact chain"] if baseline else [])):
+        table.add_column(heading, justify="left" if heading == "observable" else "right", no_wrap=True)
+    for name, one in summary["observables"].items():
+        row = [name, notation(one["value"], one["error"]), _number(one["r_hat"], ".3f"), _number(one["ess"], ".0f")]
+        if baseline:
+            row.append(notation(baseline[name]["value"], baseline[name]["error"]) if name in baseline else "")
+        table.add_row(*row)
+    if summary["observables"]:
+        console.print(table)
+    console.print(
+        f"acceptance {_number(summary['acceptance'], '.3f')}  "
+        f"residual s {_number(summary['residual'], '.3f')}  "
+        f"expected erfc(s/2) {_number(summary['expected_acceptance'], '.3f')}"
+    )
+    console.print(
+        f"effective samples of {summary['figure_of_merit']}: "
+        f"{_number(summary['ess_per_exact_evaluation'], '.3f')} per exact evaluation, "
+        f"{_number(summary['ess_per_second'], '.1f')} per second",
+        soft_wrap=True,
+    )
+    console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True)
+    if (directory / "report.html").is_file():
+        console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else format(value, form)
+
+
+if __name__ == "__main__":
+    main()

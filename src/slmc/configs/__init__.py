@@ -1,0 +1,1 @@
+"""Ready-made configurations, listed by ``slmc examples``."""

@@ -1,0 +1,84 @@
+"""Where the time goes, kept across interruptions."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_compiling = 0.0
+
+
+def _listen(event: str, duration: float, **_: Any) -> None:
+    global _compiling
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiling += duration
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+class Clock:
+    """Wall seconds by activity, compilation set apart; saved beside the run with its phase and warnings.
+
+    ``inner_share`` is the share of the inner chain in a step of self-learning Monte Carlo, the rest being the exact
+    evaluation; both are timed alone, since a compiled step cannot be timed inside.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        stored = json.loads(path.read_text()) if path.is_file() else {}
+        self._laps: dict[str, float] = stored.get("laps", {})
+        self.inner_share: float | None = stored.get("inner_share")
+        self.warnings: list[str] = stored.get("warnings", [])
+        self._before = stored.get("total", 0.0)
+        self._started = time.perf_counter()
+
+    @contextlib.contextmanager
+    def lap(self, activity: str) -> Iterator[None]:
+        """Adds the time spent inside to an activity, less that of compiling."""
+        started, compiled = time.perf_counter(), _compiling
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started - (_compiling - compiled)
+            self._laps[activity] = self._laps.get(activity, 0.0) + max(0.0, spent)
+
+    def move(self, source: str, destination: str, seconds: float) -> None:
+        """Books part of one activity under another."""
+        seconds = min(seconds, self.seconds(source))
+        self._laps[source] = self.seconds(source) - seconds
+        self._laps[destination] = self.seconds(destination) + seconds
+
+    def seconds(self, activity: str) -> float:
+        return self._laps.get(activity, 0.0)
+
+    def save(self, **about: Any) -> None:
+        """Writes the times, with ``about`` beside them, atomically."""
+        stored = {
+            **about,
+            "laps": self._laps,
+            "inner_share": self.inner_share,
+            "warnings": self.warnings,
+            "total": self._before + time.perf_counter() - self._started,
+        }
+        temporary = self.path.with_suffix(".part")
+        temporary.write_text(json.dumps(stored, indent=1))
+        os.replace(temporary, self.path)
+
+
+def time_split(stored: dict[str, Any]) -> dict[str, float]:
+    """Seconds by exact weight, inner chain, training and everything else, from what ``Clock`` stored."""
+    laps, share = stored.get("laps", {}), stored.get("inner_share") or 0.0
+    steps = laps.get("learn", 0.0) + laps.get("measure", 0.0)
+    split = {
+        "exact_weight": laps.get("thermalise", 0.0) + (1 - share) * steps,
+        "inner": share * steps,
+        "training": laps.get("training", 0.0),
+    }
+    split["other"] = max(0.0, stored.get("total", 0.0) - sum(split.values()) - laps.get("baseline", 0.0))
+    return split

@@ -1,0 +1,15 @@
+"""Which devices a run uses."""
+
+import os
+
+import jax
+
+
+def use_all_cores() -> None:
+    """One CPU device per core that this process may use, so that chains spread over them.
+
+    Must come before JAX is used for the first time; does nothing where ``jax_num_cpu_devices`` is set already or a GPU
+    is in charge.
+    """
+    if jax.config.jax_num_cpu_devices in (None, -1):
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))

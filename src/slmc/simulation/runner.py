@@ -1,0 +1,461 @@
+"""One job from start to end: thermalise, learn, freeze, measure, compare. Resumable to the bit.
+
+The run is a sequence of blocks. A block is a function of the state before it, its random numbers follow from the seed
+and its number; after each block records are appended, then a checkpoint is written. Whatever a crash leaves behind
+the last checkpoint is cut off on resuming and computed again, with the same bits.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from slmc.montecarlo import Info, Repeated, Sequence, State, Target, Update, init_chains, run_chains, tune_step_size
+from slmc.montecarlo.chains import over_chains
+from slmc.montecarlo.target import evaluate
+from slmc.montecarlo.tuning import step_size_of, with_step_size
+from slmc.montecarlo.update import Label
+from slmc.selflearning.cumulative import CumulativeUpdate
+from slmc.selflearning.diagnostics import evaluations_per_step
+from slmc.selflearning.on_the_fly import (
+    Learner,
+    LearningState,
+    RoundReport,
+    inner_update,
+    is_finished,
+    learning_round,
+    self_learning_update,
+    start_learning,
+)
+from slmc.simulation.checkpoint import Checkpoints
+from slmc.simulation.clock import Clock
+from slmc.simulation.config import RunSettings
+from slmc.simulation.errors import Stopped
+from slmc.simulation.model_file import save_model
+from slmc.simulation.progress import Reporter
+from slmc.simulation.records import Records, Variable
+from slmc.simulation.stopping import Stopper
+from slmc.statistics import Estimate, estimate
+
+PHASES = ("thermalise", "learn", "measure", "baseline", "done")
+
+_ROUND_FIGURES = (
+    "residual",
+    "training_residual",
+    "expected_acceptance",
+    "acceptance",
+    "inner_step_size",
+    "n_labels",
+    "exact_evaluations",
+)
+"""Figures of a round of learning that are recorded; its times are not, for records repeat to the bit."""
+
+_TUNING = {"n_rounds": 30, "n_steps": 5}
+
+
+class Problem(Protocol):
+    """What a run needs to know of a system; ``systems.spins.SpinProblem`` is one."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def model(self) -> Target: ...
+    @property
+    def n_sites(self) -> int: ...
+    @property
+    def figure_of_merit(self) -> str: ...
+    @property
+    def filling(self) -> float | None: ...
+    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array: ...
+    def exact(self, target: Target, step_size: Any = ...) -> Update: ...
+    def learner(self, target: Target, exact: Update) -> Learner: ...
+    def finished(self, model: Any, labels: Label) -> Any: ...
+    def describe_model(self, model: Any) -> dict[str, Any]: ...
+    def with_filling(self, target: Target, configurations: Array) -> Target: ...
+    def observe(self, state: State) -> dict[str, Array]: ...
+    def observe_fields(self, state: State) -> dict[str, Array]: ...
+    def describe_variable(self, name: str) -> tuple[str, str]: ...
+    def derived(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]: ...
+
+
+class RunState(NamedTuple):
+    """Everything needed to go on. ``evaluations`` counts exact evaluations by phase."""
+
+    phase: Any
+    block: Any
+    number: Any
+    target: Target
+    exact_step_size: Any
+    chains: State
+    learning: LearningState
+    evaluations: Any
+
+
+class Simulation:
+    """A run in its directory.
+
+    ``run()`` goes on from the last checkpoint (or starts) and returns whether the run is complete; it returns early if
+    told to stop by a signal or the wall time, with a checkpoint written. Raises ``UserError`` for a damaged checkpoint.
+    """
+
+    def __init__(self, directory: Path, settings: RunSettings, problem: Problem, reporter: Reporter) -> None:
+        self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
+        self.records = Records(directory / "records.zarr")
+        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self.clock = Clock(directory / "progress.json")
+        self._key = jax.random.key(settings.seed)
+        self._warned: set[str] = set()
+        self._series: dict[str, dict[str, np.ndarray]] = {}
+
+    def run(self) -> bool:
+        start = self._start()
+        state, lengths = self.checkpoints.restore(start) or (start, {})
+        self.records.truncate(lengths)
+        self._series = {group: self.records.read(group) for group in ("measurement", "baseline")}
+        self.reporter.phase(self._phase(state), *self._extent(state))
+        with Stopper(self.settings.measurement.wall_time) as stopper:
+            while self._phase(state) != "done":
+                before = self._phase(state)
+                try:
+                    state = self._advance(state, stopper)
+                except Stopped:
+                    break
+                state = state._replace(number=np.asarray(int(state.number) + 1))
+                self.checkpoints.save(int(state.number), state, self.records.lengths())
+                self.clock.save(phase=self._phase(state), evaluations=self._evaluations(state))
+                if self._phase(state) not in (before, "done"):
+                    self.reporter.phase(self._phase(state), *self._extent(state))
+                if stopper.requested:
+                    break
+        self.reporter.close()
+        if self._phase(state) != "done":
+            self.reporter.note(f"stopped by {stopper.reason}; continue with: slmc resume {self.directory}")
+        return self._phase(state) == "done"
+
+    # ---------------------------------------------------------------- state
+
+    def _start(self) -> RunState:
+        n_chains = self.settings.measurement.n_chains
+        configurations = self.problem.random_configurations(self._key_of("start", 0), n_chains)
+        exact = self.problem.exact(self.problem.target)
+        chains = init_chains(exact, configurations)
+        learner = self.problem.learner(self.problem.target, exact)
+        return RunState(
+            phase=np.asarray(0),
+            block=np.asarray(0),
+            number=np.asarray(0),
+            target=self.problem.target,
+            exact_step_size=np.asarray(step_size_of(exact)),
+            chains=chains,
+            learning=start_learning(learner, self.problem.model, chains),
+            evaluations=np.zeros(len(PHASES), np.int64),
+        )
+
+    def _phase(self, state: RunState) -> str:
+        return PHASES[int(state.phase)]
+
+    def _extent(self, state: RunState) -> tuple[int, int]:
+        """Blocks of the phase, and those done."""
+        phase = self._phase(state)
+        total = self.settings.learning.n_rounds if phase == "learn" else self._n_blocks(phase)
+        return total, int(state.block)
+
+    def _n_blocks(self, phase: str) -> int:
+        """Blocks of a phase; thermalise, measure and baseline begin with one that is not recorded."""
+        n_steps = {
+            "thermalise": self.settings.thermalisation.n_steps,
+            "measure": self.settings.measurement.n_steps,
+            "baseline": self.settings.baseline.n_steps,
+        }.get(phase, 0)
+        return math.ceil(n_steps / self.settings.measurement.block_size) + 1 if n_steps else 0
+
+    def _key_of(self, phase: str, block: int) -> Key[Array, ""]:
+        number = 99 if phase == "start" else PHASES.index(phase)
+        return jax.random.fold_in(jax.random.fold_in(self._key, number), block)
+
+    def _evaluations(self, state: RunState) -> dict[str, int]:
+        counts = [int(count) for count in np.asarray(state.evaluations)]
+        return {"learning": counts[0] + counts[1], "measurement": counts[2], "baseline": counts[3]}
+
+    def _exact(self, state: RunState) -> Update:
+        update = self.problem.exact(state.target)
+        return with_step_size(update, step_size_of, float(state.exact_step_size))
+
+    def _learner(self, state: RunState) -> Learner:
+        return self.problem.learner(state.target, self._exact(state))
+
+    def _next_phase(self, state: RunState) -> RunState:
+        phase = int(state.phase) + 1
+        while PHASES[phase] == "baseline" and not self.settings.baseline.n_steps:
+            phase += 1
+        return state._replace(phase=np.asarray(phase), block=np.asarray(0))
+
+    def _counted(self, state: RunState, update: Update, n_steps: int) -> np.ndarray:
+        counts = np.array(state.evaluations)
+        counts[int(state.phase)] += (
+            n_steps * self.settings.measurement.n_chains * evaluations_per_step(update, self.problem.n_sites)
+        )
+        return counts
+
+    # --------------------------------------------------------------- phases
+
+    def _advance(self, state: RunState, stopper: Stopper) -> RunState:
+        phase, block = self._phase(state), int(state.block)
+        if phase == "learn":
+            return self._learn(state, stopper)
+        state = {"thermalise": self._thermalise, "measure": self._measure, "baseline": self._baseline}[phase](state)
+        state = state._replace(block=np.asarray(block + 1))
+        if block + 1 >= self._n_blocks(phase) or (phase == "measure" and self._is_precise_enough()):
+            state = self._next_phase(state)
+        return state
+
+    def _thermalise(self, state: RunState) -> RunState:
+        block, n_steps = int(state.block), self.settings.measurement.block_size
+        key = self._key_of("thermalise", block)
+        with self.clock.lap("thermalise"):
+            update = self._exact(state)
+            if block == 0:
+                wanted = self.settings.exact.acceptance
+                update, chains = tune_step_size(key, update, state.chains, wanted=wanted, **_TUNING)
+                n_tuned = _TUNING["n_rounds"] * _TUNING["n_steps"]
+                counted = self._counted(state, update, n_tuned)
+                target = self.problem.with_filling(state.target, chains.configuration)
+                chains = init_chains(self.problem.exact(target), chains.configuration)
+                step_size = np.asarray(step_size_of(update))
+                return state._replace(chains=chains, target=target, exact_step_size=step_size, evaluations=counted)
+            chains, observed = run_chains(key, update, state.chains, n_steps, _observe_thermalisation)
+            accepted, log_weight = (np.asarray(one) for one in observed)
+        self._append("thermalisation", {"log_weight": log_weight, "accepted": accepted})
+        state = state._replace(chains=chains, evaluations=self._counted(state, update, n_steps))
+        if self.problem.filling is not None and block <= self._n_blocks("thermalise") // 2:
+            target = self.problem.with_filling(state.target, chains.configuration)
+            state = state._replace(target=target, chains=init_chains(self.problem.exact(target), chains.configuration))
+        self._check_finite(log_weight)
+        self.reporter.advance(block + 1, acceptance=accepted.mean(), log_weight=log_weight.mean())
+        return state
+
+    def _learn(self, state: RunState, stopper: Stopper) -> RunState:
+        learner, learning, round_ = self._learner(state), state.learning, int(state.block)
+        if round_ == 0:
+            learning = learning._replace(chains=state.chains)
+
+        def watch(step: int, loss: float, residual: float) -> None:
+            if stopper.requested:
+                raise Stopped
+            done = round_ + step / max(1, self.settings.learning.training_steps)
+            self.reporter.advance(min(done, round_ + 0.99), residual=residual)
+
+        with self.clock.lap("learn"):
+            learning, found = learning_round(self._key_of("learn", round_), learner, learning, watch)
+        self.clock.move("learn", "training", found.seconds_training)
+        self._record_round(found)
+        for text in found.warnings:
+            self._warn(text.split(" ")[1] + text[-20:], text)
+        self.reporter.advance(round_ + 1, residual=found.residual, acceptance=found.acceptance)
+        counts = np.array(state.evaluations)
+        counts[1] = int(learning.exact_evaluations)
+        state = state._replace(
+            chains=learning.chains, learning=learning, evaluations=counts, block=np.asarray(round_ + 1)
+        )
+        return self._freeze(state, learner) if is_finished(learner, learning) else state
+
+    def _freeze(self, state: RunState, learner: Learner) -> RunState:
+        """Stores the model, drops the training data, and starts the chains of the measurement."""
+        learning = state.learning
+        used = jax.tree.map(lambda leaf: np.asarray(leaf)[-256:], _filled_part(learning))
+        model = self.problem.finished(learning.model, used)
+        save_model(self.directory / "model.eqx", model, self.problem.describe_model(model))
+        nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], learning.labels)
+        learning = learning._replace(model=model, labels=nothing)
+        state = state._replace(learning=learning)
+        update = self_learning_update(learner, learning)
+        state = state._replace(chains=init_chains(update, state.chains.configuration))
+        self._time_parts(state, update)
+        return self._next_phase(state)
+
+    def _measure(self, state: RunState) -> RunState:
+        settings, block = self.settings.measurement, int(state.block)
+        update = self._measurement_update(state)
+        n_steps = settings.block_size if block else max(1, settings.n_thermalise)
+        with self.clock.lap("measure" if block else "other"):
+            state = self._sample(state, update, n_steps, "measurement" if block else None)
+        return state._replace(evaluations=self._counted(state, update, n_steps))
+
+    def _baseline(self, state: RunState) -> RunState:
+        settings, block = self.settings.measurement, int(state.block)
+        update = self._exact(state)
+        n_steps = settings.block_size
+        with self.clock.lap("baseline" if block else "other"):
+            if not block:
+                state = state._replace(chains=init_chains(update, state.chains.configuration))
+            state = self._sample(state, update, n_steps, "baseline" if block else None)
+        return state._replace(evaluations=self._counted(state, update, n_steps if block else 0))
+
+    def _measurement_update(self, state: RunState) -> Update:
+        update: Update = self_learning_update(self._learner(state), state.learning)
+        every = self.settings.exact.every
+        return Sequence((Repeated(update, every), self._exact(state))) if every else update
+
+    # -------------------------------------------------------------- records
+
+    def _sample(self, state: RunState, update: Update, n_steps: int, group: str | None) -> RunState:
+        phase, block = self._phase(state), int(state.block)
+        chains, observed = run_chains(self._key_of(phase, block), update, state.chains, n_steps, self._observe)
+        scalars, fields = jax.device_get(observed)
+        if group is not None:
+            self._append(group, scalars)
+            self._extend_series(group, scalars)
+            means = {name: values.mean(1, keepdims=True) for name, values in fields.items()}
+            self._append(group, means, "block")
+            self._check_finite(scalars["log_weight"])
+            self._check_measurement(group)
+            figures = {"acceptance": scalars["accepted"].mean()}
+            if group == "measurement":
+                figures["effective_samples_a_second"] = self._samples_a_second()
+            self.reporter.advance(block + 1, **figures)
+        return state._replace(chains=chains)
+
+    @cached_property
+    def _observe(self) -> Callable[[State, Any], tuple[dict[str, Array], dict[str, Array]]]:
+        """What is recorded of a step; one and the same function for the whole run, so that it is compiled once."""
+
+        def observe(state: State, info: Any) -> tuple[dict[str, Array], dict[str, Array]]:
+            # With exact updates mixed in, the first of two infos is that of the self-learning updates.
+            first = info if isinstance(info, Info) else info[0]
+            scalars = {
+                "log_weight": state.log_weight,
+                "accepted": first.accepted.mean(),
+                "log_ratio": first.log_ratio.mean(),
+                **self.problem.observe(state),
+            }
+            return scalars, self.problem.observe_fields(state)
+
+        return observe
+
+    def _extend_series(self, group: str, scalars: Mapping[str, np.ndarray]) -> None:
+        """Keeps the scalars measured so far in memory, for the figures shown while running."""
+        old = self._series[group]
+        self._series[group] = {
+            name: np.concatenate([old[name], values], axis=1) if name in old else values
+            for name, values in scalars.items()
+        }
+
+    def _append(self, group: str, values: Mapping[str, np.ndarray], growing: str = "draw") -> None:
+        variables = {}
+        for name, value in values.items():
+            rest = tuple(f"q{axis}" for axis in range(np.ndim(value) - 2))
+            variables[name] = Variable(
+                ("chain", growing, *rest), np.asarray(value), *self.problem.describe_variable(name)
+            )
+        self.records.append(group, variables)
+
+    def _record_round(self, found: RoundReport) -> None:
+        lines = {name: Variable(("round",), np.array([getattr(found, name)])) for name in _ROUND_FIGURES}
+        history = np.column_stack([np.full(len(found.history), found.round), found.history])
+        lines["history"] = Variable(("evaluation", "history_column"), history)
+        self.records.append("learning", lines)
+        parity = {"predicted": found.predicted, "exact": found.exact}
+        self.records.replace("learning", {name: Variable(("sample",), one) for name, one in parity.items()})
+
+    # --------------------------------------------------------------- checks
+
+    def _is_precise_enough(self) -> bool:
+        wanted = self.settings.measurement.wanted_error
+        if not wanted:
+            return False
+        series = self._series["measurement"]
+        if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
+            return False
+        found = {name: estimate(series[name]) for name in wanted}
+        return all(one.error <= wanted[name] and not one.verdict for name, one in found.items())
+
+    def _samples_a_second(self) -> float:
+        series, seconds = self._series["measurement"], self.clock.seconds("measure")
+        ess = estimate(series[self.problem.figure_of_merit]).ess
+        return ess / seconds if ess and seconds > 0 else math.nan
+
+    def _check_finite(self, log_weight: np.ndarray) -> None:
+        if not np.all(np.isfinite(log_weight)):
+            self._warn("nan", "log-weights are not finite; check the target's parameters (a very low temperature?).")
+
+    def _check_measurement(self, group: str) -> None:
+        series = self._series[group]
+        n_draws = series["log_weight"].shape[1]
+        acceptance = series["accepted"].mean()
+        if acceptance < 0.02:
+            self._warn(f"low {group}", f"acceptance is {acceptance:.3f}: {_ADVICE[group]}")
+        if acceptance > 0.999 and n_draws > 200 and group == "baseline":
+            self._warn("high", "acceptance is 1: steps are too small; lower exact.acceptance.")
+        if n_draws < 4 * self.settings.measurement.block_size:
+            return
+        found = estimate(series[self.problem.figure_of_merit])
+        if found.r_hat is not None and found.r_hat > 1.1:
+            self._warn(
+                f"chains {group}",
+                f"chains disagree on {self.problem.figure_of_merit} (R-hat {found.r_hat:.2f}) after {n_draws} draws; "
+                f"{'mix exact updates in with exact.every' if group == 'measurement' else 'raise baseline.n_steps'}, or "
+                "thermalise longer.",
+            )
+        if found.ess is not None and found.ess < 5 * len(series["log_weight"]):
+            self._warn(
+                f"slow {group}",
+                f"the autocorrelation time of {self.problem.figure_of_merit} is about "
+                f"{series['log_weight'].size / 2 / found.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
+                f"{group}.n_steps{' or inner.n_updates' if group == 'measurement' else ''}.",
+            )
+
+    def _warn(self, kind: str, text: str) -> None:
+        if kind not in self._warned and text not in self.clock.warnings:
+            self._warned.add(kind)
+            self.clock.warnings.append(text)
+            self.reporter.warn(text)
+
+    def _time_parts(self, state: RunState, update: Update) -> None:
+        """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
+        learner = self._learner(state)
+        proposal = CumulativeUpdate(inner_update(learner, state.learning), learner.settings.n_updates)
+        keys = jax.random.split(self._key, len(state.chains.log_weight))
+        configurations = state.chains.configuration
+        exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
+        inner = _seconds(lambda: over_chains(_propose, (keys, configurations), proposal))
+        self.clock.inner_share = inner / (inner + exact)
+
+
+_ADVICE = {
+    "measurement": "the model does not describe the target; learn more (learning.n_rounds), use a richer model, or a "
+    "shorter inner chain (inner.n_updates).",
+    "baseline": "the step size does not fit; thermalise longer so that it is tuned where it is used.",
+}
+
+
+def _observe_thermalisation(state: State, info: Any) -> tuple[Array, Array]:
+    return info.accepted, state.log_weight
+
+
+def _evaluate(target: Target, configuration: Array) -> Any:
+    return evaluate(target, configuration)
+
+
+def _propose(proposal: CumulativeUpdate, inputs: Any) -> Any:
+    return proposal.propose(*inputs)
+
+
+def _seconds(function: Any) -> float:
+    """The least of several timings, after one call to compile."""
+    jax.block_until_ready(function())
+    best = math.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def _filled_part(learning: LearningState) -> Label:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: int(learning.n_labels)], learning.labels)

@@ -1,0 +1,38 @@
+"""When to stop before the end: a signal (a scheduler's time limit, Ctrl-C) or the wall time."""
+
+import signal
+import threading
+import time
+from types import FrameType
+
+
+class Stopper:
+    """Watches for SIGTERM, SIGINT and the wall time while in its context; a second signal ends the process at once."""
+
+    def __init__(self, wall_time: float | None) -> None:
+        self._deadline = None if wall_time is None else time.monotonic() + wall_time
+        self._signal: str | None = None
+        self._previous: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self._signal is not None or (self._deadline is not None and time.monotonic() > self._deadline)
+
+    @property
+    def reason(self) -> str:
+        return self._signal or "the wall time"
+
+    def __enter__(self) -> "Stopper":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name
+        for handled in self._previous:
+            signal.signal(handled, signal.SIG_DFL)

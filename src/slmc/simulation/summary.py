@@ -1,0 +1,90 @@
+"""What a run found, from its stored records: the dictionary that ``slmc info --json`` prints."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slmc.selflearning.diagnostics import expected_acceptance
+from slmc.simulation.clock import time_split
+from slmc.simulation.records import Records
+from slmc.simulation.runner import Problem
+from slmc.statistics import Estimate, estimate
+
+_INTERNAL = ("log_weight", "accepted", "log_ratio", "structure_factor", "grand_energy", "energy_variance")
+
+
+def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
+    """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet."""
+    path = directory / "progress.json"
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    records = Records(directory / "records.zarr")
+    series, learning = records.read("measurement"), records.read("learning")
+    phase = stored.get("phase", "thermalise")
+    found = observables(series, problem)
+    evaluations = stored.get("evaluations", {})
+    residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
+    merit = problem.figure_of_merit
+    measured = found.get(merit)
+    result = {
+        "observables": {name: _as_dict(one) for name, one in found.items()},
+        "acceptance": float(series["accepted"].mean()) if series else None,
+        "residual": residual,
+        "expected_acceptance": None if residual is None else expected_acceptance(residual),
+        "exact_evaluations": {name: evaluations.get(name, 0) for name in ("learning", "measurement")},
+        "figure_of_merit": merit,
+        "ess_per_exact_evaluation": _rate(measured, series["accepted"].size if series else 0),
+        "ess_per_second": _rate(measured, stored.get("laps", {}).get("measure", 0.0)),
+        "seconds": time_split(stored),
+        "phase": phase,
+        "verdict": _verdict(found, phase),
+        "warnings": stored.get("warnings", []),
+    }
+    baseline = records.read("baseline")
+    if baseline:
+        compared = observables(baseline, problem)
+        reference = compared.get(merit)
+        result["baseline"] = {
+            "observables": {name: _as_dict(one) for name, one in compared.items()},
+            "acceptance": float(baseline["accepted"].mean()),
+            "exact_evaluations": evaluations.get("baseline", 0),
+            "ess_per_exact_evaluation": _rate(reference, evaluations.get("baseline", 0)),
+            "ess_per_second": _rate(reference, stored.get("laps", {}).get("baseline", 0.0)),
+        }
+    return result
+
+
+def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str, Estimate]:
+    """Estimates of all recorded scalars and of what is derived from them."""
+    if not series or series["log_weight"].size == 0:
+        return {}
+    plain = {name: estimate(values) for name, values in series.items() if name not in _INTERNAL}
+    return {**plain, **problem.derived(series)}
+
+
+def _as_dict(one: Estimate) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in one._asdict().items()}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _rate(one: Estimate | None, cost: float) -> float | None:
+    if one is None or not one.ess or not math.isfinite(one.ess) or not cost:
+        return None
+    return one.ess / cost
+
+
+def _verdict(found: Mapping[str, Estimate], phase: str) -> str:
+    """``ok``, or what speaks against the results, worst observable first."""
+    if not found:
+        return f"nothing measured yet (phase: {phase})"
+    doubts = [f"{name}: {one.verdict}" for name, one in found.items() if one.verdict]
+    if doubts:
+        more = f"; and {len(doubts) - 1} more" if len(doubts) > 1 else ""
+        return f"do not trust yet: {doubts[0]}{more}; measure longer (measurement.n_steps)"
+    return "ok" if phase == "done" else "ok so far, the run is not finished"

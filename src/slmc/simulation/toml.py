@@ -1,0 +1,36 @@
+"""Settings written as TOML, with the sentence of each field as a comment."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def to_toml(settings: BaseModel, comments: bool = False) -> str:
+    """Top-level values first, then a table per section; ``None`` is left out (or a comment)."""
+    lines, sections = [], []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            heading = f"\n[{name}]"
+            if comments and type(value).__doc__:
+                heading = f"\n# {type(value).__doc__.strip().splitlines()[0]}{heading}"
+            sections.append(f"{heading}\n{to_toml(value, comments)}")
+            continue
+        line = f"{name} = {_format(value)}" if value is not None else f"# {name} ="
+        if value is None and not comments:
+            continue
+        if comments and field.description:
+            line = f"{line:<28} # {field.description}"
+        lines.append(line)
+    return "\n".join(lines) + "\n" + "".join(sections)
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_format(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_format(one) for one in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,172 @@
+"""A spin system put together for a run: target, model, updates and what is measured."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Key
+
+from slmc.lattice import n_sites
+from slmc.montecarlo import (
+    INTEGRATORS,
+    HamiltonianTrajectory,
+    LocalSweep,
+    MetropolisHastings,
+    Sequence,
+    Sphere,
+    State,
+    Target,
+    Update,
+)
+from slmc.montecarlo.tuning import step_size_of
+from slmc.montecarlo.update import Label
+from slmc.selflearning import Learner, LearningSettings, centred, fit_linear
+from slmc.statistics import Estimate, jackknife
+from slmc.systems.spins import observables
+from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.settings import InnerSettings, describe
+from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
+
+SCALARS: dict[str, tuple[Callable[[Array], Array], str]] = {
+    "magnetization": (observables.magnetization, "|m|, site average of the spins"),
+    "magnetization_squared": (observables.magnetization_squared, "m²"),
+    "staggered_magnetization": (observables.staggered_magnetization, "|m_st|, site average with the sign (−1)^(x+y+…)"),
+    "staggered_magnetization_squared": (observables.staggered_magnetization_squared, "m_st²"),
+}
+"""Observables of the spins alone: function and description. All are pure numbers."""
+
+ELECTRONIC = {
+    "energy": ("t", "Σ E_n f_n per site, without the chemical potential"),
+    "density": ("electrons per site", "Σ f_n per site"),
+    "grand_energy": ("t", "Σ (E_n − μ) f_n of the lattice"),
+    "energy_variance": ("t²", "Σ (E_n − μ)² f_n (1 − f_n) of the lattice"),
+}
+"""Observables that come with the exact evaluation: units and description."""
+
+
+class SpinProblem(NamedTuple):
+    """Everything a run needs to know of a spin system."""
+
+    target: DoubleExchange
+    model: Any
+    exact_update: str
+    exact_steps: int
+    inner: InnerSettings
+    learning: LearningSettings
+    names: tuple[str, ...]
+    filling: float | None
+
+    @property
+    def n_sites(self) -> int:
+        return n_sites(self.target.shape)
+
+    @property
+    def figure_of_merit(self) -> str:
+        """The observable whose effective samples are quoted: the slowest of those measured."""
+        slowest = "staggered_magnetization_squared"
+        return slowest if slowest in self.names else "magnetization_squared"
+
+    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array:
+        return Sphere().random(key, (n_chains, *self.target.shape, 3))
+
+    def exact(self, target: Target, step_size: Any = 0.3) -> Update:
+        """The update without a model."""
+        if self.exact_update == "local":
+            return LocalSweep(target, Sphere(), step_size)
+        return MetropolisHastings(target, HamiltonianTrajectory(target, Sphere(), step_size, self.exact_steps))
+
+    def learner(self, target: Target, exact: Update) -> Learner:
+        start = _solve if isinstance(self.model, Heisenberg) else _solve_head
+        tuned = None if self.inner.update == "heat-bath" else step_size_of
+        inner = partial(inner_update, settings=self.inner)
+        return Learner(target, Sphere(), exact, inner, tuned, start, self.learning)
+
+    def finished(self, model: Any, labels: Label) -> Any:
+        """The model as it is stored: its constant set so that predicted and exact log-weights agree in the mean."""
+        if isinstance(model, Heisenberg):
+            return centred(model, labels, lambda model: model.reduced_constant)
+        return centred(model, labels, lambda model: model.head.reduced_constant)
+
+    def with_filling(self, target: Target, configurations: Array) -> Target:
+        """The target with the chemical potential for the wanted filling; unchanged if none is wanted."""
+        assert isinstance(target, DoubleExchange)
+        return target if self.filling is None else target.at_filling(self.filling, configurations)
+
+    def observe(self, state: State) -> dict[str, Array]:
+        """The scalars measured on the configuration of a chain, and those that came with its exact weight."""
+        spins = {name: SCALARS[name][0](state.configuration) for name in self.names if name in SCALARS}
+        return {**spins, **{name: state.observables[name] for name in self.names if name in ELECTRONIC}}
+
+    def observe_fields(self, state: State) -> dict[str, Array]:
+        """Arrays measured on the configuration of a chain, kept as block means."""
+        return {"structure_factor": observables.structure_factor(state.configuration)}
+
+    def describe_model(self, model: Any) -> dict[str, Any]:
+        """How to build a model of the same structure, for the model file."""
+        return describe(model)
+
+    def describe_variable(self, name: str) -> tuple[str, str]:
+        """Units and description of a recorded variable."""
+        if name in SCALARS:
+            return "1", SCALARS[name][1]
+        if name == "structure_factor":
+            return "1", "S(q), block mean, q_a = 2π n_a / L_a"
+        return ELECTRONIC.get(name, ("1", ""))
+
+    def derived(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
+        """Estimates that are no means: Binder ratios and the specific heat."""
+        found = {}
+        for name in ("magnetization", "staggered_magnetization"):
+            squared = series.get(f"{name}_squared")
+            if squared is not None:
+                found[f"binder_{name}"] = jackknife(lambda one: observables.binder_ratio(one["m"]), {"m": squared})
+        if "grand_energy" in series and "energy_variance" in series:
+            temperature = float(self.target.temperature)
+
+            def heat(one: Mapping[str, np.ndarray]) -> float:
+                return observables.specific_heat(one["grand_energy"], one["energy_variance"], temperature, self.n_sites)
+
+            names = ("grand_energy", "energy_variance")
+            found["specific_heat"] = jackknife(heat, {name: series[name] for name in names})
+        return found
+
+
+def inner_update(model: Any, settings: InnerSettings) -> Update:
+    """The update that drives the chain of the effective model; keeps detailed balance."""
+    if settings.update == "heat-bath":
+        reflect = OverRelaxationSweep(model)
+        return Sequence((reflect, HeatBathSweep(model), reflect))
+    if settings.update == "local":
+        return LocalSweep(model, Sphere(), 0.5)
+    integrator = INTEGRATORS[settings.integrator]
+    return MetropolisHastings(model, HamiltonianTrajectory(model, Sphere(), 0.3, settings.n_steps, integrator))
+
+
+def _solve(model: Heisenberg, labels: Label) -> Heisenberg:
+    return fit_linear(model, labels, Sphere())
+
+
+def _head(model: Any) -> Any:
+    return model.head
+
+
+def _solve_head(model: Any, labels: Label) -> Any:
+    return fit_linear(model, labels, Sphere(), where=_head)
+
+
+def scalar_names(wanted: tuple[str, ...] | None, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The observables to measure, checked. Raises ``ValueError`` for unknown ones and staggered ones on odd extents."""
+    known = (*SCALARS, *ELECTRONIC)
+    names = known if wanted is None else wanted
+    for name in names:
+        if name not in known:
+            raise ValueError(f"measurement.observables: {name!r} is unknown; known are {', '.join(known)}")
+        if name.startswith("staggered") and any(extent % 2 and extent > 1 for extent in shape):
+            others = ", ".join(one for one in known if not one.startswith("staggered"))
+            raise ValueError(
+                f"target.shape = {list(shape)} has an odd extent, on which {name} is not defined; use even extents, or "
+                f"list only others in measurement.observables ({others})"
+            )
+    return tuple(names)

@@ -1,0 +1,130 @@
+"""What a configuration file may say about spins: the sections [target], [model] and [inner]."""
+
+from typing import Any, Literal
+
+import jax
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from slmc.lattice import n_sites, shells
+from slmc.montecarlo.integrators import INTEGRATORS
+from slmc.settings import Settings
+from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.transformer import EquivariantTransformer
+
+AllOrNumber = Literal["all"] | int
+
+
+class DoubleExchangeSettings(Settings):
+    """The fields of ``DoubleExchange``, and ``filling`` in place of ``chemical_potential``."""
+
+    shape: tuple[PositiveInt, ...] = Field((6, 6), description="extents of the periodic lattice")
+    hopping: float | tuple[float, ...] = Field(1.0, description="t, the unit of energy, or one for each shell")
+    coupling: float = Field(1.0, description="J, between spins and electrons")
+    chemical_potential: float = 0.0
+    temperature: PositiveFloat = Field(0.05, description="in units of the hopping, k_B = 1")
+    filling: float | None = Field(
+        None, gt=0, lt=2, description="electrons per site; the chemical potential is then found while thermalising"
+    )
+
+    @field_validator("shape")
+    @classmethod
+    def _at_least_two_sites(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if n_sites(shape) < 2:
+            raise ValueError(f"the lattice must have at least 2 sites, for instance [6, 6]; got {list(shape)}")
+        return shape
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DoubleExchangeSettings":
+        hoppings = self.hopping if isinstance(self.hopping, tuple) else (self.hopping,)
+        available = shells(self.shape).n_shells
+        if not 1 <= len(hoppings) <= available:
+            raise ValueError(f"hopping must list 1 to {available} values on this lattice; got {len(hoppings)}")
+        if self.filling is not None and "chemical_potential" in self.model_fields_set:
+            raise ValueError("chemical_potential and filling exclude each other; leave one of them out")
+        return self
+
+    def build(self) -> DoubleExchange:
+        return DoubleExchange(self.shape, self.hopping, self.coupling, self.chemical_potential, self.temperature)
+
+
+class ModelSettings(Settings):
+    """The effective model."""
+
+    name: Literal["transformer", "linear"] = Field("transformer", description='"transformer" or "linear"')
+    n_layers: int = Field(2, ge=0, description="attention layers (transformer)")
+    n_heads: PositiveInt = Field(4, description="heads in each layer (transformer)")
+    n_shells: AllOrNumber = Field("all", description='neighbour shells in Q, K, V; of the linear model: in H; or "all"')
+    head_shells: AllOrNumber = Field("all", description='shells of the Heisenberg head (transformer), or "all"')
+    attention: Literal["dot-product", "factored"] = Field("dot-product", description='or "factored" (transformer)')
+    initial_scale: PositiveFloat = Field(0.1, description="initial attention weights times sqrt(N) (transformer)")
+    file: str | None = Field(None, description="a stored model.eqx to start from; its form replaces the fields above")
+
+    @field_validator("n_shells", "head_shells")
+    @classmethod
+    def _not_negative(cls, value: AllOrNumber) -> AllOrNumber:
+        if value != "all" and value < 0:
+            raise ValueError('must be "all" or a number of shells, 0 or more')
+        return value
+
+    def build(self, shape: tuple[int, ...], temperature: float, key: jax.Array) -> Heisenberg | EquivariantTransformer:
+        """A model to start learning from. Raises ``ValueError`` for more shells than the torus has."""
+        n_shells = None if self.n_shells == "all" else self.n_shells
+        if self.name == "linear":
+            return Heisenberg(shape, n_shells, temperature=temperature)
+        head_shells = None if self.head_shells == "all" else self.head_shells
+        return EquivariantTransformer(
+            shape,
+            self.n_layers,
+            self.n_heads,
+            n_shells,
+            head_shells,
+            self.attention,
+            temperature,
+            self.initial_scale,
+            key=key,
+        )
+
+
+class InnerSettings(Settings):
+    """The chain of the effective model that makes a proposal."""
+
+    update: Literal["hmc", "local", "heat-bath"] = Field(
+        "hmc", description='"hmc", "local", or "heat-bath" with over-relaxation (linear model)'
+    )
+    n_updates: PositiveInt = Field(10, description="updates in one proposal")
+    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
+    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = "leapfrog"
+    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
+
+
+assert set(INTEGRATORS) == set(InnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
+
+
+def describe(model: Heisenberg | EquivariantTransformer) -> dict[str, Any]:
+    """What ``build_like`` needs to know to make a model of the same structure."""
+    if isinstance(model, Heisenberg):
+        return {
+            "name": "linear",
+            "shape": model.shape,
+            "temperature": model.temperature,
+            "n_shells": len(model.reduced_couplings),
+        }
+    layers = model.layers
+    return {
+        "name": "transformer",
+        "shape": model.shape,
+        "temperature": model.temperature,
+        "n_layers": len(layers),
+        "n_heads": layers[0].filters.shape[1] if layers else 1,
+        "n_shells": layers[0].filters.shape[2] - 1 if layers else 0,
+        "head_shells": len(model.head.reduced_couplings),
+        "attention": "factored" if layers and layers[0].scores is not None else "dot-product",
+    }
+
+
+def build_like(description: dict[str, Any]) -> Heisenberg | EquivariantTransformer:
+    """A model of the structure that ``describe`` found, with numbers to be replaced."""
+    form = dict(description)
+    shape, temperature = tuple(form.pop("shape")), form.pop("temperature")
+    return ModelSettings(**form).build(shape, temperature, jax.random.key(0))

@@ -1,0 +1,256 @@
+"""The tables of objects under test: a new object is tested by adding a line.
+
+Everything is called as a function without arguments, so that importing the tables costs nothing.
+"""
+
+import equinox as eqx
+import exact_draws
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from slmc.montecarlo import (
+    INTEGRATORS,
+    OMELYAN,
+    Flat,
+    HamiltonianTrajectory,
+    LocalSweep,
+    Manifold,
+    MetropolisHastings,
+    Repeated,
+    Sequence,
+    Sphere,
+    Target,
+)
+from slmc.selflearning import CumulativeUpdate
+from slmc.systems.spins import (
+    DoubleExchange,
+    EquivariantTransformer,
+    HeatBathSweep,
+    Heisenberg,
+    OverRelaxationSweep,
+)
+
+SPHERE = Sphere()
+MANIFOLDS = {"flat": (Flat(), (5,)), "sphere": (SPHERE, (3, 2, 3))}
+
+
+class Gaussian(Target):
+    """log W = −x·A x/2."""
+
+    precision: Array
+
+    def log_weight(self, x):
+        return -jnp.sum(x * (self.precision @ x)) / 2
+
+
+class Ising(Target):
+    """log W = K Σ s_i s_{i+1} + Σ h_i s_i on a ring; spins are ±1."""
+
+    coupling: Array
+    field: Array
+
+    def log_weight(self, spins):
+        return self.coupling * jnp.sum(spins * jnp.roll(spins, 1)) + jnp.sum(self.field * spins)
+
+
+class Signs(Manifold):
+    """±1: the only local step is the flip."""
+
+    point_ndim = 0
+
+    def project(self, position, vector):
+        raise NotImplementedError
+
+    def move(self, position, momentum, time):
+        raise NotImplementedError
+
+    def perturb(self, key, position, step_size):
+        return -position
+
+    def random(self, key, shape):
+        return jax.random.rademacher(key, shape, jnp.float64)
+
+
+def random_spins(seed, *shape):
+    return jnp.asarray(exact_draws.unit_vectors(np.random.default_rng(seed), *shape))
+
+
+# --- targets and effective models with all parameters random -------------------------------------------------------
+
+LATTICES = [(4, 4), (6, 4), (3, 4), (4, 4, 4)]
+
+
+def double_exchange_parameters(seed, n_shells):
+    rng = np.random.default_rng(seed)
+    return {
+        "hopping": list(rng.uniform(-1.5, 1.5, n_shells)),
+        "coupling": rng.uniform(-4, 4),
+        "chemical_potential": rng.uniform(-3, 3),
+        "temperature": rng.uniform(0.05, 0.5),
+    }
+
+
+def random_heisenberg(shape, n_shells=None, seed=0, scale=0.3):
+    zero = Heisenberg(shape, n_shells)
+    couplings = scale * np.random.default_rng(seed).normal(size=len(zero.reduced_couplings))
+    return Heisenberg(shape, couplings=jnp.asarray(couplings), constant=0.7, temperature=0.4)
+
+
+def random_transformer(shape, attention, n_heads=1, n_layers=2, seed=0, scale=1.0, n_shells=None, head_shells=None):
+    model = EquivariantTransformer(
+        shape, n_layers, n_heads, n_shells, head_shells, attention, 0.4, scale, key=jax.random.key(seed)
+    )
+    return replaced_head(model, random_heisenberg(shape, head_shells, seed))
+
+
+def replaced_head(model, head):
+    return eqx.tree_at(lambda model: model.head, model, head)
+
+
+MODELS = {
+    "linear, all shells": lambda shape: random_heisenberg(shape),
+    "linear, 1 shell": lambda shape: random_heisenberg(shape, 1),
+    "Transformer, dot-product": lambda shape: random_transformer(shape, "dot-product"),
+    "Transformer, dot-product, 3 heads": lambda shape: random_transformer(shape, "dot-product", 3, 1),
+    "Transformer, factored": lambda shape: random_transformer(shape, "factored", n_shells=2, head_shells=1),
+    "Transformer, factored, 2 heads": lambda shape: random_transformer(shape, "factored", 2),
+}
+
+TARGETS = {
+    "double exchange": lambda shape: DoubleExchange(shape, **double_exchange_parameters(1, 1)),
+    "double exchange, 3 hoppings": lambda shape: DoubleExchange(shape, **double_exchange_parameters(2, 3)),
+    **MODELS,
+}
+
+# --- solvable targets with exact draws -----------------------------------------------------------------------------
+
+DOUBLE_EXCHANGE_PAIR = {"hopping": 0.5, "coupling": 2.5, "mu": -0.4, "temperature": 0.2}
+
+
+def double_exchange_pair():
+    p = DOUBLE_EXCHANGE_PAIR
+    return DoubleExchange((2,), p["hopping"], p["coupling"], p["mu"], p["temperature"])
+
+
+# Wrong on purpose: what a model lacks must be made good by the decision.
+def linear_pair(coupling=-0.8):
+    return Heisenberg((2,), couplings=[coupling])
+
+
+def transformer_pair(attention, n_heads, n_layers=1):
+    model = EquivariantTransformer(
+        (2,), n_layers, n_heads, attention=attention, initial_scale=1.0, key=jax.random.key(3)
+    )
+    return replaced_head(model, linear_pair(0.7))
+
+
+def hmc(target, step_size, n_steps=4, integrator="leapfrog", guide=None):
+    guide = target if guide is None else guide
+    return MetropolisHastings(target, HamiltonianTrajectory(guide, SPHERE, step_size, n_steps, INTEGRATORS[integrator]))
+
+
+def slmc(target, inner, n_updates=3):
+    return MetropolisHastings(target, CumulativeUpdate(inner, n_updates))
+
+
+def palindrome(model):
+    reflect = OverRelaxationSweep(model)
+    return Sequence((reflect, HeatBathSweep(model), reflect))
+
+
+def nested(target):
+    """A cheap linear model proposes to a Transformer, whose chain proposes to the target."""
+    better = transformer_pair("dot-product", 2)
+    return slmc(target, slmc(better, HeatBathSweep(linear_pair()), 2), 3)
+
+
+PAIR_UPDATES = {
+    "local": lambda target: LocalSweep(target, SPHERE, 0.8),
+    "HMC, leapfrog": lambda target: hmc(target, 0.4),
+    "HMC, Omelyan": lambda target: hmc(target, 0.7, 3, "omelyan"),
+    "HMC, fourth order": lambda target: hmc(target, 0.7, 3, "fourth-order"),
+    "SLMC, linear, heat bath": lambda target: slmc(target, HeatBathSweep(linear_pair())),
+    "SLMC, linear, palindrome": lambda target: slmc(target, palindrome(linear_pair()), 2),
+    "SLMC, linear, HMC": lambda target: slmc(target, hmc(linear_pair(), 0.6)),
+    "SLMC, linear, local": lambda target: slmc(target, LocalSweep(linear_pair(), SPHERE, 1.0)),
+    "SLMC, dot-product Transformer, HMC": lambda target: slmc(target, hmc(transformer_pair("dot-product", 3), 0.6)),
+    "SLMC, factored Transformer, HMC": lambda target: slmc(target, hmc(transformer_pair("factored", 2, 2), 0.6, 3)),
+    "SLHMC, linear": lambda target: hmc(target, 0.5, guide=linear_pair()),
+    "SLHMC, Transformer": lambda target: hmc(target, 0.5, 3, "omelyan", guide=transformer_pair("dot-product", 2)),
+    "nested SLMC": nested,
+    "Sequence": lambda target: Sequence((LocalSweep(target, SPHERE, 0.5), slmc(target, HeatBathSweep(linear_pair())))),
+    "Repeated": lambda target: Repeated(hmc(target, 0.4), 2),
+    "SLMC, labelled": lambda target: MetropolisHastings(
+        target, CumulativeUpdate(HeatBathSweep(linear_pair()), 2), label_proposals=True
+    ),
+}
+
+RING = (0.35, -0.25)
+"""Couplings of a ring of four Heisenberg spins, weak enough to be drawn by rejection."""
+
+
+def ring():
+    return Heisenberg((4,), couplings=list(RING))
+
+
+def other_ring():
+    return Heisenberg((4,), couplings=[-0.3, 0.4])
+
+
+def hot_transformer():
+    return replaced_head(
+        EquivariantTransformer((4,), 1, 2, initial_scale=1.0, key=jax.random.key(5)), other_ring()
+    )
+
+
+RING_UPDATES = {
+    "heat bath": HeatBathSweep,
+    "palindrome": palindrome,
+    "over-relaxation then heat bath": lambda target: Sequence((OverRelaxationSweep(target), HeatBathSweep(target))),
+    "local": lambda target: LocalSweep(target, SPHERE, 1.0),
+    "HMC": lambda target: hmc(target, 0.9, 3, "omelyan"),
+    "SLMC, linear": lambda target: slmc(target, HeatBathSweep(other_ring()), 1),
+    "SLMC, palindrome": lambda target: slmc(target, palindrome(other_ring()), 1),
+    "SLMC, Transformer": lambda target: slmc(target, hmc(hot_transformer(), 0.6), 2),
+    "SLHMC, Transformer": lambda target: hmc(target, 0.6, guide=hot_transformer()),
+}
+
+PRECISION = np.array([[2.0, 1.6], [1.6, 2.0]])
+
+
+def gaussian():
+    return Gaussian(jnp.asarray(PRECISION))
+
+
+def other_gaussian():
+    return Gaussian(jnp.asarray([[1.0, -0.4], [-0.4, 1.5]]))
+
+
+def flat_hmc(target, step_size, n_steps=3, integrator=OMELYAN, guide=None):
+    guide = target if guide is None else guide
+    return MetropolisHastings(target, HamiltonianTrajectory(guide, Flat(), step_size, n_steps, integrator))
+
+
+GAUSSIAN_UPDATES = {
+    "local": lambda target: LocalSweep(target, Flat(), 1.0),
+    "HMC": lambda target: flat_hmc(target, 0.8),
+    "SLHMC": lambda target: flat_hmc(target, 0.8, guide=other_gaussian()),
+    "SLMC, local": lambda target: slmc(target, LocalSweep(other_gaussian(), Flat(), 1.0), 3),
+}
+
+
+def ising():
+    return Ising(jnp.asarray(0.4), jnp.asarray([0.3, -0.2, 0.1, 0.5]))
+
+
+def other_ising():
+    return Ising(jnp.asarray(-0.3), jnp.asarray([0.0, 0.4, 0.0, -0.2]))
+
+
+ISING_UPDATES = {
+    "local": lambda target: LocalSweep(target, Signs(), 1.0),
+    "SLMC": lambda target: slmc(target, LocalSweep(other_ising(), Signs(), 1.0), 2),
+    "nested SLMC": lambda target: slmc(target, slmc(other_ising(), LocalSweep(ising(), Signs(), 1.0), 1), 2),
+}

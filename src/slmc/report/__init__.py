@@ -1,0 +1,6 @@
+"""Figures and the HTML report of a run, from its stored records alone."""
+
+from slmc.report.notation import concise
+from slmc.report.page import write_report
+
+__all__ = ["concise", "write_report"]

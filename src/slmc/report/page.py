@@ -1,0 +1,168 @@
+"""The HTML page: numbers and figures put into the template, written in one piece or not at all."""
+
+import importlib.resources
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import xarray
+from markupsafe import Markup
+
+from slmc.report.figures import FIGURES
+from slmc.report.notation import concise, duration, plain, symbol
+from slmc.report.stored import Stored
+
+PHASES = ("thermalise", "learn", "measure", "done")
+LARGEST_R_HAT = 1.01
+LEAST_EFFECTIVE_SAMPLES = 100
+LARGEST_DIFFERENCE = 3.0
+
+
+def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str, path: Path) -> None:
+    """Writes the report of a run, finished or not, as one HTML file that needs nothing else.
+
+    ``records`` are the groups of ``records.zarr`` (any may be missing), ``summary`` is what ``slmc info --json``
+    prints, ``config`` the text of ``config.toml``. Figures without data are left out, with the reason. A report
+    that stood at ``path`` stays whole until the new one is.
+    """
+    run = Stored(records, summary)
+    page = _template().render(
+        summary=summary,
+        status=_status(summary),
+        phases=PHASES,
+        reached=PHASES.index(summary["phase"]) if summary.get("phase") in PHASES else len(PHASES) - 1,
+        tiles=_tiles(run),
+        rows=_rows(run),
+        has_baseline=bool(run.baseline().get("observables")),
+        plots=[figure(run) for figure in FIGURES],
+        config=config,
+    )
+    _write_atomically(page, Path(path))
+
+
+def _template() -> jinja2.Template:
+    source = importlib.resources.files("slmc.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    # Captions and SVG are ours; everything that comes from the run is escaped.
+    environment.filters["ours"] = Markup
+    return environment.from_string(source)
+
+
+def _write_atomically(text: str, path: Path) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        # mkstemp makes files that only their owner may read; a report is for sharing.
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _status(summary: dict[str, Any]) -> str:
+    """How the header looks: ``unfinished``, ``caution`` (there are warnings) or ``good``."""
+    if summary.get("phase") != "done":
+        return "unfinished"
+    return "caution" if summary.get("warnings") else "good"
+
+
+class Tile(NamedTuple):
+    """One key number: its name, the number, and what to hold it against."""
+
+    name: str
+    value: str
+    note: str
+
+
+def _tiles(run: Stored) -> list[Tile]:
+    summary, baseline = run.summary, run.baseline()
+    spent = summary.get("exact_evaluations") or {}
+    phases = ("learning", "measurement")
+    known = [phase for phase in phases if spent.get(phase) is not None]
+    seconds = [value for value in (summary.get("seconds") or {}).values() if value is not None]
+    return [
+        Tile("acceptance", plain(summary.get("acceptance"), 3), "of proposals, by the exact weight"),
+        Tile("expected acceptance", plain(summary.get("expected_acceptance"), 3), "erfc(s/2), independent proposals"),
+        Tile("residual s", plain(summary.get("residual"), 3), "std of log W − log W_eff, held out"),
+        Tile(
+            "effective samples / exact evaluation",
+            plain(summary.get("ess_per_exact_evaluation"), 2),
+            _gain(summary, baseline, "ess_per_exact_evaluation") or "at most 1",
+        ),
+        Tile(
+            "effective samples / second",
+            plain(summary.get("ess_per_second"), 2),
+            _gain(summary, baseline, "ess_per_second") or "of the slowest observable",
+        ),
+        Tile(
+            "exact evaluations",
+            plain(sum(spent[phase] for phase in known)) if known else "–",
+            ", ".join(f"{plain(spent[phase])} {phase}" for phase in known)
+            + (f"; {duration(sum(seconds))}" if seconds else ""),
+        ),
+    ]
+
+
+def _gain(summary: dict[str, Any], baseline: dict[str, Any], name: str) -> str:
+    ours, theirs = summary.get(name), baseline.get(name)
+    return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}" if ours and theirs else ""
+
+
+class Row(NamedTuple):
+    """One observable in the table; ``flags`` names the cells that ask for attention."""
+
+    name: str
+    symbol: str
+    description: str
+    units: str
+    value: str
+    exact: str
+    difference: str
+    r_hat: str
+    ess: str
+    flags: tuple[str, ...]
+
+
+def _rows(run: Stored) -> list[Row]:
+    theirs = run.baseline().get("observables") or {}
+    return [_row(run, name, estimate, theirs.get(name) or {}) for name, estimate in run.observables().items()]
+
+
+def _row(run: Stored, name: str, estimate: dict[str, Any], exact: dict[str, Any]) -> Row:
+    r_hat, ess = estimate.get("r_hat"), estimate.get("ess")
+    difference = _difference(estimate, exact)
+    flags = {
+        "difference": difference is not None and abs(difference) > LARGEST_DIFFERENCE,
+        "r_hat": r_hat is not None and not r_hat <= LARGEST_R_HAT,
+        "ess": ess is not None and not ess >= LEAST_EFFECTIVE_SAMPLES,
+    }
+    units = run.attribute(name, "units")
+    return Row(
+        name=name,
+        symbol=symbol(name).html,
+        description=run.attribute(name, "description") or symbol(name).words,
+        units=units if units != "1" else "",
+        value=concise(estimate.get("value"), estimate.get("error")),
+        exact=concise(exact.get("value"), exact.get("error")),
+        difference="–" if difference is None else f"{difference:+.1f} σ".replace("-", "−"),
+        r_hat="–" if r_hat is None else f"{r_hat:.3f}",
+        ess=plain(None if ess is None else round(ess)),
+        flags=tuple(flag for flag, raised in flags.items() if raised),
+    )
+
+
+def _difference(estimate: dict[str, Any], exact: dict[str, Any]) -> float | None:
+    """Our value less the exact chain's, in combined errors."""
+    numbers = [entry.get(key) for entry in (estimate, exact) for key in ("value", "error")]
+    if any(number is None for number in numbers):
+        return None
+    value, error, exact_value, exact_error = (float(number) for number in numbers)
+    combined = math.hypot(error, exact_error)
+    return (value - exact_value) / combined if combined > 0 else None

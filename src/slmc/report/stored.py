@@ -1,0 +1,101 @@
+"""What a run left on disk, read for plotting: missing groups and variables are ``None``, never an error."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray
+
+from slmc.lattice import coordinates
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The records of a run and its summary."""
+
+    records: xarray.DataTree
+    summary: dict[str, Any]
+
+    def variable(self, group: str, name: str) -> xarray.DataArray | None:
+        if group not in self.records.children or name not in self.records[group].data_vars:
+            return None
+        return self.records[group][name]
+
+    def values(self, group: str, name: str) -> np.ndarray | None:
+        """A variable as numbers, ``None`` where there is nothing in it."""
+        variable = self.variable(group, name)
+        if variable is None or variable.size == 0:
+            return None
+        values = np.asarray(variable.values, float)
+        return None if np.isnan(values).all() else values
+
+    def series(self, group: str, name: str) -> np.ndarray | None:
+        """A (chain, draw) variable without the draws that some chain has not written yet."""
+        values = self.values(group, name)
+        if values is None or values.ndim != 2:
+            return None
+        values = values[:, ~np.isnan(values).any(axis=0)]
+        return values if values.shape[1] >= 2 else None
+
+    def attribute(self, name: str, attribute: str) -> str:
+        """``units`` or ``description`` of a measured observable; empty where none is stored."""
+        for group in ("measurement", "baseline", "thermalisation"):
+            variable = self.variable(group, name)
+            if variable is not None and variable.attrs.get(attribute):
+                return str(variable.attrs[attribute])
+        return ""
+
+    def observables(self) -> dict[str, dict[str, Any]]:
+        return self.summary.get("observables") or {}
+
+    def baseline(self) -> dict[str, Any]:
+        return self.summary.get("baseline") or {}
+
+
+def thinned(series: np.ndarray, n_points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and values of at most ``n_points`` evenly spaced entries of the last axis."""
+    stride = -(-series.shape[-1] // n_points)
+    return np.arange(0, series.shape[-1], stride), series[..., ::stride]
+
+
+def binned_errors(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bin lengths 1, 2, 4, … and the error of the mean that independent bins of that length would have."""
+    lengths, errors = [], []
+    length = 1
+    while series.shape[1] // length >= 2 and series.shape[0] * (series.shape[1] // length) >= 8:
+        n_bins = series.shape[1] // length
+        means = series[:, : n_bins * length].reshape(len(series), n_bins, length).mean(-1)
+        lengths.append(length)
+        errors.append(means.std(ddof=1) / np.sqrt(means.size))
+        length *= 2
+    return np.array(lengths), np.array(errors)
+
+
+def mean_and_error(series: np.ndarray, n_blocks: int = 10) -> tuple[float, float | None]:
+    """The mean of a (chain, draw) series and its error from block means."""
+    blocks = [block.mean(1) for block in np.array_split(series, min(n_blocks, series.shape[1]), axis=1)]
+    means = np.stack(blocks)
+    return float(series.mean()), float(means.std(ddof=1) / np.sqrt(means.size)) if means.size > 1 else None
+
+
+class Correlations(NamedTuple):
+    """⟨S_i·S_j⟩ averaged over each shell of equal distance, nearest first; ``even`` says which sublattice it joins."""
+
+    distances: np.ndarray
+    means: np.ndarray
+    errors: np.ndarray
+    even: np.ndarray
+
+
+def correlations(factor: np.ndarray, n_dimensions: int) -> Correlations:
+    """Spin correlations by distance from block means of the structure factor ``(block, q0, q1, …)``."""
+    shape = factor.shape[-n_dimensions:]
+    by_displacement = np.fft.ifftn(factor, axes=tuple(range(1, 1 + n_dimensions))).real.reshape(len(factor), -1)
+    # Only displacements from the origin are needed: slmc.lattice.shells would build all pairs, too many in 3D.
+    positions = coordinates(shape)
+    squared = (np.minimum(positions, np.array(shape) - positions) ** 2).sum(1)
+    distances, shell = np.unique(squared, return_inverse=True)
+    members = np.arange(len(distances))[:, None] == shell[None, :]
+    by_shell = by_displacement @ (members / members.sum(1, keepdims=True)).T
+    errors = by_shell.std(0, ddof=1) / np.sqrt(len(by_shell)) if len(by_shell) > 1 else np.zeros(len(distances))
+    return Correlations(np.sqrt(distances), by_shell.mean(0), errors, distances % 2 == 0)

@@ -1,4 +1,4 @@
-"""The linear model: one least-squares solve, heat-bath proposals, and what the shells beyond nearest neighbours bring."""
+"""The linear model: least squares, heat-bath proposals, and what shells beyond the nearest neighbours bring."""
 
 import jax
 
@@ -44,7 +44,5 @@ for n_shells in (1, None):
         staggered_magnetization_squared,
         n_steps,
     )
-    print(
-        f"{len(model.couplings)} shells: residual {s:.2f}, expected acceptance {expected_acceptance(s):.2f}; with 50 sweeps"
-    )
-    print(found)
+    print(f"{len(model.couplings)} shells: residual {s:.2f}, expected acceptance {expected_acceptance(s):.2f}")
+    print("  with 50 sweeps:", found)

@@ -1,0 +1,130 @@
+"""A benchmark's result file: a JSON with the machine, the date, the command and one entry per finished row."""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats")
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options both benchmarks share: ``--quick``, ``--out``, ``--report-only``."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a tiny size that only shows that everything runs")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the JSON and the pages (default: benchmarks/results and docs/results)"
+    )
+    parser.add_argument("--report-only", action="store_true", help="only write the pages from the stored rows")
+    return parser.parse_args()
+
+
+def folders(options: argparse.Namespace) -> tuple[Path, Path]:
+    """Where the JSON and where the pages go. A quick run never touches the results of the tree."""
+    if options.out is not None:
+        found = options.out, options.out
+    elif options.quick:
+        quick = Path(tempfile.gettempdir()) / "slmc-benchmarks-quick"
+        found = quick, quick
+    else:
+        found = ROOT / "benchmarks" / "results", ROOT / "docs" / "results"
+    for folder in found:
+        folder.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+def use_all_cores() -> None:
+    """One CPU device per core, so that chains spread over them; call before anything else uses JAX."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+class ResultFile:
+    """Rows by name, written at once when finished, so that an interrupted benchmark continues where it stopped.
+
+    Rows of other settings are dropped when the file is opened.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        settings = json.loads(json.dumps(settings))
+        self.content = stored if stored.get("settings") == settings else {"settings": settings, "rows": {}}
+
+    @property
+    def rows(self) -> dict[str, Any]:
+        return self.content["rows"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.content["settings"]
+
+    def add(self, name: str, row: dict[str, Any]) -> None:
+        """Stores a row and the machine it was made on."""
+        self.rows[name] = row
+        self.store()
+        print(name, json.dumps(row), flush=True)
+
+    def store(self) -> None:
+        self.content |= {
+            "command": "python " + " ".join([_from_root(sys.argv[0]), *sys.argv[1:]]),
+            "date": datetime.date.today().isoformat(),
+            "machine": machine(),
+            "versions": {package: importlib.metadata.version(package) for package in PACKAGES} | {"commit": _commit()},
+        }
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        partial.replace(self.path)
+
+    def provenance(self) -> str:
+        """One sentence for the page: what made these numbers, where, when."""
+        where, versions = self.content["machine"], self.content["versions"]
+        named = ", ".join(f"{package} {versions[package]}" for package in ("slmc", "jax"))
+        return (
+            f"Made by `{self.content['command']}` on {self.content['date']}: {where['cores']} cores "
+            f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, {named}, "
+            f"commit {versions['commit']}. "
+            f"All numbers below are written by that command from `{_from_root(self.path)}`."
+        )
+
+
+def machine() -> dict[str, Any]:
+    """Cores, processor model, memory; no names of hosts or users."""
+    try:
+        model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        model = None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cores": os.cpu_count(),
+        "cpu": model.group(1) if model else platform.machine(),
+        "memory_gib": round(memory),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _from_root(path: str | Path) -> str:
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return asked.stdout.strip() or "unknown"

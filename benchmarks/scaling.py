@@ -1,0 +1,114 @@
+"""The scaling benchmark: held-out residual and acceptance against the number of layers and of parameters.
+
+    python benchmarks/scaling.py
+
+Writes ``benchmarks/results/scaling.json`` and, from it, ``docs/results/scaling.md`` and ``scaling.svg``.
+Interrupted, it continues.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+from exact_labels import DataSettings, ExactData, anchor, cache_folder, exact_data
+from model_families import ALL_SHELLS, PAPER, Family, accepted, described, trained, training
+from power_law import curve, power_laws
+from result_file import ResultFile, arguments, folders, use_all_cores
+from scaling_page import draw, page
+
+from slmc.systems.spins import EquivariantTransformer
+
+FAMILIES: dict[str, Family] = {"paper": PAPER, "all-shells": ALL_SHELLS}
+
+
+class Settings(NamedTuple):
+    """Sizes of everything. ``n_updates`` is the inner length in trajectories, ``n_exact_steps`` are per chain."""
+
+    data: DataSettings = DataSettings()
+    n_seeds: int = 3
+    max_layers: int = 6
+    training_steps: int = 400
+    force_weight: float = 1.0
+    n_chains: int = 8
+    n_updates: int = 10
+    n_exact_steps: int = 60
+    n_bootstrap: int = 2000
+
+
+QUICK = Settings(
+    data=DataSettings((4, 4), 4, 1, 20, 1, 20),
+    n_seeds=2,
+    max_layers=2,
+    training_steps=20,
+    n_chains=4,
+    n_updates=2,
+    n_exact_steps=5,
+    n_bootstrap=50,
+)
+
+
+def measure_all(results: ResultFile, settings: Settings, paths: tuple[Path, Path]) -> None:
+    """Every row that is not there yet, seed by seed, shallow to deep; the page is rewritten after each curve."""
+    data = exact_data(settings.data)
+    for seed in range(settings.n_seeds):
+        for name in FAMILIES:
+            measure_curve(results, settings, data, name, seed)
+            results.content.setdefault("power_laws", {})[name] = power_laws(curve(results, settings, name), settings)
+            results.store()
+            write_page(results, settings, *paths)
+
+
+def measure_curve(results: ResultFile, settings: Settings, data: ExactData, name: str, seed: int) -> None:
+    """All depths of one family from one seed; each depth starts from the trained model one layer shallower."""
+    family = FAMILIES[name]
+    model = family.model(settings.data.shape, 0, seed)
+    schedule = training(family, settings.training_steps, settings.force_weight)
+    for n_layers in range(settings.max_layers + 1):
+        row = f"{name}/seed-{seed}/L-{n_layers}"
+        model_path = cache_folder() / f"scaling-{_fingerprint(results)}-{row.replace('/', '-')}.eqx"
+        if n_layers:
+            model = family.deepened(model, 1000 * seed + n_layers)
+        if row in results.rows and model_path.exists():
+            model = eqx.tree_deserialise_leaves(model_path, model)
+            continue
+        started = time.perf_counter()
+        model = trained(1000 * seed + n_layers, model, data, schedule)
+        seconds = time.perf_counter() - started
+        eqx.tree_serialise_leaves(model_path, model)
+        results.add(row, measured(model, data, settings, seed) | {"training_seconds": seconds})
+
+
+def measured(model: EquivariantTransformer, data: ExactData, settings: Settings, seed: int) -> dict[str, Any]:
+    target = anchor(settings.data.shape)
+    steps = {settings.n_updates: settings.n_exact_steps}
+    return described(model, data) | accepted(seed, target, model, data, steps, settings.n_chains)
+
+
+def _fingerprint(results: ResultFile) -> str:
+    return hashlib.sha256(repr(results.settings).encode()).hexdigest()[:12]
+
+
+def write_page(results: ResultFile, settings: Settings, page_path: Path, figure_path: Path) -> None:
+    curves = {name: curve(results, settings, name) for name in FAMILIES}
+    curves = {name: found for name, found in curves.items() if found.n_seeds}
+    if curves:
+        draw(curves, settings, figure_path)
+        page_path.write_text(page(results, curves, settings))
+
+
+def main() -> None:
+    options = arguments(__doc__.splitlines()[0])
+    settings = QUICK if options.quick else Settings()
+    result_folder, page_folder = folders(options)
+    results = ResultFile(result_folder / "scaling.json", settings._asdict())
+    paths = page_folder / "scaling.md", page_folder / "scaling.svg"
+    if not options.report_only:
+        use_all_cores()
+        measure_all(results, settings, paths)
+    write_page(results, settings, *paths)
+
+
+if __name__ == "__main__":
+    main()

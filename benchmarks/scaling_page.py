@@ -1,0 +1,122 @@
+"""The page and the figure of the scaling benchmark, from its stored rows alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from exact_labels import N_LEAPFROG
+from model_families import ALL_SHELLS, PAPER
+from power_law import Curve, fitted, power_laws
+from result_file import ResultFile, table
+
+from slmc.statistics import notation
+
+TITLES = {
+    "paper": "1 head, 6 shells in Q, K, V, nearest-neighbour head (the paper's form)",
+    "all-shells": "1 head, all shells in Q, K, V and head",
+}
+INDEPENDENT = {1: 1.14, 2: 0.86, 3: 0.62, 4: 0.59}
+"""Residuals computed with independent code for the paper's form, one seed (the table of the anchor in REFERENCES)."""
+
+
+def draw(curves: dict[str, Curve], settings: Any, path: Path) -> None:
+    """Left: s² against parameters with the fits. Right: acceptance against layers. Bars: spread over seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "slmc"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    # Okabe and Ito's colours, told apart also by marker.
+    styles = {"paper": ("#0072B2", "o"), "all-shells": ("#D55E00", "s")}
+    for name, found in curves.items():
+        colour, marker = styles[name]
+        n = found.n_parameters[0]
+        spread = {"color": colour, "marker": marker, "capsize": 3}
+        mean, error = _mean_and_spread(found.squared_residual)
+        left.errorbar(n, mean, error, linestyle="none", label=TITLES[name], **spread)
+        law = fitted(found, 1, settings.n_bootstrap)
+        left.plot(
+            n[1:],
+            law.prefactor * n[1:] ** -law.exponent,
+            color=colour,
+            linestyle="--",
+            label=f"$s^2 \\propto n^{{-a}}$, a = {notation(law.exponent, law.error)}, L ≥ 1",
+        )
+        for depth, (x, y) in enumerate(zip(n, mean, strict=True)):
+            left.annotate(f"{depth}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8, color=colour)
+        mean, error = _mean_and_spread(found.acceptance)
+        right.errorbar(range(len(mean)), mean, error, label=TITLES[name], **spread)
+    left.set(
+        xscale="log",
+        yscale="log",
+        xlabel="parameters n (numbers: layers L)",
+        ylabel="held-out s² = var(log W − log W_eff)",
+    )
+    right.set(xlabel="layers L", ylabel=f"acceptance, inner length {settings.n_updates} trajectories", ylim=(0, 1))
+    left.legend(fontsize=7)
+    right.legend(fontsize=7, loc="lower right")
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+
+
+def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
+    """The Markdown page."""
+    size = "×".join(str(extent) for extent in settings.data.shape)
+    data = settings.data
+    n_training, n_held_out = (data.n_chains - data.n_held_out) * data.n_draws, data.n_held_out * data.n_draws
+    parts = [
+        "# Residual and acceptance against depth and parameters",
+        f"Double-exchange model, {size} sites, t = 1, J = 1, μ = 0, T = 0.05. {results.provenance()}",
+        "![Held-out residual against parameters, acceptance against layers](scaling.svg)",
+        f"The paper's scaling figure remade. Every model is fitted to the same {n_training:,} configurations of exact "
+        f"HMC; s² is the variance of log W − log W_eff on {n_held_out:,} configurations of {data.n_held_out} other "
+        "chains. A model of L layers starts from the trained one of L − 1 layers and a new layer close to the identity "
+        "between its layers and its head; then the head by least squares, "
+        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}; "
+        f"learning rate {PAPER.learning_rate:g} and {ALL_SHELLS.learning_rate:g} for the two families in turn), head"
+        " solved again. So depth L has had L times the training of depth 1. "
+        f"Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
+        f"trajectories of the model ({N_LEAPFROG} leapfrog steps). Errors: standard deviation over seeds (residual), "
+        "error of the mean over seeds and chains (acceptance).",
+    ]
+    for name, found in curves.items():
+        parts += [
+            f"## {TITLES[name]}",
+            f"{found.n_seeds} seeds.",
+            depth_table(name, found),
+            law_words(found, settings),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def depth_table(name: str, found: Curve) -> str:
+    lines = []
+    residuals = np.sqrt(found.squared_residual)
+    for depth, n in enumerate(found.n_parameters[0]):
+        line = [str(depth), str(int(n))]
+        for values in (residuals, found.squared_residual):
+            line.append(notation(values[:, depth].mean(), _mean_and_spread(values)[1][depth]))
+        error = float(np.sqrt(np.mean(found.acceptance_error[:, depth] ** 2) / found.n_seeds))
+        line += [notation(found.acceptance[:, depth].mean(), error), f"{found.autocorrelation[:, depth].mean():.2f}"]
+        if name == "paper":
+            line.append(f"{INDEPENDENT[depth]:.2f}" if depth in INDEPENDENT else "")
+        lines.append(tuple(line))
+    header = ["L", "parameters", "s", "s²", "acceptance", "proposal autocorrelation of m_st²"]
+    if name == "paper":
+        header.append("s, independent code, one seed")
+    return table(tuple(header), lines)
+
+
+def law_words(found: Curve, settings: Any) -> str:
+    """The fitted exponents; the bootstrap needs more than one seed and the fit more than one depth."""
+    laws = power_laws(found, settings)
+    words = [
+        f"a = {notation(law['exponent'], law['error'])} for {name.replace('>=', ' ≥ ')}" for name, law in laws.items()
+    ]
+    return f"s² ∝ n^(−a): {'; '.join(words)} (bootstrap over {found.n_seeds} seeds)." if words else ""

@@ -81,11 +81,13 @@ def learning_group(rng: np.random.Generator, n_rounds: int, trained: bool = True
         "exact": ("held_out", exact),
     }
     steps = np.arange(0, 501, 25)
-    lines = [
-        (r + 1, step, np.nan if step == 0 else (0.4 + np.exp(-step / 120)) * residual[r] ** 2, residual[r] * (1 + np.exp(-step / 90)))
-        for r in rounds
-        for step in steps
-    ]  # fmt: skip
+    lines = []
+    for r in rounds:
+        loss = (0.4 + np.exp(-steps / 120)) * residual[r] ** 2
+        loss[0] = np.nan
+        lines += list(
+            zip(np.full(len(steps), r + 1), steps, loss, residual[r] * (1 + np.exp(-steps / 90)), strict=True)
+        )
     variables["history"] = (("evaluation", "history_column"), np.array(lines if trained else lines[:: len(steps)]))
     return xarray.Dataset(variables)
 
@@ -154,7 +156,9 @@ def interrupted(phase: str) -> tuple[xarray.DataTree, dict[str, Any]]:
     """A run stopped while it thermalised or learned: nothing measured, most of the summary unknown."""
     records, summary = finished(baseline=False)
     kept = {"thermalise": ["thermalisation"], "learn": ["thermalisation", "learning"]}[phase]
-    unknown = dict.fromkeys(("acceptance", "residual", "expected_acceptance", "ess_per_exact_evaluation", "ess_per_second"))
+    unknown = dict.fromkeys(
+        ("acceptance", "residual", "expected_acceptance", "ess_per_exact_evaluation", "ess_per_second")
+    )
     summary |= unknown | {
         "observables": {},
         "exact_evaluations": {"learning": None, "measurement": None},

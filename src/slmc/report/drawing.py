@@ -1,10 +1,12 @@
 """The look of every figure: inline SVG panels whose colours follow the page's light or dark scheme."""
 
+import html
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -27,7 +29,7 @@ VARIABLES = {
     SKY: "sky",
 }
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "STIXGeneral",
     "mathtext.fontset": "stix",
     "font.size": 11.5,
@@ -43,7 +45,6 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=CHAINS),
     "axes.formatter.useoffset": False,
     "grid.color": RULE,
     "grid.linewidth": 0.7,
@@ -98,5 +99,5 @@ def _svg(figure: Figure, prefix: str, title: str) -> str:
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     for colour, name in VARIABLES.items():
         text = text.replace(colour, f"var(--{name})")
-    label = re.sub(r"[$\\{}]|mathrm", "", title).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = html.escape(re.sub(r"[$\\{}]|mathrm", "", title))
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -58,7 +58,9 @@ def learning(run: Stored) -> Plot:
     plot = Plot("learning", "Learning")
     residual = run.values("learning", "residual")
     if residual is None:
-        plot.caption = "No round of learning is stored: the run had not finished one, or it uses a model learned before."
+        plot.caption = (
+            "No round of learning is stored: the run had not finished one, or it uses a model learned before."
+        )
         return plot
     _learning_residual(plot, run, residual)
     _learning_acceptance(plot, run)
@@ -66,9 +68,10 @@ def learning(run: Stored) -> Plot:
     plot.caption = (
         "The held-out residual <i>s</i> = std(log <i>W</i> − log <i>W</i><sub>eff</sub>) should fall and level off. "
         "Training far below held-out means that the model has learned its data by heart: gather more. Still falling "
-        "at the last round means that more rounds would pay. Acceptance measured in a round, with the model of the round "
-        "before, should follow erfc(<i>s</i>/2); it may lie above, because a short inner chain proposes something close "
-        "to where it started." + ("" if trained else " This model was fitted in one solve: it has no training steps to show.")
+        "at the last round means that more rounds would pay. Acceptance measured in a round, with the model of the "
+        "round before, should follow erfc(<i>s</i>/2); it may lie above, because a short inner chain proposes "
+        "something close to where it started."
+        + ("" if trained else " This model was fitted in one solve: it has no training steps to show.")
     )
     return plot
 
@@ -95,7 +98,9 @@ def _learning_acceptance(plot: Plot, run: Stored) -> None:
         return
     with plot.panel("Acceptance while learning") as axes:
         if expected is not None:
-            axes.plot(np.arange(1, len(expected) + 1), expected, "--", color=MUTED, label=r"expected, $\mathrm{erfc}(s/2)$")
+            axes.plot(
+                np.arange(1, len(expected) + 1), expected, "--", color=MUTED, label=r"expected, $\mathrm{erfc}(s/2)$"
+            )
         if measured is not None:
             # What a round measures is the model that the round before it left.
             axes.plot(np.arange(len(measured)), measured, "o", color=BLUE, label="measured in the next round")
@@ -134,9 +139,11 @@ def parity(run: Stored) -> Plot:
     """Predicted against exact log-weight on held-out configurations, and the distribution of the difference."""
     plot = Plot("parity", "What the model predicts")
     predicted, exact = run.values("learning", "predicted"), run.values("learning", "exact")
-    if predicted is None or exact is None:
+    if predicted is None or exact is None or not np.isfinite(predicted + exact).any():
         plot.caption = "No held-out predictions are stored: learning had not finished a round."
         return plot
+    known = np.isfinite(predicted) & np.isfinite(exact)
+    predicted, exact = predicted[known], exact[known]
     difference = exact - predicted
     shift, residual = difference.mean(), difference.std()
     stride = -(-len(exact) // 700)
@@ -150,8 +157,8 @@ def parity(run: Stored) -> Plot:
         _residual_histogram(plot, difference - shift, residual)
     explained = 1 - (residual / exact.std()) ** 2 if exact.std() > 0 else np.nan
     plot.caption = (
-        f"{len(exact)} configurations from chains that took no part in training. Points hug the line if the model is good: "
-        f"<i>s</i> = {plain(residual)} of a spread of {plain(exact.std())} in log <i>W</i> "
+        f"{len(exact)} configurations from chains that took no part in training. Points hug the line if the model is "
+        f"good: <i>s</i> = {plain(residual)} of a spread of {plain(exact.std())} in log <i>W</i> "
         f"({100 * explained:.1f} % of the variance explained). Only differences count, so a constant is free. "
         "A residual wider in its tails than the Gaussian means that the chain will now and then stick for long."
     )
@@ -162,7 +169,9 @@ def _residual_histogram(plot: Plot, difference: np.ndarray, residual: float) -> 
     with plot.panel(r"Residual $\log W - \log W_{\mathrm{eff}}$ against a Gaussian") as axes:
         axes.hist(difference, bins=min(40, max(8, len(difference) // 12)), density=True, color=SKY, alpha=0.75)
         grid = np.linspace(*axes.get_xlim(), 200)
-        axes.plot(grid, norm.pdf(grid, scale=residual), color=INK, linewidth=1.2, label=f"Gaussian, $s$ = {residual:.3g}")
+        axes.plot(
+            grid, norm.pdf(grid, scale=residual), color=INK, linewidth=1.2, label=f"Gaussian, $s$ = {residual:.3g}"
+        )
         axes.set(xlabel=r"$\log W - \log W_{\mathrm{eff}}$, less its mean", ylabel="density", xlim=(grid[0], grid[-1]))
         axes.set_ylim(0, 1.22 * axes.get_ylim()[1])
         axes.legend(loc="upper right")
@@ -226,12 +235,13 @@ def autocorrelations(run: Stored) -> Plot:
         ("baseline", "exact chain", VERMILION, "s"),
     ):
         series = run.series(group, name)
-        if series is not None and np.ptp(series) > 0:
+        if series is not None and series.shape[1] >= LEAST_DRAWS and np.ptp(series) > 0:
             found.append((series, autocorrelation(series), autocorrelation_time(series), label, colour, marker))
     title = symbol(name).mathtext
     with plot.panel(f"Autocorrelation of {title}") as axes:
         for _, correlation, time, label, colour, marker in found:
-            shown = correlation[1 : max(12, min(int(8 * time), len(correlation) // 2))]
+            reach = int(8 * time) if np.isfinite(time) else len(correlation)
+            shown = correlation[1 : max(12, min(reach, len(correlation) // 2))]
             lags = np.unique(np.geomspace(1, len(shown), 60).astype(int))
             axes.semilogx(
                 lags, shown[lags - 1], marker + "-", color=colour, markersize=3, label=rf"{label}, $\tau$ = {time:.3g}"
@@ -246,14 +256,14 @@ def autocorrelations(run: Stored) -> Plot:
         _plain_logs(axes)
         axes.legend()
     plot.caption = (
-        "ρ(<i>t</i>) should fall to zero within the run; τ is the integrated time in steps, and 2τ steps make one effective "
-        "sample. The error rises with the bin length and levels off where bins have become independent: still rising at "
-        "the right end means that the run is too short to know its errors."
+        "ρ(<i>t</i>) should fall to zero within the run; τ is the integrated time in steps, and 2τ steps make one "
+        "effective sample. The error rises with the bin length and levels off where bins have become independent: "
+        "still rising at the right end means that the run is too short to know its errors."
     )
     if len(found) > 1:
         plot.caption += (
-            " Steps do not cost the same: a step of this run takes one exact evaluation, one of the exact chain usually "
-            "many. The comparison with the exact chain above puts both on one scale."
+            " Steps do not cost the same: a proposal of this run takes one exact evaluation, a step of the exact chain "
+            "usually many. The comparison with the exact chain above puts both on one scale."
         )
     return plot
 
@@ -278,9 +288,9 @@ def traces(run: Stored) -> Plot:
         _chain_means(plot, shown)
         _ranks(plot, *next(iter(moving.items())))
     plot.caption = (
-        f"{_chains_shown(first)}Chains should look alike and forget where they started: no slopes, no long plateaus. Chain "
-        "means, in units of their own error, should scatter within ±2. Ranks pooled over chains should fall equally into "
-        "all bins for every chain; a slope or a hump means that chains disagree."
+        f"{_chains_shown(first)}Chains should look alike and forget where they started: no slopes, no long plateaus. "
+        "Chain means, in units of their own error, should scatter within ±2. Ranks pooled over chains should fall "
+        "equally into all bins for every chain; a slope or a hump means that chains disagree."
     )
     return plot
 
@@ -352,8 +362,8 @@ def comparison(run: Stored) -> Plot:
         axes.figure.legend(loc="outside lower center", ncols=2)
     _efficiency(plot, run)
     plot.caption = (
-        "The learned model must not change any result: points scatter about zero, about one in twenty outside the band of "
-        "±2σ. Effective samples are those of the slowest observable; exact evaluations are what is expensive."
+        "The learned model must not change any result: points scatter about zero, about one in twenty outside the "
+        "band of ±2σ. Effective samples are those of the slowest observable; exact evaluations are what is expensive."
     )
     return plot
 
@@ -402,14 +412,26 @@ def structure(run: Stored) -> Plot:
     peak = np.unravel_index(int(factor.argmax()), factor.shape)
     vector = ", ".join(_wave_number(int(n), extent) for n, extent in zip(peak, factor.shape, strict=True))
     plot.caption = (
-        f"<i>S</i>(<i>q</i>) = (1/<i>N</i>) Σ<sub><i>ij</i></sub> "
-        f"e<sup>−<i>iq</i>·(<i>r<sub>i</sub></i>−<i>r<sub>j</sub></i>)</sup> ⟨<i>S<sub>i</sub></i>·<i>S<sub>j</sub></i>⟩ "
-        f"is largest at <i>q</i> = ({vector}), where it is {plain(float(factor.max()))}. The picture wraps around: "
-        "<i>q</i> = −π and <i>q</i> = π are the same wave vector. By symmetry it should look the same along equal axes; "
-        "if it does not, the chains are too short. Correlations are averaged over each shell of equal distance; error bars "
-        "are from block means."
+        "<i>S</i>(<i>q</i>) = (1/<i>N</i>) Σ<sub><i>ij</i></sub> e<sup>−<i>iq</i>·(<i>r<sub>i</sub></i>−"
+        "<i>r<sub>j</sub></i>)</sup> ⟨<i>S<sub>i</sub></i>·<i>S<sub>j</sub></i>⟩ is largest at <i>q</i> = "
+        f"{vector if factor.ndim == 1 else f'({vector})'}, where it is {plain(float(factor.max()))}. "
+        + _wrapping(factor.shape)
+        + " Correlations are averaged over each shell of equal distance; error bars are from block means."
     )
     return plot
+
+
+def _wrapping(shape: tuple[int, ...]) -> str:
+    even = [extent % 2 == 0 for extent in shape if extent > 1]
+    if any(even):
+        sentence = "The picture wraps around: <i>q</i> = −π and <i>q</i> = π are the same wave vector."
+    else:
+        sentence = "The picture wraps around: its opposite edges touch."
+    if len(shape) > 1 and len(set(shape[:2])) == 1:
+        sentence += " It should look the same along both axes; if it does not, the chains are too short."
+    if not all(even):
+        sentence += " An odd extent has no two sublattices, and so no staggered magnetization."
+    return sentence
 
 
 def _structure_line(plot: Plot, factor: np.ndarray) -> None:
@@ -427,7 +449,7 @@ def _structure_plane(plot: Plot, factor: np.ndarray) -> None:
 
 def _structure_slices(plot: Plot, factor: np.ndarray) -> None:
     """The planes q_z = 0 and q_z = π (on an odd extent the nearest to it); axes beyond the third are at q = 0."""
-    factor = factor[(..., *[0] * (factor.ndim - 3))] if factor.ndim > 3 else factor
+    factor = factor.reshape(*factor.shape[:3], -1)[..., 0]
     for index in sorted({0, factor.shape[2] // 2}):
         at = _wave_number(index, factor.shape[2])
         _draw_plane(plot, factor[:, :, index], f"$S(q)$ in the plane $q_z$ = {at}", _scale(factor))
@@ -447,7 +469,7 @@ def _draw_plane(plot: Plot, plane: np.ndarray, title: str, scale: Normalize) -> 
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         bar = axes.figure.colorbar(image, ax=axes, shrink=0.92)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.solids.set_rasterized(True)  # type: ignore[union-attr]
         if isinstance(scale, LogNorm):
             _plain_logs(bar.ax)
@@ -477,7 +499,9 @@ def time_spent(run: Stored) -> Plot:
     """Seconds by what they were spent on, and by round of learning."""
     plot = Plot("time", "Where the time went")
     seconds = {
-        name: float(value) for name, value in (run.summary.get("seconds") or {}).items() if value is not None and value > 0
+        name: float(value)
+        for name, value in (run.summary.get("seconds") or {}).items()
+        if value is not None and value > 0
     }
     if not seconds:
         plot.caption = "No times are stored yet."

@@ -3,7 +3,6 @@
 import importlib.resources
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from markupsafe import Markup
 
 from slmc.report.figures import FIGURES
 from slmc.report.notation import concise, duration, plain, symbol
-from slmc.report.stored import Stored
+from slmc.report.stored import Stored, finite_only
 
 PHASES = ("thermalise", "learn", "measure", "done")
 LARGEST_R_HAT = 1.01
@@ -28,7 +27,9 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
     prints, ``config`` the text of ``config.toml``. Figures without data are left out, with the reason. A report
     that stood at ``path`` stays whole until the new one is.
     """
+    summary = finite_only(summary)
     run = Stored(records, summary)
+    plots = [figure(run) for figure in FIGURES]
     page = _template().render(
         summary=summary,
         status=_status(summary),
@@ -37,7 +38,8 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
         tiles=_tiles(run),
         rows=_rows(run),
         has_baseline=bool(run.baseline().get("observables")),
-        plots=[figure(run) for figure in FIGURES],
+        plots=plots,
+        left_out=[plot for plot in plots if not plot.panels],
         config=config,
     )
     _write_atomically(page, Path(path))
@@ -45,25 +47,20 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
 
 def _template() -> jinja2.Template:
     source = importlib.resources.files("slmc.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     # Captions and SVG are ours; everything that comes from the run is escaped.
     environment.filters["ours"] = Markup
     return environment.from_string(source)
 
 
 def _write_atomically(text: str, path: Path) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not a tempfile, which only its owner could read: a report is for sharing.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        # mkstemp makes files that only their owner may read; a report is for sharing.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _status(summary: dict[str, Any]) -> str:
@@ -86,7 +83,8 @@ def _tiles(run: Stored) -> list[Tile]:
     spent = summary.get("exact_evaluations") or {}
     phases = ("learning", "measurement")
     known = [phase for phase in phases if spent.get(phase) is not None]
-    seconds = [value for value in (summary.get("seconds") or {}).values() if value is not None]
+    seconds = sum(value for value in (summary.get("seconds") or {}).values() if value is not None)
+    notes = [f"{plain(spent[phase])} {phase}" for phase in known] + ([f"{duration(seconds)} in all"] if seconds else [])
     return [
         Tile("acceptance", plain(summary.get("acceptance"), 3), "of proposals, by the exact weight"),
         Tile("expected acceptance", plain(summary.get("expected_acceptance"), 3), "erfc(s/2), independent proposals"),
@@ -104,8 +102,7 @@ def _tiles(run: Stored) -> list[Tile]:
         Tile(
             "exact evaluations",
             plain(sum(spent[phase] for phase in known)) if known else "–",
-            ", ".join(f"{plain(spent[phase])} {phase}" for phase in known)
-            + (f"; {duration(sum(seconds))}" if seconds else ""),
+            ", ".join(notes),
         ),
     ]
 
@@ -160,9 +157,8 @@ def _row(run: Stored, name: str, estimate: dict[str, Any], exact: dict[str, Any]
 
 def _difference(estimate: dict[str, Any], exact: dict[str, Any]) -> float | None:
     """Our value less the exact chain's, in combined errors."""
-    numbers = [entry.get(key) for entry in (estimate, exact) for key in ("value", "error")]
-    if any(number is None for number in numbers):
+    numbers = [entry.get(key) for key in ("value", "error") for entry in (estimate, exact)]
+    known = [float(number) for number in numbers if number is not None]
+    if len(known) < 4 or not any(known[2:]):
         return None
-    value, error, exact_value, exact_error = (float(number) for number in numbers)
-    combined = math.hypot(error, exact_error)
-    return (value - exact_value) / combined if combined > 0 else None
+    return (known[0] - known[1]) / math.hypot(*known[2:])

@@ -1,5 +1,6 @@
 """What a run left on disk, read for plotting: missing groups and variables are ``None``, never an error."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,15 +12,14 @@ from slmc.lattice import coordinates
 
 @dataclass(frozen=True)
 class Stored:
-    """The records of a run and its summary."""
+    """The records of a run and its summary, in which numbers are finite (see ``finite_only``)."""
 
     records: xarray.DataTree
     summary: dict[str, Any]
 
     def variable(self, group: str, name: str) -> xarray.DataArray | None:
-        if group not in self.records.children or name not in self.records[group].data_vars:
-            return None
-        return self.records[group][name]
+        found = self.records.children.get(group)
+        return None if found is None else found.data_vars.get(name)
 
     def values(self, group: str, name: str) -> np.ndarray | None:
         """A variable as numbers, ``None`` where there is nothing in it."""
@@ -50,6 +50,13 @@ class Stored:
 
     def baseline(self) -> dict[str, Any]:
         return self.summary.get("baseline") or {}
+
+
+def finite_only(summary: Any) -> Any:
+    """The summary with NaN and infinities, which say that a number is not known, replaced by ``None``."""
+    if isinstance(summary, dict):
+        return {name: finite_only(entry) for name, entry in summary.items()}
+    return None if isinstance(summary, float) and not math.isfinite(summary) else summary
 
 
 def thinned(series: np.ndarray, n_points: int) -> tuple[np.ndarray, np.ndarray]:

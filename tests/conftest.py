@@ -8,6 +8,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Shapes and types in the signatures of the package are checked at run time from here on.
-install_import_hook("slmc", "beartype.beartype")
+install_import_hook("slmc", "runtime_checks.check")
 
 import slmc  # noqa: E402, F401

@@ -114,7 +114,7 @@ def check_force(
     largest error found.
     """
     force = jax.grad(target.log_weight)(configuration)
-    log_weight = jax.jit(target.log_weight)
+    log_weight = jax.jit(lambda x: target.log_weight(x))
     worst = 0.0
     for subkey in jax.random.split(key, n_directions):
         tangent = manifold.draw_momentum(subkey, configuration)

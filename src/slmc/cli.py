@@ -25,6 +25,7 @@ from slmc.simulation import (
     load_config,
     load_model,
     locked,
+    make_console,
     new_directory,
     summarise,
     to_toml,
@@ -154,7 +155,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
-        _print_summary(Console(highlight=False), directory, summary)
+        _print_summary(make_console(), directory, summary)
 
 
 @app.command()
@@ -168,9 +169,11 @@ def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]
 def examples() -> None:
     """List the ready-made configurations."""
     table = Table(box=None, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
     for name, path in sorted(_ready_made().items()):
         table.add_row(f"[bold]{name}[/bold]", load_config(path, DoubleExchangeConfig).title)
-    Console(highlight=False).print(table)
+    make_console().print(table)
 
 
 def main() -> None:
@@ -237,7 +240,7 @@ def _write_report(directory: Path, summary: dict[str, Any], settings: DoubleExch
 def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -> None:
     baseline = summary.get("baseline", {}).get("observables", {})
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("observable", "value", "R-hat", "effective samples", *(["exact chain"] if baseline else [])):
+    for heading in ("observable", "value", "R-hat", "ESS", *(["exact chain"] if baseline else [])):
         table.add_column(heading, justify="left" if heading == "observable" else "right", no_wrap=True)
     for name, one in summary["observables"].items():
         row = [name, notation(one["value"], one["error"]), _number(one["r_hat"], ".3f"), _number(one["ess"], ".0f")]

@@ -12,7 +12,7 @@ from slmc.simulation.devices import use_all_cores
 from slmc.simulation.directory import config_of, locked, new_directory
 from slmc.simulation.errors import UserError
 from slmc.simulation.model_file import load_model, save_model
-from slmc.simulation.progress import Reporter
+from slmc.simulation.progress import Reporter, make_console
 from slmc.simulation.runner import Problem, Simulation
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
@@ -27,6 +27,7 @@ __all__ = [
     "load_config",
     "load_model",
     "locked",
+    "make_console",
     "new_directory",
     "save_model",
     "summarise",

@@ -9,11 +9,17 @@ _PLAIN_INTERVAL = 5.0
 """Least seconds between plain progress lines."""
 
 
+def make_console(quiet: bool = False) -> Console:
+    """A console; where it is no terminal, wide enough for tables."""
+    console = Console(quiet=quiet, highlight=False)
+    return console if console.is_terminal else Console(quiet=quiet, highlight=False, width=120)
+
+
 class Reporter:
     """Prints phases, progress figures, notes and warnings."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self.console = console or Console(quiet=quiet, highlight=False)
+        self.console = console or make_console(quiet)
         self.quiet = quiet
         self._live: Progress | None = None
         self._task: TaskID | None = None
@@ -28,7 +34,7 @@ class Reporter:
             self._live = Progress(
                 TextColumn("[bold]{task.description:<10}"),
                 BarColumn(bar_width=24),
-                TextColumn("{task.completed:g}/{task.total:g}"),
+                TextColumn("{task.completed:.3g}/{task.total:g}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -47,7 +53,7 @@ class Reporter:
         now = time.monotonic()
         if not self.quiet and (done >= self._total or now - self._printed > _PLAIN_INTERVAL):
             self._printed = now
-            self.console.print(f"{self._phase:<10} {done:g}/{self._total:g}  {text}", soft_wrap=True)
+            self.console.print(f"{self._phase:<10} {done:.3g}/{self._total:g}  {text}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A sentence."""

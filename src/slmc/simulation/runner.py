@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -59,6 +59,7 @@ _ROUND_FIGURES = (
 _TUNING = {"n_rounds": 30, "n_steps": 5}
 
 
+@runtime_checkable
 class Problem(Protocol):
     """What a run needs to know of a system; ``systems.spins.SpinProblem`` is one."""
 

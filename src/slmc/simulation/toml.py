@@ -7,9 +7,14 @@ from pydantic import BaseModel
 
 
 def to_toml(settings: BaseModel, comments: bool = False) -> str:
-    """Top-level values first, then a table per section; ``None`` is left out (or a comment)."""
+    """Top-level values first, then a table per section; ``None`` is left out (or a comment).
+
+    What a class declares itself comes before what it inherits.
+    """
     lines, sections = [], []
-    for name, field in type(settings).model_fields.items():
+    fields = type(settings).model_fields
+    for name in sorted(fields, key=lambda name: name not in type(settings).__annotations__):
+        field = fields[name]
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             heading = f"\n[{name}]"

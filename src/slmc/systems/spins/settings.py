@@ -16,7 +16,7 @@ AllOrNumber = Literal["all"] | int
 
 
 class DoubleExchangeSettings(Settings):
-    """The fields of ``DoubleExchange``, and ``filling`` in place of ``chemical_potential``."""
+    """The double-exchange model."""
 
     shape: tuple[PositiveInt, ...] = Field((6, 6), description="extents of the periodic lattice")
     hopping: float | tuple[float, ...] = Field(1.0, description="t, the unit of energy, or one for each shell")
@@ -40,7 +40,7 @@ class DoubleExchangeSettings(Settings):
         available = shells(self.shape).n_shells
         if not 1 <= len(hoppings) <= available:
             raise ValueError(f"hopping must list 1 to {available} values on this lattice; got {len(hoppings)}")
-        if self.filling is not None and "chemical_potential" in self.model_fields_set:
+        if self.filling is not None and self.chemical_potential != 0:
             raise ValueError("chemical_potential and filling exclude each other; leave one of them out")
         return self
 

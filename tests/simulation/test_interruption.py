@@ -1,0 +1,150 @@
+"""Killed at any time, a run that is resumed gives the same bits as one that was left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slmc.simulation.records import Records
+
+SETTINGS = """
+seed = 5
+[target]
+shape = [2, 2]
+coupling = 2.0
+temperature = 0.2
+[model]
+n_layers = 1
+n_heads = 1
+[inner]
+n_updates = 3
+n_steps = 3
+[exact]
+n_steps = 3
+[thermalisation]
+n_steps = 120
+[learning]
+n_rounds = 3
+n_steps = 40
+training_steps = 100
+[measurement]
+n_chains = 4
+n_steps = 120
+n_thermalise = 10
+block_size = 20
+[baseline]
+n_steps = 60
+"""
+
+COMMAND = [sys.executable, "-c", "from slmc.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Compiled programs are shared between the processes; the bits are the program's all the same."""
+    cache = tmp_path_factory.mktemp("compiled")
+    return {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: Path, environment: dict[str, str]) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=environment)
+    return directory
+
+
+def assert_same_records(one: Path, other: Path) -> None:
+    first, second = Records(one / "records.zarr"), Records(other / "records.zarr")
+    for group in ("thermalisation", "learning", "measurement", "baseline"):
+        expected, found = first.read(group), second.read(group)
+        assert expected
+        assert set(expected) == set(found)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(values, found[name], err_msg=f"{group}/{name}")
+    assert (one / "model.eqx").read_bytes() == (other / "model.eqx").read_bytes()
+
+
+def phase_of(directory: Path) -> str:
+    """The phase a run is in: what its last checkpoint says."""
+    try:
+        return json.loads((directory / "progress.json").read_text())["phase"]
+    except (OSError, ValueError):
+        return "thermalise" if (directory / "config.toml").exists() else "not started"
+
+
+@pytest.mark.parametrize(("phase", "number"), [("thermalise", 2), ("learn", 9), ("measure", 13), ("baseline", 19)])
+def test_kill_and_resume_gives_the_same_bits(
+    phase: str, number: int, tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
+) -> None:
+    """SIGKILL soon after checkpoint ``number``, in the middle of the block that follows."""
+    directory = tmp_path / "run"
+    process = subprocess.Popen([*COMMAND, "run", str(config), "--out", str(directory), "-q"], env=environment)
+    marker = directory / "checkpoints" / f"{number:06d}"
+    while process.poll() is None and not marker.exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert phase_of(directory) == phase
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    assert_same_records(undisturbed, directory)
+
+
+def test_records_cut_in_the_middle_of_a_block_are_repaired(
+    tmp_path: Path, undisturbed: Path, environment: dict[str, str]
+) -> None:
+    """A crash between two writes leaves variables of different lengths and no checkpoint for them."""
+    import shutil
+
+    directory = tmp_path / "run"
+    shutil.copytree(undisturbed, directory)
+    numbers = sorted(path.name for path in (directory / "checkpoints").iterdir())
+    shutil.rmtree(directory / "checkpoints" / numbers[-1])
+    array = Records(directory / "records.zarr")._root["baseline/energy"]
+    array.append(np.full((4, 7), 1e9), axis=1)
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    assert_same_records(undisturbed, directory)
+
+
+def test_terminated_run_stops_cleanly_and_continues(
+    tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
+) -> None:
+    directory = tmp_path / "run"
+    process = subprocess.Popen(
+        [*COMMAND, "run", str(config), "--out", str(directory)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (directory / "checkpoints" / "000003").exists():
+        time.sleep(0.005)
+    process.terminate()
+    output, _ = process.communicate()
+    assert process.returncode == 0
+    assert "stopped by SIGTERM; continue with: slmc resume" in output
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    assert_same_records(undisturbed, directory)
+
+
+def test_devices_do_not_change_the_bits(
+    tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
+) -> None:
+    """The undisturbed run used every core; this one uses a single device."""
+    directory = tmp_path / "run"
+    one = {**environment, "JAX_NUM_CPU_DEVICES": "1"}
+    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=one)
+    assert_same_records(undisturbed, directory)

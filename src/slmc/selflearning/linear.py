@@ -52,7 +52,8 @@ def fit_linear(
     normal = centred.T @ centred + scale * np.einsum("bip,biq->pq", features.force, features.force)
     right = centred.T @ (log_weights - log_weights.mean()) + scale * np.einsum("bip,bi->p", features.force, forces)
     values, vectors = np.linalg.eigh(normal)
-    solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1]))
+    # The smallest normal number keeps a model without any feature that varies (a constant alone) at zero.
+    solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1] + np.finfo(float).tiny))
     return eqx.tree_at(where, model, eqx.combine(unravel(jnp.asarray(solution, theta.dtype)), static))
 
 

@@ -183,7 +183,9 @@ def _optimise(
     parameters: PyTree, optimiser_state: PyTree, gradients: PyTree, settings: TrainingSettings
 ) -> tuple[PyTree, PyTree]:
     gradient = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
-    updates, optimiser_state = _optimiser(settings).update(gradient, optimiser_state, parameters)
+    # optax multiplies floats by its integer step count, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, optimiser_state = _optimiser(settings).update(gradient, optimiser_state, parameters)
     return optax.apply_updates(parameters, updates), optimiser_state
 
 

@@ -18,6 +18,7 @@ PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
 
 SMALLER = (
     (r"shape, n_chains, n_steps = .*", "shape, n_chains, n_steps = (2, 2), 4, 20"),
+    (r"n_layers=\d+, n_heads=\d+", "n_layers=1, n_heads=1"),
     (r"n_rounds=\d+", "n_rounds=2"),
     (r"n_updates=\d+", "n_updates=2"),
     (r"n_chains = \d+", "n_chains = 4"),

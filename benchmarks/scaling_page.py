@@ -91,8 +91,9 @@ def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
             f"{found.n_seeds} seeds.",
             depth_table(name, found),
             law_words(found, settings),
+            comparison_words(name, found),
         ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def depth_table(name: str, found: Curve) -> str:
@@ -120,3 +121,16 @@ def law_words(found: Curve, settings: Any) -> str:
         f"a = {notation(law['exponent'], law['error'])} for {name.replace('>=', ' ≥ ')}" for name, law in laws.items()
     ]
     return f"s² ∝ n^(−a): {'; '.join(words)} (bootstrap over {found.n_seeds} seeds)." if words else ""
+
+
+def comparison_words(name: str, found: Curve) -> str:
+    """Where the residuals differ from those of the independent code."""
+    if name != "paper":
+        return ""
+    residuals = np.sqrt(found.squared_residual).mean(0)
+    found_at = {depth: s for depth, s in INDEPENDENT.items() if depth < len(residuals)}
+    words = ", ".join(f"{residuals[depth] - s:+.2f} at L = {depth}" for depth, s in found_at.items())
+    return (
+        f"Our mean s minus that of the independent code: {words}. Its configurations and schedule are not ours, and it "
+        "states one seed, so its own scatter is not known."
+    )

@@ -54,7 +54,7 @@ def _acceptance(state: State, info: Info) -> Float[Array, ""]:
     return info.accepted
 
 
-def step_size_of(update: Any) -> Float[Array, ""]:
+def step_size_of(update: Any) -> Any:
     """The step size of a ``LocalSweep``, or of the trajectory inside a ``MetropolisHastings``."""
     return update.proposal.step_size if hasattr(update, "proposal") else update.step_size
 

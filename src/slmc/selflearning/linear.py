@@ -57,14 +57,14 @@ def fit_linear(
     return eqx.tree_at(where, model, eqx.combine(unravel(jnp.asarray(solution, theta.dtype)), static))
 
 
-def n_sites(configurations: Array, manifold: Manifold) -> int:
+def n_sites(configurations: Array | np.ndarray, manifold: Manifold) -> int:
     """Sites of each configuration in a batch."""
     shape = configurations.shape
     return int(np.prod(shape[1 : len(shape) - manifold.point_ndim]))
 
 
 @eqx.filter_jit
-def _traced_features(model: Any, where: Callable[[Any], Any], configurations: Array, manifold: Manifold) -> Any:
+def _traced_features(model: Any, where: Callable[[Any], Any], configurations: Any, manifold: Manifold) -> Any:
     parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
     theta, unravel = ravel_pytree(parameters)
 
@@ -85,7 +85,7 @@ def _traced_features(model: Any, where: Callable[[Any], Any], configurations: Ar
 
 
 def _features(
-    model: Any, where: Callable[[Any], Any], configurations: Array, manifold: Manifold
+    model: Any, where: Callable[[Any], Any], configurations: Array | np.ndarray, manifold: Manifold
 ) -> tuple[Label, Label]:
     """Derivatives of log-weight and force by the linear parameters, and their values where those vanish."""
     n_configurations = len(configurations)

@@ -67,7 +67,7 @@ def centred(model: Model, labels: Label, where: Callable[[Model], Float[Array, "
     """
     unit = eqx.tree_at(where, model, jnp.ones(()))
     zero = eqx.tree_at(where, model, jnp.zeros(()))
-    first = labels.configuration[0]
+    first = jnp.asarray(labels.configuration[0])
     slope = unit.log_weight(first) - zero.log_weight(first)
     mean = np.mean(_differences(zero, labels))
     return eqx.tree_at(where, model, jnp.asarray(mean / slope))
@@ -166,7 +166,7 @@ def _warnings(
 
 
 def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
-    schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.n_steps)
+    schedule = optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.n_steps))
     return optax.chain(
         optax.clip_by_global_norm(100.0), optax.adamw(schedule, weight_decay=settings.weight_decay)
     )

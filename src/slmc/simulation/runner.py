@@ -332,7 +332,7 @@ class Simulation:
             scalars = {
                 "log_weight": state.log_weight,
                 "accepted": first.accepted.mean(),
-                "log_ratio": first.log_ratio.mean(),
+                "log_ratio": first.log_ratio.reshape(-1)[-1],
                 **self.problem.observe(state),
             }
             return scalars, self.problem.observe_fields(state)

@@ -104,6 +104,7 @@ def notation(value: float, error: float | None) -> str:
         return f"{value:.4g}"
     if error == 0:
         return f"{value:.10g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    scaled = round(error * 10**digits)
-    return f"{value:.{digits}f}({scaled})" if digits else f"{value:.0f}({error:.0f})"
+    # The exponent after rounding to two digits: 0.0996 is 0.10, not 0.100.
+    exponent = int(f"{error:.1e}".partition("e")[2])
+    digits = max(0, 1 - exponent)
+    return f"{value:.{digits}f}({round(error * 10**digits)})" if digits else f"{value:.0f}({error:.0f})"

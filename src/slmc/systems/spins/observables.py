@@ -1,5 +1,7 @@
 """Observables of classical spins, each a function of one configuration ``(*shape, 3)``."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -33,7 +35,7 @@ def staggered_magnetization_squared(spins: Spins) -> Float[Array, ""]:
 def structure_factor(spins: Spins) -> Float[Array, "*lattice"]:
     """S(q) = (1/N) Σ_ij e^{−iq·(r_i − r_j)} S_i·S_j on the grid q_a = 2π n_a / L_a, n_a = 0 … L_a − 1."""
     amplitudes = jnp.fft.fftn(spins, axes=tuple(range(spins.ndim - 1)))
-    n_sites = np.prod(spins.shape[:-1])
+    n_sites = math.prod(spins.shape[:-1])
     return jnp.sum(jnp.abs(amplitudes) ** 2, axis=-1) / n_sites
 
 

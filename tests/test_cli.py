@@ -252,16 +252,19 @@ def test_a_model_file_of_another_version_or_damaged(
     path = tmp_path / "model.eqx"
     path.write_bytes(change((finished / "model.eqx").read_bytes()))
     code, _, err = slmc(
-        "run", "double_exchange_small", "--out", tmp_path / "run", f"--set=model.file={path}", "--set=target.shape=[2,2]"
+        "run",
+        "double_exchange_small",
+        "--out",
+        tmp_path / "run",
+        f"--set=model.file={path}",
+        "--set=target.shape=[2,2]",
     )
     assert code == 2
     assert word in err
     assert "model.eqx" in err.replace("\n", "")
 
 
-def test_a_full_disk_loses_nothing(
-    slmc: Slmc, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_loses_nothing(slmc: Slmc, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = tmp_path / "run"
     append, calls = Records.append, []
 

@@ -59,8 +59,9 @@ def _mapped(
         shared = eqx.combine(dynamic, static)
         return jax.lax.map(lambda one: function(shared, one, *options), chained, batch_size=group_size)
 
-    specs = {"in_specs": (PartitionSpec(), PartitionSpec(_AXIS)), "out_specs": PartitionSpec(_AXIS)}
-    return jax.shard_map(local, mesh=mesh, check_vma=False, **specs)(dynamic, chained)
+    split, whole = PartitionSpec(_AXIS), PartitionSpec()
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
+    return mapped(dynamic, chained)
 
 
 def init_chains(update: Update, configurations: Configuration) -> State:

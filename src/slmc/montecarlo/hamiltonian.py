@@ -28,9 +28,7 @@ class HamiltonianTrajectory(Proposal):
     n_steps: int = eqx.field(static=True, default=5)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
 
-    def propose(
-        self, key: Key[Array, ""], configuration: Configuration
-    ) -> tuple[Configuration, Float[Array, ""]]:
+    def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         momentum = self.manifold.draw_momentum(key, configuration)
         position, arrived = integrate(
             self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps

@@ -31,9 +31,7 @@ OMELYAN = Integrator((_LAMBDA, 1 - 2 * _LAMBDA, _LAMBDA), (0.5, 0.5), 2)
 
 _XI, _L, _CHI = 0.1786178958448091, -0.2123418310626054, -0.06626458266981849
 """Omelyan, Mryglod, Folk, Comput. Phys. Commun. 146, 188 (2002): position-extended Forest–Ruth-like scheme."""
-FOURTH_ORDER = Integrator(
-    (_XI, _CHI, 1 - 2 * (_CHI + _XI), _CHI, _XI), ((1 - 2 * _L) / 2, _L, _L, (1 - 2 * _L) / 2), 4
-)
+FOURTH_ORDER = Integrator((_XI, _CHI, 1 - 2 * (_CHI + _XI), _CHI, _XI), ((1 - 2 * _L) / 2, _L, _L, (1 - 2 * _L) / 2), 4)
 
 INTEGRATORS = {"leapfrog": LEAPFROG, "omelyan": OMELYAN, "fourth-order": FOURTH_ORDER}
 
@@ -51,7 +49,8 @@ def integrate(
     force = jax.grad(guide.log_weight)
 
     def step(carry, _):
-        position, momentum = manifold.move(*carry, integrator.drifts[0] * step_size)
+        position, momentum = carry
+        position, momentum = manifold.move(position, momentum, integrator.drifts[0] * step_size)
         for drift, kick in zip(integrator.drifts[1:], integrator.kicks, strict=True):
             momentum = momentum + kick * step_size * manifold.project(position, force(position))
             position, momentum = manifold.move(position, momentum, drift * step_size)

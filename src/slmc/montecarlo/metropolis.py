@@ -20,9 +20,7 @@ class Proposal(eqx.Module):
     """
 
     @abc.abstractmethod
-    def propose(
-        self, key: Key[Array, ""], configuration: Configuration
-    ) -> tuple[Configuration, Float[Array, ""]]:
+    def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         """A proposed configuration and its log proposal ratio."""
 
 

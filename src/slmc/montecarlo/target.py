@@ -1,12 +1,15 @@
 """What is sampled: a target is an object with a log-weight."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
-Configuration = PyTree[Array]
+Configuration = Any
+"""An array, or a pytree of arrays."""
+
 LogWeight = Float[Array, ""]
 
 

@@ -24,11 +24,11 @@ class DualAveraging(NamedTuple):
     log_step_size: float
     log_averaged: float = 0.0
     mean_error: float = 0.0
-    count: int = 0
+    n_batches: int = 0
 
     @classmethod
     def start(cls, step_size: float) -> "DualAveraging":
-        return cls(math.log(10 * step_size), math.log(step_size))
+        return cls(math.log(step_size), math.log(step_size))
 
     @property
     def step_size(self) -> float:
@@ -36,15 +36,15 @@ class DualAveraging(NamedTuple):
 
     @property
     def averaged(self) -> float:
-        return math.exp(self.log_averaged) if self.count else self.step_size
+        return math.exp(self.log_averaged) if self.n_batches else self.step_size
 
     def updated(self, acceptance: float, wanted: float) -> "DualAveraging":
         gamma, offset, kappa = 0.05, 10, 0.75
-        count = self.count + 1
+        count = self.n_batches + 1
         weight = 1 / (count + offset)
         mean_error = (1 - weight) * self.mean_error + weight * (wanted - acceptance)
-        # The published shrinkage assumes one chain; a batch over chains has less noise and takes larger strides.
-        log_step_size = self.anchor - math.log(10) - math.sqrt(count) / (10 * gamma) * mean_error
+        # Anchored at the first guess: the published anchor, ten times larger, makes the first trials needlessly bold.
+        log_step_size = self.anchor - math.sqrt(count) / gamma * mean_error
         decay = count**-kappa
         log_averaged = decay * log_step_size + (1 - decay) * self.log_averaged
         return DualAveraging(self.anchor, log_step_size, log_averaged, mean_error, count)

@@ -1,11 +1,13 @@
 """How a chain moves: updates, what they carry, what they report."""
 
 import abc
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from slmc.montecarlo.target import Configuration, LogWeight, Target, evaluate
@@ -23,7 +25,7 @@ class Label(NamedTuple):
     """A configuration with its exact log-weight and force: one line of training data."""
 
     configuration: Configuration
-    log_weight: Float[Array, "*batch"]
+    log_weight: Float[Array | np.ndarray, "*batch"]
     force: Configuration
 
 
@@ -73,7 +75,10 @@ class Sequence(Update):
 
     updates: tuple[Update, ...]
 
-    @property
+    def __init__(self, updates: Iterable[Update]) -> None:
+        self.updates = tuple(updates)
+
+    @property  # type: ignore[misc]
     def target(self) -> Target:  # type: ignore[override]
         return self.updates[0].target
 
@@ -92,9 +97,9 @@ class Sequence(Update):
 
 def _same(a: Update, b: Update) -> bool:
     """Whether two updates hold the very same arrays: copies made by tree operations count, equal values do not."""
-    leaves, structure = jax.tree.flatten(a)
-    others, other_structure = jax.tree.flatten(b)
-    return structure == other_structure and all(x is y for x, y in zip(leaves, others, strict=True))
+    leaves, others = jax.tree.leaves(a), jax.tree.leaves(b)
+    alike = bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
+    return alike and all(x is y for x, y in zip(leaves, others, strict=True))
 
 
 class Repeated(Update):
@@ -103,7 +108,10 @@ class Repeated(Update):
     update: Update
     n_steps: int = eqx.field(static=True)
 
-    @property
+    def __init__(self, update: Update, n_steps: int) -> None:
+        self.update, self.n_steps = update, n_steps
+
+    @property  # type: ignore[misc]
     def target(self) -> Target:  # type: ignore[override]
         return self.update.target
 

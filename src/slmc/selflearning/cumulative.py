@@ -36,9 +36,7 @@ class CumulativeUpdate(Proposal):
         if self.n_updates < 1:
             raise ValueError(f"n_updates must be at least 1; got {self.n_updates}.")
 
-    def propose(
-        self, key: Key[Array, ""], configuration: Configuration
-    ) -> tuple[Configuration, Float[Array, ""]]:
+    def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         start = self.update.init(configuration)
         end, _ = run(key, self.update, start, self.n_updates)
         return end.configuration, start.log_weight - end.log_weight

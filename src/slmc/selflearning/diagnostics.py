@@ -76,6 +76,6 @@ def evaluations_per_step(update: Update, n_sites: int) -> int:
         return update.n_steps * evaluations_per_step(update.update, n_sites)
     if isinstance(update, MetropolisHastings):
         proposal = update.proposal
-        guided = isinstance(proposal, HamiltonianTrajectory) and type(proposal.guide) is type(update.target)
-        return 1 + (proposal.n_forces if guided else 0)
+        if isinstance(proposal, HamiltonianTrajectory) and type(proposal.guide) is type(update.target):
+            return 1 + proposal.n_forces
     return 1

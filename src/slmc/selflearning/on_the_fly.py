@@ -68,12 +68,12 @@ class LearningState(NamedTuple):
 
     chains: State
     model: Target
-    inner_step_size: Array
+    inner_step_size: Array | np.ndarray
     labels: Label
-    n_labels: Array
-    n_rounds: Array
-    residuals: Array
-    exact_evaluations: Array
+    n_labels: Array | np.ndarray
+    n_rounds: Array | np.ndarray
+    residuals: Array | np.ndarray
+    exact_evaluations: Array | np.ndarray
 
 
 class RoundReport(NamedTuple):
@@ -147,7 +147,10 @@ def self_learning_update(learner: Learner, state: LearningState, label_proposals
 
 
 def learning_round(
-    key: Key[Array, ""], learner: Learner, state: LearningState, report: Callable[[int, float, float], None] | None = None
+    key: Key[Array, ""],
+    learner: Learner,
+    state: LearningState,
+    report: Callable[[int, float, float], None] | None = None,
 ) -> tuple[LearningState, RoundReport]:
     """Samples ``settings.n_steps`` per chain, trains on all labels so far, tunes the inner step size.
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.manifolds import Manifold
@@ -88,7 +88,7 @@ def fit(
     labels: Label,
     held_out: Label,
     manifold: Manifold,
-    settings: TrainingSettings = TrainingSettings(),  # noqa: B008 (frozen)
+    settings: TrainingSettings = TrainingSettings(),
     n_labels: int | None = None,
     report: Callable[[int, float, float], None] | None = None,
 ) -> FitResult:
@@ -116,12 +116,10 @@ def fit(
         batches = rng.integers(n_labels, size=(settings.evaluate_every, n_groups, _GROUP))
         losses = []
         for members in batches:
-            batch = jax.tree.map(lambda leaf: leaf[members], labels)
-            value, gradients = over_chains(
-                _group_gradient, batch, (parameters, static, manifold), settings.force_weight, group_size=1
-            )
-            losses.append(np.mean(np.asarray(value)))
-            parameters, optimiser_state = _optimise(parameters, optimiser_state, jax.device_get(gradients), settings)
+            batch = _lines(labels, members)
+            value, gradients = _gradients(parameters, static, manifold, batch, settings.force_weight)
+            losses.append(np.mean(value))
+            parameters, optimiser_state = _optimise(parameters, optimiser_state, gradients, settings)
         model = eqx.combine(parameters, static)
         loss, now = float(np.mean(losses)), residual(model, held_out)
         history.append((float(step), loss, now))
@@ -139,10 +137,14 @@ def fit(
             best, best_residual, since_best = model, now, 0
         if since_best >= settings.patience:
             break
-    seen = jax.tree.map(lambda leaf: leaf[: min(n_labels, len(held_out.log_weight))], labels)
+    seen = _lines(labels, np.arange(min(n_labels, len(held_out.log_weight))))
     training_residual = residual(best, seen)
     warnings = _warnings(best, best_residual, training_residual, history)
     return FitResult(best, np.array(history), best_residual, training_residual, warnings)
+
+
+def _lines(labels: Label, members: np.ndarray) -> Label:
+    return jax.tree.map(lambda leaf: leaf[members], labels)
 
 
 def _warnings(
@@ -167,15 +169,33 @@ def _warnings(
 
 def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
     schedule = optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.n_steps))
-    return optax.chain(
-        optax.clip_by_global_norm(100.0), optax.adamw(schedule, weight_decay=settings.weight_decay)
-    )
+    return optax.chain(optax.clip_by_global_norm(100.0), optax.adamw(schedule, weight_decay=settings.weight_decay))
 
 
+def _gradients(
+    parameters: PyTree, static: PyTree, manifold: Manifold, batch: Label, force_weight: float
+) -> tuple[np.ndarray, PyTree]:
+    """Loss and gradient of every group.
+
+    Each group is a program of one device: a program partitioned over several is compiled, and rounded, differently
+    from one that is not, and training must give the same bits on any number of devices.
+    """
+    n_groups = len(batch.log_weight)
+    devices = jax.local_devices()[:n_groups]
+    copies = [jax.device_put(parameters, device) for device in devices]
+    found = []
+    for group in range(n_groups):
+        device = group % len(devices)
+        lines = jax.device_put(jax.tree.map(lambda leaf, group=group: leaf[group], batch), devices[device])
+        found.append(_group_gradient(copies[device], static, manifold, lines, force_weight))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(found))
+
+
+@eqx.filter_jit
 def _group_gradient(
-    shared: tuple[PyTree, PyTree, Manifold], group: Label, force_weight: float
+    parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float
 ) -> tuple[Array, PyTree]:
-    return jax.value_and_grad(_loss)(*shared, group, force_weight)
+    return jax.value_and_grad(_loss)(parameters, static, manifold, group, force_weight)
 
 
 @eqx.filter_jit

@@ -61,12 +61,11 @@ class Checkpoints:
             raise UserError(
                 f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {advice}"
             ) from None
-        structure = jax.tree.structure(template)
-        if about["format"] != FORMAT or len(leaves) != structure.num_leaves:
+        likes, structure = jax.tree.flatten(template)
+        if about["format"] != FORMAT or len(leaves) != len(likes):
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
         alike = [
-            jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf
-            for leaf, like in zip(leaves, jax.tree.leaves(template), strict=True)
+            jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]
         return jax.tree.unflatten(structure, alike), about["lengths"]
 

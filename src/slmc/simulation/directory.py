@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,8 @@ def new_directory(out: Path | None, name: str) -> Path:
     Raises ``UserError`` if ``out`` exists and is not an empty directory.
     """
     if out is None:
-        number = 1
-        while (out := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
-            number += 1
+        names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+        out = next(path for path in map(Path("runs").joinpath, names) if not path.exists())
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
             f"--out {out} exists and is not empty; give a new directory, or continue the run in it with: "

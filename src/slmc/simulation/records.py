@@ -6,7 +6,7 @@ Every block is one chunk per variable, written before the array is said to be lo
 again. What a crash leaves behind beyond the last checkpoint is cut off on resuming.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,24 +70,15 @@ class Records:
 
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
-        return {
-            f"{group}/{name}": array.shape[self._growing_axis(array.metadata.dimension_names)]
-            for group, members in self._root.groups()
-            for name, array in members.arrays()
-            if set(array.metadata.dimension_names or ()) & set(self.GROWING)
-        }
+        return {path: array.shape[axis] for path, array, axis in self._growing_arrays()}
 
     def truncate(self, lengths: Mapping[str, int]) -> None:
         """Cuts every growing variable back to its length at the last checkpoint; those unknown there to nothing."""
-        for group, members in self._root.groups():
-            for name, array in members.arrays():
-                dimensions = array.metadata.dimension_names or ()
-                if set(dimensions) & set(self.GROWING):
-                    axis = self._growing_axis(dimensions)
-                    shape = list(array.shape)
-                    shape[axis] = lengths.get(f"{group}/{name}", 0)
-                    if tuple(shape) != array.shape:
-                        array.resize(tuple(shape))
+        for path, array, axis in self._growing_arrays():
+            shape = list(array.shape)
+            shape[axis] = lengths.get(path, 0)
+            if tuple(shape) != array.shape:
+                array.resize(tuple(shape))
 
     def read(self, group: str) -> dict[str, np.ndarray]:
         """All variables of a group, empty if it does not exist."""
@@ -96,6 +87,14 @@ class Records:
         members = self._root[group]
         assert isinstance(members, zarr.Group)
         return {name: np.asarray(array[...]) for name, array in members.arrays()}
+
+    def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:
+        """Path, array and growing axis of every variable that grows."""
+        for group, members in self._root.groups():
+            for name, array in members.arrays():
+                dimensions = getattr(array.metadata, "dimension_names", None) or ()
+                if set(dimensions) & set(self.GROWING):
+                    yield f"{group}/{name}", array, self._growing_axis(dimensions)
 
     def _growing_axis(self, dimensions: tuple[str, ...]) -> int:
         return next(axis for axis, name in enumerate(dimensions) if name in self.GROWING)

@@ -56,7 +56,7 @@ _ROUND_FIGURES = (
 )
 """Figures of a round of learning that are recorded; its times are not, for records repeat to the bit."""
 
-_TUNING = {"n_rounds": 30, "n_steps": 5}
+_TUNING_ROUNDS, _TUNING_STEPS = 30, 5
 
 
 @runtime_checkable
@@ -223,9 +223,10 @@ class Simulation:
             update = self._exact(state)
             if block == 0:
                 wanted = self.settings.exact.acceptance
-                update, chains = tune_step_size(key, update, state.chains, wanted=wanted, **_TUNING)
-                n_tuned = _TUNING["n_rounds"] * _TUNING["n_steps"]
-                counted = self._counted(state, update, n_tuned)
+                update, chains = tune_step_size(
+                    key, update, state.chains, wanted=wanted, n_rounds=_TUNING_ROUNDS, n_steps=_TUNING_STEPS
+                )
+                counted = self._counted(state, update, _TUNING_ROUNDS * _TUNING_STEPS)
                 target = self.problem.with_filling(state.target, chains.configuration)
                 chains = init_chains(self.problem.exact(target), chains.configuration)
                 step_size = np.asarray(step_size_of(update))
@@ -400,8 +401,7 @@ class Simulation:
             self._warn(
                 f"chains {group}",
                 f"chains disagree on {self.problem.figure_of_merit} (R-hat {found.r_hat:.2f}) after {n_draws} draws; "
-                f"{'mix exact updates in with exact.every' if group == 'measurement' else 'raise baseline.n_steps'}, or "
-                "thermalise longer.",
+                f"{_MORE[group]}, or thermalise longer.",
             )
         if found.ess is not None and found.ess < 5 * len(series["log_weight"]):
             self._warn(
@@ -433,6 +433,9 @@ _ADVICE = {
     "shorter inner chain (inner.n_updates).",
     "baseline": "the step size does not fit; thermalise longer so that it is tuned where it is used.",
 }
+
+
+_MORE = {"measurement": "mix exact updates in with exact.every", "baseline": "raise baseline.n_steps"}
 
 
 def _observe_thermalisation(state: State, info: Any) -> tuple[Array, Array]:

@@ -18,8 +18,9 @@ def to_toml(settings: BaseModel, comments: bool = False) -> str:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             heading = f"\n[{name}]"
-            if comments and type(value).__doc__:
-                heading = f"\n# {type(value).__doc__.strip().splitlines()[0]}{heading}"
+            about = (type(value).__doc__ or "").strip()
+            if comments and about:
+                heading = f"\n# {about.splitlines()[0]}{heading}"
             sections.append(f"{heading}\n{to_toml(value, comments)}")
             continue
         line = f"{name} = {_format(value)}" if value is not None else f"# {name} ="

@@ -16,9 +16,10 @@ class Heisenberg(Target):
     """H = −Σ_n J_n Σ_⟨ij⟩_n S_i·S_j + E_0 at one temperature: log W = −H/T.
 
     ``couplings`` are J_1, J_2, … (energy units, any number of shells up to all of the torus), ``constant`` is E_0;
-    kept as the numbers J/T and E_0/T, which are what is learned. The temperature is not. Each displacement vector of a shell counts as half a bond, so that pairs reached by two displacements around
-    the torus count twice (see ``slmc.lattice.shells``) and couplings keep their meaning on every lattice size.
-    Linear in its parameters: fit it with ``slmc.selflearning.fit_linear``.
+    kept as the numbers J/T and E_0/T, which are what is learned. The temperature is not learned. Each displacement
+    vector of a shell counts as half a bond, so that pairs reached by two displacements around the torus count twice
+    (see ``slmc.lattice.shells``) and couplings keep their meaning on every lattice size. Linear in its parameters:
+    fit it with ``slmc.selflearning.fit_linear``.
 
     Give ``couplings``, or ``n_shells`` (default: all shells) to start from zero couplings. Raises ``ValueError`` for
     more shells than the torus has and for a temperature that is not positive.

@@ -39,9 +39,7 @@ def structure_factor(spins: Spins) -> Float[Array, "*lattice"]:
     return jnp.sum(jnp.abs(amplitudes) ** 2, axis=-1) / n_sites
 
 
-def correlation_by_distance(
-    factor: Float[np.ndarray, "..."], shape: Shape
-) -> tuple[np.ndarray, np.ndarray]:
+def correlation_by_distance(factor: Float[np.ndarray, "..."], shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Distances of the neighbour shells and ⟨S_i·S_j⟩ averaged over each, from the structure factor.
 
     Leading axes (chains, draws) of ``factor`` are kept. Shell 0 is the site itself, where the value is 1.
@@ -59,9 +57,7 @@ def binder_ratio(squared: np.ndarray) -> float:
     return float(np.mean(squared**2) / np.mean(squared) ** 2)
 
 
-def specific_heat(
-    grand_energy: np.ndarray, energy_variance: np.ndarray, temperature: float, n_sites: int
-) -> float:
+def specific_heat(grand_energy: np.ndarray, energy_variance: np.ndarray, temperature: float, n_sites: int) -> float:
     """c = β² (var k + ⟨Σ_n (E_n − μ)² f_n (1 − f_n)⟩) / N at constant μ, from samples of a spin-fermion target.
 
     It is d⟨k⟩/dT per site with k = Σ_n (E_n − μ) f_n: the second term is the electrons' own fluctuation.

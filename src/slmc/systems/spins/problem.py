@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -139,9 +140,10 @@ def inner_update(model: Any, settings: InnerSettings) -> Update:
         reflect = OverRelaxationSweep(model)
         return Sequence((reflect, HeatBathSweep(model), reflect))
     if settings.update == "local":
-        return LocalSweep(model, Sphere(), 0.5)
+        return LocalSweep(model, Sphere(), jnp.asarray(0.5))
     integrator = INTEGRATORS[settings.integrator]
-    return MetropolisHastings(model, HamiltonianTrajectory(model, Sphere(), 0.3, settings.n_steps, integrator))
+    trajectory = HamiltonianTrajectory(model, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator)
+    return MetropolisHastings(model, trajectory)
 
 
 def _solve(model: Heisenberg, labels: Label) -> Heisenberg:

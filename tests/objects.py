@@ -4,12 +4,12 @@ Everything is called as a function without arguments, so that importing the tabl
 """
 
 import equinox as eqx
-import exact_draws
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+import exact_draws
 from slmc.montecarlo import (
     INTEGRATORS,
     OMELYAN,
@@ -200,9 +200,7 @@ def other_ring():
 
 
 def hot_transformer():
-    return replaced_head(
-        EquivariantTransformer((4,), 1, 2, initial_scale=1.0, key=jax.random.key(5)), other_ring()
-    )
+    return replaced_head(EquivariantTransformer((4,), 1, 2, initial_scale=1.0, key=jax.random.key(5)), other_ring())
 
 
 RING_UPDATES = {

@@ -1,4 +1,4 @@
-"""The double-exchange model written down slowly: loops over sites and displacement vectors, nothing shared with slmc."""
+"""The double-exchange model written down slowly: loops over sites and displacements, nothing shared with slmc."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ def site_number(position, shape):
 
 
 def hamiltonian(spins, hopping, coupling):
-    """H element by element: −t_n for each displacement vector of shell n, plus (J/2) S·σ added to the diagonal blocks."""
+    """H element by element: −t_n for each displacement vector of shell n, (J/2) S·σ added to the diagonal blocks."""
     spins = np.asarray(spins)
     shape = spins.shape[:-1]
     n_sites = math.prod(shape)
@@ -43,7 +43,9 @@ def hamiltonian(spins, hopping, coupling):
         x, y, z = spins[position]
         for a in range(2):
             for b in range(2):
-                matrix[2 * i + a, 2 * i + b] += coupling / 2 * (x * SIGMA_X[a][b] + y * SIGMA_Y[a][b] + z * SIGMA_Z[a][b])
+                matrix[2 * i + a, 2 * i + b] += (
+                    coupling / 2 * (x * SIGMA_X[a][b] + y * SIGMA_Y[a][b] + z * SIGMA_Z[a][b])
+                )
     return matrix
 
 

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-import reference_double_exchange as reference
 
+import reference_double_exchange as reference
 from slmc import lattice
 
 SHAPES = [(4,), (2,), (2, 1), (3, 4), (4, 4), (6, 4), (2, 3, 4), (4, 4, 4)]
@@ -32,7 +32,9 @@ def test_neighbour_table_sums_like_the_matrices(shape):
     sites, shell, multiplicity = lattice.neighbours(shape, n_shells)
     values, weights = np.random.default_rng(1).normal(size=len(sites)), np.arange(1.0, n_shells + 1)
     found = (weights[shell - 1] * multiplicity * values[sites]).sum(-1)
-    np.testing.assert_allclose(found, np.einsum("n,nij,j->i", weights, lattice.shell_sum_matrices(shape, n_shells), values))
+    np.testing.assert_allclose(
+        found, np.einsum("n,nij,j->i", weights, lattice.shell_sum_matrices(shape, n_shells), values)
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -1,13 +1,16 @@
-"""Every update in the tables leaves its target invariant, one step from exact draws; test_wrong_twins.py has those that do not."""
+"""Every update in the tables leaves its target invariant, one step from exact draws.
 
-import exact_draws
+Those that do not, and are caught, are in test_wrong_twins.py.
+"""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import objects
 import pytest
-import reference_double_exchange as reference
 
+import exact_draws
+import objects
+import reference_double_exchange as reference
 from slmc.testing import advanced, check_invariance
 
 N_DRAWS = 16384

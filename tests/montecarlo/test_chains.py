@@ -1,0 +1,67 @@
+"""Many chains: random numbers of their own, and the same bits on any number of devices."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import objects
+from slmc.montecarlo import LocalSweep, init_chains, over_chains, run, run_chains
+
+SCRIPT = """
+import hashlib, sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import jax.numpy as jnp, numpy as np
+import slmc
+from slmc.montecarlo import Label, log_weight_and_force
+from slmc.selflearning import TrainingSettings
+from slmc.systems.spins import DoubleExchange, EquivariantTransformer
+assert len(jax.devices()) == int(sys.argv[1])
+target, sphere = DoubleExchange((2, 2), temperature=0.2), slmc.Sphere()
+model = EquivariantTransformer((2, 2), 1, 2, temperature=0.2, key=jax.random.key(0))
+configurations = sphere.random(jax.random.key(1), (64, 2, 2, 3))
+labels = Label(configurations, *jax.vmap(lambda x: log_weight_and_force(target, x))(configurations))
+settings = TrainingSettings(n_steps=4, evaluate_every=2, batch_size=128)
+found = slmc.fit(jax.random.key(2), model, labels, labels, sphere, settings)
+inner = slmc.MetropolisHastings(found.model, slmc.HamiltonianTrajectory(found.model, sphere, 0.3, 2))
+update = slmc.MetropolisHastings(target, slmc.CumulativeUpdate(inner, 2))
+states, _ = slmc.run_chains(jax.random.key(3), update, slmc.init_chains(update, configurations[:16]), 5)
+leaves = jax.tree.leaves((found.model, found.residual, states))
+print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest())
+"""
+
+
+def test_same_bits_on_any_number_of_devices():
+    """Sampling and training on 1, 2 and 4 devices, in processes of their own."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}
+    command = [sys.executable, "-W", "error", "-c", SCRIPT]
+    runs = [
+        subprocess.run([*command, n], capture_output=True, text=True, timeout=240, env=environment)
+        for n in ("1", "2", "4")
+    ]
+    for finished in runs:
+        assert finished.returncode == 0, finished.stderr[-2000:]
+    assert len({finished.stdout for finished in runs}) == 1
+
+
+def test_a_chain_does_not_depend_on_the_others_beside_it():
+    """Chain c of 8 is chain c run alone with the key folded with c."""
+    update = LocalSweep(objects.ring(), objects.SPHERE, 0.7)
+    start, key = objects.random_spins(1, 8, 4), jax.random.key(5)
+    states, infos = run_chains(key, update, init_chains(update, start), 6)
+    assert infos.accepted.shape == (8, 6)
+    alone, _ = run(jax.random.fold_in(key, 3), update, update.init(start[3]), 6)
+    np.testing.assert_allclose(states.configuration[3], alone.configuration, atol=1e-12)
+    assert len(np.unique(np.asarray(states.log_weight))) == 8
+
+
+@pytest.mark.parametrize("n_chains", [1, 3, 7, 8])
+def test_any_number_of_chains(n_chains):
+    values = jnp.arange(n_chains, dtype=jnp.float64)
+    found = over_chains(lambda shared, one: shared * one, values, jnp.asarray(2.0))
+    np.testing.assert_array_equal(found, 2 * np.arange(n_chains))

@@ -1,0 +1,157 @@
+"""Fits recover what is known, learning compiles each function once, errors say what is wrong."""
+
+from collections import Counter
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import objects
+from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_chains
+from slmc.montecarlo import Label, log_weight_and_force
+from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
+from slmc.selflearning.on_the_fly import LearningSettings, learning_round, self_learning_update, start_learning
+from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
+
+SHAPE = (2, 4)
+SPHERE = objects.SPHERE
+
+
+def labelled(target, n, seed=1, shape=SHAPE):
+    spins = objects.random_spins(seed, n, *shape)
+    return Label(spins, *jax.lax.map(lambda x: log_weight_and_force(target, x), spins))
+
+
+@pytest.mark.parametrize("force_weight", [0.0, 1.0])
+def test_least_squares_recovers_known_couplings(force_weight):
+    known = objects.random_heisenberg(SHAPE)
+    found = fit_linear(Heisenberg(SHAPE, temperature=0.4), labelled(known, 64), SPHERE, force_weight, ridge=1e-14)
+    np.testing.assert_allclose(found.couplings, known.couplings, rtol=1e-9)
+    assert float(found.constant) == pytest.approx(0, abs=1e-12)
+    assert residual(found, labelled(known, 32, 2)) < 1e-9
+
+
+def test_least_squares_of_the_head_of_a_transformer():
+    known = objects.random_transformer(SHAPE, "dot-product", 2)
+    start = objects.replaced_head(known, Heisenberg(SHAPE, temperature=0.4))
+    found = fit_linear(start, labelled(known, 64), SPHERE, ridge=1e-14, where=lambda model: model.head)
+    np.testing.assert_allclose(found.head.couplings, known.head.couplings, rtol=1e-8)
+
+
+def test_least_squares_without_anything_to_fit():
+    """A model of a constant alone stays finite."""
+    found = fit_linear(Heisenberg(SHAPE, 0), labelled(objects.random_heisenberg(SHAPE), 8), SPHERE)
+    assert np.isfinite(float(found.constant))
+
+
+def test_centred_removes_the_mean():
+    known = objects.random_heisenberg(SHAPE)
+    shifted = eqx.tree_at(lambda m: m.reduced_constant, known, jnp.asarray(-3.0))
+    labels = labelled(known, 16)
+    found = centred(shifted, labels, lambda m: m.reduced_constant)
+    assert float(found.reduced_constant) == pytest.approx(float(known.reduced_constant), rel=1e-10)
+
+
+def test_training_lowers_the_residual():
+    target = DoubleExchange(SHAPE, temperature=0.2)
+    labels, held_out = labelled(target, 128), labelled(target, 64, 2)
+    linear = fit_linear(Heisenberg(SHAPE, 1, temperature=0.2), labels, SPHERE)
+    model = EquivariantTransformer(SHAPE, 1, 1, head_shells=1, temperature=0.2, key=jax.random.key(0))
+    model = objects.replaced_head(model, linear)
+    settings = TrainingSettings(n_steps=100, batch_size=64, evaluate_every=25, learning_rate=1e-2)
+    reports = []
+    result = fit(
+        jax.random.key(1), model, labels, held_out, SPHERE, settings, report=lambda *line: reports.append(line)
+    )
+    before = residual(model, held_out)
+    assert result.residual < 0.9 * before
+    assert result.residual == pytest.approx(residual(result.model, held_out), rel=1e-12)
+    assert result.history[0, 2] == pytest.approx(before)
+    assert [line[0] for line in reports] == [25, 50, 75, 100]
+
+
+def test_fit_errors():
+    labels = labelled(objects.random_heisenberg(SHAPE), 16)
+    with pytest.raises(ValueError, match="fit needs at least 32 labelled configurations; got 16"):
+        fit(jax.random.key(0), objects.random_heisenberg(SHAPE), labels, labels, SPHERE)
+    labels = labelled(objects.random_heisenberg(SHAPE), 32)
+    broken = labels._replace(log_weight=labels.log_weight * jnp.nan)
+    with pytest.raises(FloatingPointError, match="training loss is not finite"):
+        fit(
+            jax.random.key(0),
+            objects.random_heisenberg(SHAPE),
+            broken,
+            labels,
+            SPHERE,
+            TrainingSettings(n_steps=2, evaluate_every=1),
+        )
+
+
+def test_learning_needs_two_chains():
+    learner = make_learner()
+    chains = init_chains(learner.exact, objects.random_spins(1, 1, *SHAPE))
+    with pytest.raises(ValueError, match="learning needs at least 2 chains"):
+        start_learning(learner, Heisenberg(SHAPE), chains)
+
+
+def test_expected_acceptance_of_independent_gaussian_residuals():
+    """⟨min(1, e^{a − b})⟩ with a − b of the proposal and the target: erfc(s/2), by drawing."""
+    rng = np.random.default_rng(1)
+    for s in (0.2, 0.7, 1.0):
+        # Under the target the residual is shifted by s² from what it is under the model.
+        log_ratio = rng.normal(0, s, 400_000) - rng.normal(s**2, s, 400_000)
+        assert np.mean(np.minimum(1, np.exp(log_ratio))) == pytest.approx(expected_acceptance(s), abs=0.003)
+
+
+def test_a_perfect_model_is_always_accepted():
+    target = objects.ring()
+    proposal = CumulativeUpdate(HeatBathSweep(target), 3)
+    found = measure_acceptance(
+        jax.random.key(1),
+        target,
+        proposal,
+        objects.random_spins(2, 8, 4),
+        lambda spins: jnp.sum(spins[0] * spins[1]),
+        20,
+    )
+    assert found.acceptance == 1.0
+    assert abs(found.proposal_autocorrelation) < 0.4
+
+
+def make_learner():
+    target = DoubleExchange(SHAPE, temperature=0.2)
+    settings = LearningSettings(
+        n_rounds=3, n_steps=12, n_updates=2, training=TrainingSettings(n_steps=20, batch_size=32, evaluate_every=10)
+    )
+    return Learner(
+        target,
+        SPHERE,
+        LocalSweep(target, SPHERE, 0.5),
+        lambda model: objects.hmc(model, 0.2, 2),
+        lambda update: update.proposal.step_size,
+        settings=settings,
+    )
+
+
+def test_three_rounds_compile_each_function_once(caplog):
+    """Round 1 samples with the exact update, round 2 brings in the self-learning update; round 3 compiles nothing."""
+    learner = make_learner()
+    model = EquivariantTransformer(SHAPE, 1, 2, temperature=0.2, key=jax.random.key(0))
+    state = start_learning(learner, model, init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE)))
+    compiled = []
+    for number in range(3):
+        caplog.clear()
+        with jax.log_compiles(True), caplog.at_level("WARNING", "jax"):
+            state, report = learning_round(jax.random.fold_in(jax.random.key(1), number), learner, state)
+        messages = [record.getMessage() for record in caplog.records]
+        compiled.append(Counter(text.split()[1] for text in messages if text.startswith("Compiling ")))
+        assert report.round == number + 1
+        assert report.n_labels == 36 * (number + 1)
+        assert np.isfinite(report.residual)
+    assert compiled[0].total() > 0
+    assert compiled[1]["jit(_mapped)"] == 1, compiled[1]
+    assert compiled[2].total() == 0, compiled[2]
+    update = self_learning_update(learner, state)
+    assert float(update.proposal.update.proposal.step_size) == float(state.inner_step_size)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -178,17 +179,24 @@ def _gradients(
     """Loss and gradient of every group.
 
     Each group is a program of one device: a program partitioned over several is compiled, and rounded, differently
-    from one that is not, and training must give the same bits on any number of devices.
+    from one that is not, and training must give the same bits on any number of devices. One thread a device, because
+    a call waits for its result.
     """
     n_groups = len(batch.log_weight)
     devices = jax.local_devices()[:n_groups]
-    copies = [jax.device_put(parameters, device) for device in devices]
-    found = []
-    for group in range(n_groups):
-        device = group % len(devices)
-        lines = jax.device_put(jax.tree.map(lambda leaf, group=group: leaf[group], batch), devices[device])
-        found.append(_group_gradient(copies[device], static, manifold, lines, force_weight))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(found))
+
+    def on_device(number: int) -> list[tuple[np.ndarray, PyTree]]:
+        copy = jax.device_put(parameters, devices[number])
+        found = []
+        for group in range(number, n_groups, len(devices)):
+            lines = jax.device_put(_lines(batch, np.asarray(group)), devices[number])
+            found.append(jax.device_get(_group_gradient(copy, static, manifold, lines, force_weight)))
+        return found
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        by_device = list(pool.map(on_device, range(len(devices))))
+    in_order = [by_device[group % len(devices)][group // len(devices)] for group in range(n_groups)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)
 
 
 @eqx.filter_jit

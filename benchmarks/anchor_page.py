@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from exact_labels import N_LEAPFROG
-from model_families import FORCE_WEIGHT
+from model_families import ALL_SHELLS, FORCE_WEIGHT, FOUR_HEADS, PAPER, PAPER_LONG_HEAD
 from result_file import ResultFile, table
 
 from slmc.statistics import notation
@@ -154,6 +154,8 @@ def acceptance_section(rows: dict[str, Any], settings: Any, models: list[tuple[s
         return ""
     data = settings.data
     n_training = (data.n_chains - data.n_held_out) * data.n_draws
+    rates = ", ".join(f"{family.learning_rate:g}" for family in (FOUR_HEADS, ALL_SHELLS, PAPER, PAPER_LONG_HEAD))
+    rates += " for the four forms in the order of the table"
     header = (
         "effective model",
         "parameters",
@@ -171,9 +173,8 @@ def acceptance_section(rows: dict[str, Any], settings: Any, models: list[tuple[s
             f"comparable with erfc(s/2). Fitted to {n_training:,} labelled configurations of exact HMC; s from "
             f"{data.n_held_out * data.n_draws:,} of {data.n_held_out} other chains. Linear models: one least-squares "
             f"solve. Transformers: least squares for the head, {settings.training_steps} AdamW steps of 128 "
-            f"configurations (force weight {FORCE_WEIGHT:g}), least squares for the head again; one seed, no warm "
-            f"start from fewer layers. Acceptance over {settings.n_chains} chains, its error from the "
-            "spread over chains.",
+            f"configurations (force weight {FORCE_WEIGHT:g}; learning rate {rates}), least squares for the head again; "
+            f"one seed. Acceptance over {settings.n_chains} chains, its error from the spread over chains.",
             table(header, lines),
         )
     )

@@ -36,6 +36,7 @@ class Family(NamedTuple):
     head_shells: int | None = None
     initial_scale: float = 0.03
     learning_rate: float = 1e-2
+    full_rate_layers: int = 1
 
     def model(self, shape: tuple[int, int], n_layers: int, seed: int) -> EquivariantTransformer:
         """An untrained member."""
@@ -52,14 +53,12 @@ class Family(NamedTuple):
             key=jax.random.key(seed),
         )
 
-    def deepened(self, model: EquivariantTransformer, seed: int) -> EquivariantTransformer:
-        """A trained member with one more layer, close to the identity, between its layers and its head."""
-        n_layers = len(model.layers)
-        new = self.model(model.shape, n_layers + 1, seed)
-        return eqx.tree_at(lambda new: (*new.layers[:n_layers], new.head), new, (*model.layers, model.head))
+    def learning_rate_at(self, n_layers: int) -> float:
+        """Full up to ``full_rate_layers``, then falling as 1/L: deeper models diverge or die at the full rate."""
+        return self.learning_rate * min(1.0, self.full_rate_layers / max(n_layers, 1))
 
 
-PAPER = Family(1, 6, 1, learning_rate=2e-2)
+PAPER = Family(1, 6, 1, learning_rate=2e-2, full_rate_layers=3)
 PAPER_LONG_HEAD = Family(1, 6, 6)
 ALL_SHELLS = Family(1)
 FOUR_HEADS = Family(4, initial_scale=0.1, learning_rate=3e-3)
@@ -71,11 +70,11 @@ def linear_model(data: ExactData, shape: tuple[int, int], n_shells: int) -> Heis
     return fit_linear(model, data.training, SPHERE)
 
 
-def training(family: Family, n_steps: int, force_weight: float = 1.0) -> TrainingSettings:
-    """``n_steps`` of AdamW without early stop at the family's learning rate."""
+def training(family: Family, n_steps: int, force_weight: float = FORCE_WEIGHT, n_layers: int = 1) -> TrainingSettings:
+    """``n_steps`` of AdamW without early stop at the family's learning rate for a number of layers."""
     return TrainingSettings(
         n_steps=n_steps,
-        learning_rate=family.learning_rate,
+        learning_rate=family.learning_rate_at(n_layers),
         force_weight=force_weight,
         evaluate_every=min(100, n_steps),
         patience=n_steps,

@@ -6,13 +6,11 @@ Writes ``benchmarks/results/scaling.json`` and, from it, ``docs/results/scaling.
 Interrupted, it continues.
 """
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
-from exact_labels import DataSettings, ExactData, anchor, cache_folder, exact_data
+from exact_labels import DataSettings, ExactData, anchor, exact_data
 from model_families import ALL_SHELLS, PAPER, Family, accepted, described, trained, training
 from power_law import curve, power_laws
 from result_file import ResultFile, arguments, folders, use_all_cores
@@ -29,11 +27,11 @@ class Settings(NamedTuple):
     data: DataSettings = DataSettings()
     n_seeds: int = 3
     max_layers: int = 6
-    training_steps: int = 400
-    force_weight: float = 1.0
+    training_steps: int = 500
+    force_weight: float = 3.0
     n_chains: int = 8
     n_updates: int = 10
-    n_exact_steps: int = 60
+    n_exact_steps: int = 50
     n_bootstrap: int = 2000
 
 
@@ -61,22 +59,17 @@ def measure_all(results: ResultFile, settings: Settings, paths: tuple[Path, Path
 
 
 def measure_curve(results: ResultFile, settings: Settings, data: ExactData, name: str, seed: int) -> None:
-    """All depths of one family from one seed; each depth starts from the trained model one layer shallower."""
+    """All depths of one family from one seed."""
     family = FAMILIES[name]
-    model = family.model(settings.data.shape, 0, seed)
-    schedule = training(family, settings.training_steps, settings.force_weight)
     for n_layers in range(settings.max_layers + 1):
         row = f"{name}/seed-{seed}/L-{n_layers}"
-        model_path = cache_folder() / f"scaling-{_fingerprint(results)}-{row.replace('/', '-')}.eqx"
-        if n_layers:
-            model = family.deepened(model, 1000 * seed + n_layers)
-        if row in results.rows and model_path.exists():
-            model = eqx.tree_deserialise_leaves(model_path, model)
+        if row in results.rows:
             continue
         started = time.perf_counter()
-        model = trained(1000 * seed + n_layers, model, data, schedule)
+        model = family.model(settings.data.shape, n_layers, 1000 * seed + n_layers)
+        schedule = training(family, settings.training_steps, settings.force_weight, n_layers)
+        model = trained(seed, model, data, schedule)
         seconds = time.perf_counter() - started
-        eqx.tree_serialise_leaves(model_path, model)
         results.add(row, measured(model, data, settings, seed) | {"training_seconds": seconds})
 
 
@@ -84,10 +77,6 @@ def measured(model: EquivariantTransformer, data: ExactData, settings: Settings,
     target = anchor(settings.data.shape)
     steps = {settings.n_updates: settings.n_exact_steps}
     return described(model, data) | accepted(seed, target, model, data, steps, settings.n_chains)
-
-
-def _fingerprint(results: ResultFile) -> str:
-    return hashlib.sha256(repr(results.settings).encode()).hexdigest()[:12]
 
 
 def write_page(results: ResultFile, settings: Settings, page_path: Path, figure_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from exact_labels import N_LEAPFROG
-from model_families import ALL_SHELLS, PAPER
+from model_families import ALL_SHELLS, PAPER, Family
 from power_law import Curve, fitted, power_laws
 from result_file import ResultFile, table
 
@@ -76,12 +76,10 @@ def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
         "![Held-out residual against parameters, acceptance against layers](scaling.svg)",
         f"The paper's scaling figure remade. Every model is fitted to the same {n_training:,} configurations of exact "
         f"HMC; s² is the variance of log W − log W_eff on {n_held_out:,} configurations of {data.n_held_out} other "
-        "chains. A model of L layers starts from the trained one of L − 1 layers and a new layer close to the identity "
-        "between its layers and its head; then the head by least squares, "
-        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}; "
-        f"learning rate {PAPER.learning_rate:g} and {ALL_SHELLS.learning_rate:g} for the two families in turn), head"
-        " solved again. So depth L has had L times the training of depth 1. "
-        f"Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
+        "chains. Every depth is trained from its own random start: the head by least squares, "
+        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}), "
+        f"the head solved again. Learning rate: {rates(PAPER)} for the first family, {rates(ALL_SHELLS)} for the "
+        f"second. Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
         f"trajectories of the model ({N_LEAPFROG} leapfrog steps). Errors: standard deviation over seeds (residual), "
         "error of the mean over seeds and chains (acceptance).",
     ]
@@ -94,6 +92,10 @@ def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
             comparison_words(name, found),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rates(family: Family) -> str:
+    return f"{family.learning_rate:g} up to L = {family.full_rate_layers}, then falling as 1/L"
 
 
 def depth_table(name: str, found: Curve) -> str:

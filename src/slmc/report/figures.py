@@ -386,9 +386,9 @@ def _efficiency(plot: Plot, run: Stored) -> None:
                     ha="center", va="bottom" if offset < 0 else "top",
                 )  # fmt: skip
             axes.plot([our, their], [row, row], color=MUTED, linewidth=1, zorder=0)
-            axes.text(np.sqrt(our * their), row, f"× {plain(our / their, 2)}", ha="center", va="bottom", color=INK)
         axes.set_xscale("log")
-        axes.set_yticks(range(len(both)), list(both))
+        ratios = [f"{label}\n× {plain(our / their, 2)}" for label, (our, their) in both.items()]
+        axes.set_yticks(range(len(both)), ratios)
         low, high = min(map(min, both.values())), max(map(max, both.values()))
         axes.set(xlabel="effective samples", xlim=(low / 4, high * 4), ylim=(len(both) - 0.4, -0.6))
         axes.grid(visible=False, axis="y")
@@ -492,7 +492,7 @@ def _correlation_panel(plot: Plot, blocks: np.ndarray, n_dimensions: int) -> Non
             )  # fmt: skip
         axes.set(xlabel="distance $r$ in lattice constants", ylabel=r"$\langle S_0 \cdot S_r \rangle$", xlim=(0, None))
         if bipartite:
-            axes.legend(loc="best")
+            axes.figure.legend(loc="outside lower center", ncols=2)
 
 
 def time_spent(run: Stored) -> Plot:

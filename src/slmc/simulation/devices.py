@@ -11,5 +11,5 @@ def use_all_cores() -> None:
     Must come before JAX is used for the first time; does nothing where ``jax_num_cpu_devices`` is set already or a GPU
     is in charge.
     """
-    if jax.config.read("jax_num_cpu_devices") in (None, -1):
+    if jax.config.jax_num_cpu_devices in (None, -1):  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))

@@ -53,6 +53,12 @@ class Family(NamedTuple):
             key=jax.random.key(seed),
         )
 
+    def deepened(self, model: EquivariantTransformer, seed: int) -> EquivariantTransformer:
+        """A trained member with one more layer, close to the identity, between its layers and its head."""
+        n_layers = len(model.layers)
+        new = self.model(model.shape, n_layers + 1, seed)
+        return eqx.tree_at(lambda new: (*new.layers[:n_layers], new.head), new, (*model.layers, model.head))
+
     def learning_rate_at(self, n_layers: int) -> float:
         """Full up to ``full_rate_layers``, then falling as 1/L: deeper models diverge or die at the full rate."""
         return self.learning_rate * min(1.0, self.full_rate_layers / max(n_layers, 1))

@@ -6,11 +6,13 @@ Writes ``benchmarks/results/scaling.json`` and, from it, ``docs/results/scaling.
 Interrupted, it continues.
 """
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exact_labels import DataSettings, ExactData, anchor, exact_data
+import equinox as eqx
+from exact_labels import DataSettings, ExactData, anchor, cache_folder, exact_data
 from model_families import ALL_SHELLS, PAPER, Family, accepted, described, trained, training
 from power_law import curve, power_laws
 from result_file import ResultFile, arguments, folders, use_all_cores
@@ -27,11 +29,11 @@ class Settings(NamedTuple):
     data: DataSettings = DataSettings()
     n_seeds: int = 3
     max_layers: int = 6
-    training_steps: int = 500
+    training_steps: int = 400
     force_weight: float = 3.0
     n_chains: int = 8
     n_updates: int = 10
-    n_exact_steps: int = 50
+    n_exact_steps: int = 40
     n_bootstrap: int = 2000
 
 
@@ -59,18 +61,27 @@ def measure_all(results: ResultFile, settings: Settings, paths: tuple[Path, Path
 
 
 def measure_curve(results: ResultFile, settings: Settings, data: ExactData, name: str, seed: int) -> None:
-    """All depths of one family from one seed."""
+    """All depths of one family from one seed; each depth starts from the trained model one layer shallower."""
     family = FAMILIES[name]
+    model = family.model(settings.data.shape, 0, seed)
     for n_layers in range(settings.max_layers + 1):
         row = f"{name}/seed-{seed}/L-{n_layers}"
-        if row in results.rows:
+        stored = cache_folder() / f"scaling-{_fingerprint(results)}-{row.replace('/', '-')}.eqx"
+        if n_layers:
+            model = family.deepened(model, 1000 * seed + n_layers)
+        if row in results.rows and stored.exists():
+            model = eqx.tree_deserialise_leaves(stored, model)
             continue
         started = time.perf_counter()
-        model = family.model(settings.data.shape, n_layers, 1000 * seed + n_layers)
         schedule = training(family, settings.training_steps, settings.force_weight, n_layers)
         model = trained(seed, model, data, schedule)
         seconds = time.perf_counter() - started
+        eqx.tree_serialise_leaves(stored, model)
         results.add(row, measured(model, data, settings, seed) | {"training_seconds": seconds})
+
+
+def _fingerprint(results: ResultFile) -> str:
+    return hashlib.sha256(repr(results.settings).encode()).hexdigest()[:12]
 
 
 def measured(model: EquivariantTransformer, data: ExactData, settings: Settings, seed: int) -> dict[str, Any]:

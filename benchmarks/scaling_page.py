@@ -26,39 +26,38 @@ def draw(curves: dict[str, Curve], settings: Any, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams["svg.hashsalt"] = "slmc"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    # Okabe and Ito's colours, told apart also by marker.
-    styles = {"paper": ("#0072B2", "o"), "all-shells": ("#D55E00", "s")}
-    for name, found in curves.items():
-        colour, marker = styles[name]
-        n = found.n_parameters[0]
-        spread = {"color": colour, "marker": marker, "capsize": 3}
-        mean, error = _mean_and_spread(found.squared_residual)
-        left.errorbar(n, mean, error, linestyle="none", label=TITLES[name], **spread)
-        law = fitted(found, 1, settings.n_bootstrap)
-        left.plot(
-            n[1:],
-            law.prefactor * n[1:] ** -law.exponent,
-            color=colour,
-            linestyle="--",
-            label=f"$s^2 \\propto n^{{-a}}$, a = {notation(law.exponent, law.error)}, L ≥ 1",
+    with plt.rc_context({"svg.hashsalt": "slmc", "svg.fonttype": "none"}):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
+        # Okabe and Ito's colours, told apart also by marker.
+        styles = {"paper": ("#0072B2", "o"), "all-shells": ("#D55E00", "s")}
+        for name, found in curves.items():
+            _draw_family(left, right, found, TITLES[name], styles[name], settings)
+        left.set(
+            xscale="log",
+            yscale="log",
+            xlabel="parameters n (small numbers: layers L)",
+            ylabel="held-out s² = var(log W − log W_eff)",
         )
-        for depth, (x, y) in enumerate(zip(n, mean, strict=True)):
-            left.annotate(f"{depth}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8, color=colour)
-        mean, error = _mean_and_spread(found.acceptance)
-        right.errorbar(range(len(mean)), mean, error, label=TITLES[name], **spread)
-    left.set(
-        xscale="log",
-        yscale="log",
-        xlabel="parameters n (numbers: layers L)",
-        ylabel="held-out s² = var(log W − log W_eff)",
-    )
-    right.set(xlabel="layers L", ylabel=f"acceptance, inner length {settings.n_updates} trajectories", ylim=(0, 1))
-    left.legend(fontsize=7)
-    right.legend(fontsize=7, loc="lower right")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+        right.set(xlabel="layers L", ylabel=f"acceptance, inner length {settings.n_updates} trajectories", ylim=(0, 1))
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(curves), fontsize=8)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def _draw_family(left: Any, right: Any, found: Curve, title: str, style: tuple[str, str], settings: Any) -> None:
+    colour, marker = style
+    n = found.n_parameters[0]
+    bars = {"color": colour, "marker": marker, "capsize": 3}
+    mean, error = _mean_and_spread(found.squared_residual)
+    left.errorbar(n, mean, error, linestyle="none", label=title, **bars)
+    if settings.max_layers > 1:
+        law = fitted(found, 1, settings.n_bootstrap)
+        label = f"s² ∝ n^(−a), a = {notation(law.exponent, law.error)}, L ≥ 1"
+        left.plot(n[1:], law.prefactor * n[1:] ** -law.exponent, color=colour, linestyle="--", label=label)
+    for depth, (x, y) in enumerate(zip(n, mean, strict=True)):
+        left.annotate(f"{depth}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=8, color=colour)
+    mean, error = _mean_and_spread(found.acceptance)
+    right.errorbar(range(len(mean)), mean, error, **bars)
 
 
 def _mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +75,12 @@ def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
         "![Held-out residual against parameters, acceptance against layers](scaling.svg)",
         f"The paper's scaling figure remade. Every model is fitted to the same {n_training:,} configurations of exact "
         f"HMC; s² is the variance of log W − log W_eff on {n_held_out:,} configurations of {data.n_held_out} other "
-        "chains. Every depth is trained from its own random start: the head by least squares, "
-        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}), "
-        f"the head solved again. Learning rate: {rates(PAPER)} for the first family, {rates(ALL_SHELLS)} for the "
-        f"second. Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
+        "chains. A model of L layers starts from the trained one of L − 1 layers with a new layer close to the "
+        "identity between its layers and its head (started from random weights, deep models often collapse); then the "
+        f"head by least squares, {settings.training_steps} AdamW steps of 128 configurations (force weight "
+        f"{settings.force_weight:g}), the head solved again. So depth L has had L times the training of depth 1. "
+        f"Learning rate: {rates(PAPER)} for the first family, {rates(ALL_SHELLS)} for the second. "
+        f"Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
         f"trajectories of the model ({N_LEAPFROG} leapfrog steps). Errors: standard deviation over seeds (residual), "
         "error of the mean over seeds and chains (acceptance).",
     ]

@@ -1,7 +1,5 @@
 """Local Metropolis sweeps for any target."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -43,7 +41,7 @@ class LocalSweep(Update):
             state, accepted, log_ratio = accept_or_reject(key_decision, state, proposed, jnp.zeros(()))
             return state, (jnp.asarray(accepted, jnp.float64), log_ratio)
 
-        n_sites = state.configuration.size // math.prod(point_shape)
+        n_sites = self.manifold.n_points(shape)
         sites = random_direction(key_order, n_sites)
         state, (accepted, log_ratios) = jax.lax.scan(visit, state, (sites, jax.random.split(key_sites, n_sites)))
         return state, Info(jnp.mean(accepted), log_ratios[-1])

@@ -1,6 +1,7 @@
 """Where a configuration lives: momenta, straight lines and local steps on it."""
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -39,6 +40,10 @@ class Manifold(eqx.Module):
     @abc.abstractmethod
     def random(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """Points to start chains from, ``shape`` being that of the whole array."""
+
+    def n_points(self, shape: tuple[int, ...]) -> int:
+        """Points (sites) in a configuration of the given array shape."""
+        return math.prod(shape[: len(shape) - self.point_ndim])
 
     def draw_momentum(self, key: Key[Array, ""], position: Float[Array, "..."]) -> Float[Array, "..."]:
         """A momentum from the Gaussian exp(−p²/2) on the tangent space."""

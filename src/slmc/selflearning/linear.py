@@ -48,19 +48,13 @@ def fit_linear(
     forces = np.asarray(jax.vmap(manifold.project)(labels.configuration, labels.force)) - remainder.force
     forces = forces.reshape(len(log_weights), -1)
     centred = features.log_weight - features.log_weight.mean(0)
-    scale = force_weight / n_sites(labels.configuration, manifold)
+    scale = force_weight / manifold.n_points(labels.configuration.shape[1:])
     normal = centred.T @ centred + scale * np.einsum("bip,biq->pq", features.force, features.force)
     right = centred.T @ (log_weights - log_weights.mean()) + scale * np.einsum("bip,bi->p", features.force, forces)
     values, vectors = np.linalg.eigh(normal)
     # The smallest normal number keeps a model without any feature that varies (a constant alone) at zero.
     solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1] + np.finfo(float).tiny))
     return eqx.tree_at(where, model, eqx.combine(unravel(jnp.asarray(solution, theta.dtype)), static))
-
-
-def n_sites(configurations: Array | np.ndarray, manifold: Manifold) -> int:
-    """Sites of each configuration in a batch."""
-    shape = configurations.shape
-    return int(np.prod(shape[1 : len(shape) - manifold.point_ndim]))
 
 
 @eqx.filter_jit

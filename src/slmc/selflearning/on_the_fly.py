@@ -269,9 +269,7 @@ def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tupl
         log_weights, forces = over_chains(_log_weight_and_force, flat, learner.target, group_size=32)
         log_weights = np.asarray(log_weights).reshape(n_chains, n_steps)
         labels = Label(configurations, log_weights, np.asarray(forces).reshape(configurations.shape))
-        n_sites = math.prod(configurations.shape[2:]) // math.prod(
-            configurations.shape[configurations.ndim - learner.manifold.point_ndim :]
-        )
+        n_sites = learner.manifold.n_points(configurations.shape[2:])
         evaluations = n_chains * n_steps * (1 + evaluations_per_step(update, n_sites))
     samples = Label(configurations, log_weights, np.zeros_like(configurations))
     return chains, jax.device_get(labels), jax.device_get(samples), float(np.mean(np.asarray(accepted))), evaluations

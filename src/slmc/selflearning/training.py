@@ -223,7 +223,7 @@ def _loss(parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, 
         difference = group.log_weight - jax.vmap(model.log_weight)(group.configuration)
         return jnp.var(difference, ddof=1)
     log_weights, forces = jax.vmap(lambda x: log_weight_and_force(model, x))(group.configuration)
-    n_sites = math.prod(group.configuration.shape[1 : group.configuration.ndim - manifold.point_ndim])
+    n_sites = manifold.n_points(group.configuration.shape[1:])
     mismatch = manifold.project(group.configuration, group.force - forces)
     squared = jnp.sum(mismatch**2) / len(group.log_weight)
     return jnp.var(group.log_weight - log_weights, ddof=1) + force_weight * squared / n_sites

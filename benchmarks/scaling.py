@@ -39,8 +39,8 @@ class Settings(NamedTuple):
 
 QUICK = Settings(
     data=DataSettings((4, 4), 4, 1, 20, 1, 20),
-    n_seeds=2,
-    max_layers=2,
+    n_seeds=1,
+    max_layers=1,
     training_steps=20,
     n_chains=4,
     n_updates=2,

@@ -34,7 +34,7 @@ n_rounds = 3
 n_steps = 40
 training_steps = 100
 [measurement]
-n_chains = 4
+n_chains = 8
 n_steps = 120
 n_thermalise = 10
 block_size = 20
@@ -118,7 +118,7 @@ def test_records_cut_in_the_middle_of_a_block_are_repaired(
     numbers = sorted(path.name for path in (directory / "checkpoints").iterdir())
     shutil.rmtree(directory / "checkpoints" / numbers[-1])
     array = Records(directory / "records.zarr")._root["baseline/energy"]
-    array.append(np.full((4, 7), 1e9), axis=1)
+    array.append(np.full((8, 7), 1e9), axis=1)
     subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
     assert_same_records(undisturbed, directory)
 
@@ -143,8 +143,8 @@ def test_terminated_run_stops_cleanly_and_continues(
 def test_devices_do_not_change_the_bits(
     tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
 ) -> None:
-    """The undisturbed run used every core; this one uses a single device."""
+    """The undisturbed run used one device a core; this one uses four."""
     directory = tmp_path / "run"
-    one = {**environment, "JAX_NUM_CPU_DEVICES": "1"}
-    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=one)
+    four = {**environment, "JAX_NUM_CPU_DEVICES": "4"}
+    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=four)
     assert_same_records(undisturbed, directory)

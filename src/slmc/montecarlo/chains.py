@@ -2,7 +2,8 @@
 
 Chains are advanced in groups of a fixed size, whatever the number of devices: one group is one vectorised
 program, so the arithmetic of a chain, and with it every bit of its history, does not depend on how many
-devices share the groups. Devices never talk to each other inside a program.
+devices, two or more, share the groups. (On a single device XLA rounds the last bit differently; ``slmc run`` uses at
+least two.) Devices never talk to each other inside a program.
 """
 
 from collections.abc import Callable, Hashable
@@ -18,7 +19,7 @@ from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
 
 GROUP_SIZE = 4
-"""Chains in one vectorised program; where it does not divide their number, the next smaller divisor is used."""
+"""Chains in one vectorised program at most; fewer where that makes their groups come out even."""
 
 _AXIS = "chains"
 
@@ -32,17 +33,29 @@ def over_chains(
     ``options`` are static. Groups are shared out over as many devices as divide their number.
     """
     length = jax.tree.leaves(chained)[0].shape[0]
-    group_size = _divisor(length, group_size)
-    n_devices = _divisor(length // group_size, len(jax.devices()))
-    mesh = Mesh(np.array(jax.devices()[:n_devices]), (_AXIS,))
+    group_size = _group_size(length, group_size)
+    mesh = Mesh(np.array(jax.devices()[: _n_devices(length // group_size)]), (_AXIS,))
     dynamic, static = eqx.partition(shared, eqx.is_array)
     dynamic = jax.device_put(dynamic, NamedSharding(mesh, PartitionSpec()))
     chained = jax.device_put(chained, NamedSharding(mesh, PartitionSpec(_AXIS)))
     return _mapped(function, mesh, group_size, options, dynamic, static, chained)
 
 
-def _divisor(number: int, at_most: int) -> int:
-    return next(size for size in range(min(at_most, number), 0, -1) if number % size == 0)
+def _group_size(length: int, at_most: int) -> int:
+    """The largest size that gives an even number of groups, so that they can always be shared; else the largest."""
+    sizes = [size for size in range(min(at_most, length), 0, -1) if length % size == 0]
+    return next((size for size in sizes if length // size % 2 == 0), sizes[0])
+
+
+def _n_devices(n_groups: int) -> int:
+    """Devices among which the groups come out even; one for an odd number of groups.
+
+    XLA rounds programs for one device differently from programs for several. With an even number of groups and at
+    least two devices it is always several, and with an odd number always one.
+    """
+    if n_groups % 2:
+        return 1
+    return next(number for number in range(len(jax.devices()), 0, -1) if n_groups % number == 0)
 
 
 @eqx.filter_jit

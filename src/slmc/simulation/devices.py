@@ -6,10 +6,10 @@ import jax
 
 
 def use_all_cores() -> None:
-    """One CPU device per core that this process may use, so that chains spread over them.
+    """One CPU device per core that this process may use, so that chains spread over them; at least two.
 
-    Must come before JAX is used for the first time; does nothing where ``jax_num_cpu_devices`` is set already or a GPU
-    is in charge.
+    Two on a single core too, because the bits of a run are the same on any number of devices but one. Must come before
+    JAX is used for the first time; does nothing where ``jax_num_cpu_devices`` is set already or a GPU is in charge.
     """
     if jax.config.jax_num_cpu_devices in (None, -1):  # type: ignore[attr-defined]
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", max(2, len(os.sched_getaffinity(0))))

@@ -103,7 +103,7 @@ def notation(value: float, error: float | None) -> str:
     if error is None or not math.isfinite(error) or not math.isfinite(value):
         return f"{value:.4g}"
     if error == 0:
-        return f"{value:.10g}"
+        return f"{value:.6g}"
     # The exponent after rounding to two digits: 0.0996 is 0.10, not 0.100.
     exponent = int(f"{error:.1e}".partition("e")[2])
     digits = max(0, 1 - exponent)

@@ -78,9 +78,9 @@ def page(results: ResultFile, curves: dict[str, Curve], settings: Any) -> str:
         "chains. A model of L layers starts from the trained one of L − 1 layers with a new layer close to the "
         "identity between its layers and its head (in trial runs at these learning rates, models of three and of "
         "six layers collapsed from some random starts). Then the head is solved by least squares, all is trained by "
-        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}), of which "
-        "the evaluation with the least held-out residual is kept, and the head is solved again. So depth L has had L "
-        "times the training of depth 1, and s is slightly optimistic by selection. "
+        f"{settings.training_steps} AdamW steps of 128 configurations (force weight {settings.force_weight:g}), of "
+        "which the evaluation with the least held-out residual is kept, and the head is solved again. So depth L has "
+        "had L times the training of depth 1, and s is slightly optimistic by selection. "
         f"Learning rate: {rates(PAPER)} for the first family, {rates(ALL_SHELLS)} for the second. "
         f"Acceptance: {settings.n_chains} chains of {settings.n_exact_steps} proposals, each {settings.n_updates} HMC "
         f"trajectories of the model ({N_LEAPFROG} leapfrog steps). Errors: standard deviation over seeds (residual), "
@@ -128,8 +128,8 @@ def law_words(found: Curve, settings: Any) -> str:
         f"a = {notation(law['exponent'], law['error'])} for {name.replace('>=', ' ≥ ')}" for name, law in laws.items()
     ]
     return (
-        f"s² ∝ n^(−a): {'; '.join(words)}. Errors by bootstrap over {found.n_seeds} seeds: the scatter between seeds alone, "
-        "not the deviation of the points from a straight line."
+        f"s² ∝ n^(−a): {'; '.join(words)}. Errors by bootstrap over {found.n_seeds} seeds: the scatter between seeds "
+        "alone, not the deviation of the points from a straight line."
         if words
         else ""
     )
@@ -142,8 +142,9 @@ def stuck_words(found: Curve) -> str:
     if not stuck:
         return ""
     return (
-        f"Training the new layer lowered s² by less than 1 % at {', '.join(stuck)} (number of seeds in brackets): AdamW "
-        "at this rate did not improve on its start, so these depths show the optimiser and not what the form can do."
+        f"Training the new layer lowered s² by less than 1 % at {', '.join(stuck)} (number of seeds in brackets): "
+        "AdamW at this rate did not improve on its start, so these depths show the optimiser and not what the form can "
+        "do."
     )
 
 

@@ -54,8 +54,8 @@ class Settings(NamedTuple):
     n_chains: int = 8
     n_block: int = 100
     n_thermalise: int = 300
-    learned_steps: int = 500
-    hamiltonian_steps: int = 2000
+    learned_steps: int = 1000
+    hamiltonian_steps: int = 4000
     local_sweeps: int = 500
     n_updates: int = 20
     n_rounds: int = 5

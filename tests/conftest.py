@@ -1,5 +1,18 @@
 """Every test runs with shapes checked, strict promotion of ranks and types, two CPU devices, warnings as errors."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
+# Programs are compiled once for all processes of a test run, those that tests start included. Set before JAX is
+# imported; the processes that share the work inherit it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="slmc-compiled-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
 import jax
 from jaxtyping import install_import_hook
 

@@ -142,7 +142,7 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         "heat-bath": ["model.name=linear", "inner.update=heat-bath", "learning.training_steps=0"],
         "local": ["inner.update=local", "model.attention=factored"],
         "mixed": ["exact.every=2"],
-        "filling": ["target.filling=0.8"],
+        "filling": ["target.filling=0.8", "thermalisation.n_steps=400", "measurement.n_steps=200"],
         "local exact": ["exact.update=local"],
         "precision": ["measurement.wanted_error={magnetization_squared=0.9}", "measurement.n_steps=4000"],
     }[form]

@@ -46,18 +46,6 @@ COMMAND = [sys.executable, "-c", "from slmc.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Compiled programs are shared between the processes; the bits are the program's all the same."""
-    cache = tmp_path_factory.mktemp("compiled")
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-
-@pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.toml"
     path.write_text(SETTINGS)
@@ -65,9 +53,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: Path, environment: dict[str, str]) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
     directory = tmp_path_factory.mktemp("undisturbed") / "run"
-    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=environment)
+    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True)
     return directory
 
 
@@ -92,24 +80,22 @@ def phase_of(directory: Path) -> str:
 
 @pytest.mark.parametrize(("phase", "number"), [("thermalise", 2), ("learn", 9), ("measure", 13), ("baseline", 19)])
 def test_kill_and_resume_gives_the_same_bits(
-    phase: str, number: int, tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
+    phase: str, number: int, tmp_path: Path, config: Path, undisturbed: Path
 ) -> None:
     """SIGKILL soon after checkpoint ``number``, in the middle of the block that follows."""
     directory = tmp_path / "run"
-    process = subprocess.Popen([*COMMAND, "run", str(config), "--out", str(directory), "-q"], env=environment)
+    process = subprocess.Popen([*COMMAND, "run", str(config), "--out", str(directory), "-q"])
     marker = directory / "checkpoints" / f"{number:06d}"
     while process.poll() is None and not marker.exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert phase_of(directory) == phase
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True)
     assert_same_records(undisturbed, directory)
 
 
-def test_records_cut_in_the_middle_of_a_block_are_repaired(
-    tmp_path: Path, undisturbed: Path, environment: dict[str, str]
-) -> None:
+def test_records_cut_in_the_middle_of_a_block_are_repaired(tmp_path: Path, undisturbed: Path) -> None:
     """A crash between two writes leaves variables of different lengths and no checkpoint for them."""
     import shutil
 
@@ -119,16 +105,14 @@ def test_records_cut_in_the_middle_of_a_block_are_repaired(
     shutil.rmtree(directory / "checkpoints" / numbers[-1])
     array = Records(directory / "records.zarr")._root["baseline/energy"]
     array.append(np.full((8, 7), 1e9), axis=1)
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True)
     assert_same_records(undisturbed, directory)
 
 
-def test_terminated_run_stops_cleanly_and_continues(
-    tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
-) -> None:
+def test_terminated_run_stops_cleanly_and_continues(tmp_path: Path, config: Path, undisturbed: Path) -> None:
     directory = tmp_path / "run"
     process = subprocess.Popen(
-        [*COMMAND, "run", str(config), "--out", str(directory)], env=environment, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "run", str(config), "--out", str(directory)], stdout=subprocess.PIPE, text=True
     )
     while process.poll() is None and not (directory / "checkpoints" / "000003").exists():
         time.sleep(0.005)
@@ -136,15 +120,13 @@ def test_terminated_run_stops_cleanly_and_continues(
     output, _ = process.communicate()
     assert process.returncode == 0
     assert "stopped by SIGTERM; continue with: slmc resume" in output
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=environment)
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True)
     assert_same_records(undisturbed, directory)
 
 
-def test_devices_do_not_change_the_bits(
-    tmp_path: Path, config: Path, undisturbed: Path, environment: dict[str, str]
-) -> None:
+def test_devices_do_not_change_the_bits(tmp_path: Path, config: Path, undisturbed: Path) -> None:
     """The undisturbed run used one device a core; this one uses four."""
     directory = tmp_path / "run"
-    four = {**environment, "JAX_NUM_CPU_DEVICES": "4"}
+    four = {**os.environ, "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=four)
     assert_same_records(undisturbed, directory)

@@ -157,8 +157,16 @@ def _warnings(
             f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
             "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
         )
+    trained = history[1:]
+    if not trained:
+        return tuple(found)
     if not math.isfinite(history[-1][1]):
         found.append("training diverged and was stopped; the best model before that is used. Lower learning_rate.")
+    if min(residual for _, _, residual in trained) > 1.5 * history[0][2]:
+        found.append(
+            f"training only made the held-out residual worse ({trained[-1][2]:.2f}, before it {held_out:.2f}), so the "
+            "model before training is kept; lower learning.learning_rate."
+        )
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array)):
         if leaf.size > 1 and float(jnp.max(jnp.abs(leaf))) < 1e-6:
             found.append(

@@ -78,7 +78,7 @@ class Problem(Protocol):
     def learner(self, target: Target, exact: Update) -> Learner: ...
     def finished(self, model: Any, labels: Label) -> Any: ...
     def describe_model(self, model: Any) -> dict[str, Any]: ...
-    def with_filling(self, target: Target, configurations: Array) -> Target: ...
+    def with_filling(self, target: Target, configurations: Array, share: float) -> Target: ...
     def observe(self, state: State) -> dict[str, Array]: ...
     def observe_fields(self, state: State) -> dict[str, Array]: ...
     def describe_variable(self, name: str) -> tuple[str, str]: ...
@@ -227,7 +227,7 @@ class Simulation:
                     key, update, state.chains, wanted=wanted, n_rounds=_TUNING_ROUNDS, n_steps=_TUNING_STEPS
                 )
                 counted = self._counted(state, update, _TUNING_ROUNDS * _TUNING_STEPS)
-                target = self.problem.with_filling(state.target, chains.configuration)
+                target = self.problem.with_filling(state.target, chains.configuration, 1.0)
                 chains = init_chains(self.problem.exact(target), chains.configuration)
                 step_size = np.asarray(step_size_of(update))
                 return state._replace(chains=chains, target=target, exact_step_size=step_size, evaluations=counted)
@@ -236,7 +236,8 @@ class Simulation:
         self._append("thermalisation", {"log_weight": log_weight, "accepted": accepted})
         state = state._replace(chains=chains, evaluations=self._counted(state, update, n_steps))
         if self.problem.filling is not None and block <= self._n_blocks("thermalise") // 2:
-            target = self.problem.with_filling(state.target, chains.configuration)
+            # Shares of 1/2, 1/3, … average what the blocks ask for.
+            target = self.problem.with_filling(state.target, chains.configuration, 1 / (block + 1))
             state = state._replace(target=target, chains=init_chains(self.problem.exact(target), chains.configuration))
         self._check_finite(log_weight)
         self.reporter.advance(block + 1, acceptance=accepted.mean(), log_weight=log_weight.mean())

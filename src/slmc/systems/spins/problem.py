@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
@@ -90,10 +91,13 @@ class SpinProblem(NamedTuple):
             return centred(model, labels, lambda model: model.reduced_constant)
         return centred(model, labels, lambda model: model.head.reduced_constant)
 
-    def with_filling(self, target: Target, configurations: Array) -> Target:
-        """The target with the chemical potential for the wanted filling; unchanged if none is wanted."""
+    def with_filling(self, target: Target, configurations: Array, share: float) -> Target:
+        """The target with its chemical potential moved by ``share`` of the way to that for the wanted filling."""
         assert isinstance(target, DoubleExchange)
-        return target if self.filling is None else target.at_filling(self.filling, configurations)
+        if self.filling is None:
+            return target
+        old, wanted = target.chemical_potential, target.at_filling(self.filling, configurations).chemical_potential
+        return eqx.tree_at(lambda one: one.chemical_potential, target, old + share * (wanted - old))
 
     def observe(self, state: State) -> dict[str, Array]:
         """The scalars measured on the configuration of a chain, and those that came with its exact weight."""

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -12,11 +13,14 @@ import jax
 import typer
 from pydantic import Field, model_validator
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from slmc import __version__
 from slmc.selflearning import LearningSettings, TrainingSettings
+from slmc.selflearning.on_the_fly import n_held_out
 from slmc.simulation import (
+    Records,
     Reporter,
     RunSettings,
     Simulation,
@@ -32,6 +36,7 @@ from slmc.simulation import (
     use_all_cores,
 )
 from slmc.statistics import notation
+from slmc.systems.spins import Heisenberg
 from slmc.systems.spins.problem import SpinProblem, scalar_names
 from slmc.systems.spins.settings import DoubleExchangeSettings, InnerSettings, ModelSettings, build_like
 
@@ -48,6 +53,9 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
 
 
+_MODEL_KEY = 98
+
+
 class DoubleExchangeConfig(RunSettings):
     """A run of the double-exchange model."""
 
@@ -62,25 +70,41 @@ class DoubleExchangeConfig(RunSettings):
         for name in self.measurement.wanted_error:
             if name not in names:
                 raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
-        if self.inner.update == "heat-bath" and self.model.name != "linear":
+        if self.inner.update == "heat-bath" and self.model.name != "linear" and self.model.file is None:
             raise ValueError('inner.update = "heat-bath" needs model.name = "linear"; use "hmc" for a transformer')
-        if self.learning.training_steps == 0 and self.model.name != "linear":
+        if self.learning.training_steps == 0 and self.model.name != "linear" and self.model.file is None:
             raise ValueError('learning.training_steps = 0 needs model.name = "linear"; a transformer must be trained')
         if self.learning.batch_size % 32:
             raise ValueError(f"learning.batch_size must be a multiple of 32; got {self.learning.batch_size}")
+        n_chains = self.measurement.n_chains
+        if self.learning.n_steps * (n_chains - n_held_out(n_chains, LearningSettings().held_out_share)) < 32:
+            raise ValueError(
+                f"learning.n_steps = {self.learning.n_steps} with measurement.n_chains = {n_chains} gives fewer "
+                "than the 32 configurations that training needs; raise one of them"
+            )
         return self
 
 
-def build(config: DoubleExchangeConfig) -> SpinProblem:
-    """The problem that a configuration describes. Raises ``UserError`` naming the field that is wrong."""
+def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem:
+    """The problem that a configuration describes; ``model.file`` is relative to ``directory``.
+
+    Raises ``UserError`` naming the field that is wrong.
+    """
+    shape, temperature = config.target.shape, config.target.temperature
+    # The runner folds phases into the key of the seed; the model has one of its own.
+    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
     try:
-        model = (
-            config.model.build(config.target.shape, config.target.temperature, jax.random.key(config.seed))
-            if config.model.file is None
-            else load_model(Path(config.model.file), build_like).on_lattice(config.target.shape)
-        )
+        model = config.model.build(shape, temperature, key)
+        if config.model.file is not None:
+            model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
     except ValueError as error:
         raise UserError(f"model.{error}") from None
+    needs_linear = config.inner.update == "heat-bath" or not config.learning.training_steps
+    if needs_linear and not isinstance(model, Heisenberg):
+        raise UserError(
+            f"model.file = {config.model.file} holds a transformer, for which inner.update must not be heat-bath and "
+            "learning.training_steps not 0."
+        )
     learning = config.learning
     training = TrainingSettings(
         n_steps=learning.training_steps,
@@ -122,6 +146,11 @@ def run(
     problem = build(settings)
     directory = new_directory(out, path.stem)
     with locked(directory):
+        if settings.model.file is not None:
+            # The run must not depend on a file elsewhere.
+            shutil.copyfile(settings.model.file, directory / "start.eqx")
+            model = settings.model.model_copy(update={"file": "start.eqx"})
+            settings = settings.model_copy(update={"model": model})
         (directory / "config.toml").write_text(to_toml(settings))
         _carry_out(directory, settings, problem, quiet)
 
@@ -131,7 +160,7 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
     """Continue a run after any interruption, to the bit."""
     settings = load_config(config_of(directory), DoubleExchangeConfig)
     use_all_cores()
-    problem = build(settings)
+    problem = build(settings, directory)
     with locked(directory):
         _carry_out(directory, settings, problem, quiet)
 
@@ -140,7 +169,7 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
 def report(directory: Directory) -> None:
     """Write DIR/report.html anew from the stored records."""
     settings = load_config(config_of(directory), DoubleExchangeConfig)
-    path = _write_report(directory, summarise(directory, build(settings)), settings)
+    path = _write_report(directory, summarise(directory, build(settings, directory)), settings)
     typer.echo(f"wrote {path}")
 
 
@@ -151,7 +180,7 @@ def info(
 ) -> None:
     """Show what a run has found so far."""
     settings = load_config(config_of(directory), DoubleExchangeConfig)
-    summary = summarise(directory, build(settings))
+    summary = summarise(directory, build(settings, directory))
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
@@ -182,6 +211,8 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error))
+    except FloatingPointError as error:
+        _fail(f"{error}")
     except Exception as error:
         if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
             _fail("the disk is full; free some space and continue with slmc resume DIR (what was measured is kept).")
@@ -189,12 +220,8 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escaped(sentence)}")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
     sys.exit(2)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _ready_made() -> dict[str, Path]:
@@ -227,13 +254,11 @@ def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinPro
 
 
 def _write_report(directory: Path, summary: dict[str, Any], settings: DoubleExchangeConfig) -> Path:
-    import xarray
-
     from slmc.report import write_report
 
     about = {**summary, "title": settings.title or settings.system, "directory": directory.name, "version": __version__}
-    with xarray.open_datatree(directory / "records.zarr", engine="zarr", consolidated=False) as records:
-        write_report(records, about, (directory / "config.toml").read_text(), directory / "report.html")
+    records = Records(directory / "records.zarr", read_only=True).tree()
+    write_report(records, about, (directory / "config.toml").read_text(), directory / "report.html")
     return directory / "report.html"
 
 
@@ -249,6 +274,8 @@ def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -
         table.add_row(*row)
     if summary["observables"]:
         console.print(table)
+    for name, value in summary["found"].items():
+        console.print(f"{name} {value:.6g}, found while thermalising, then fixed")
     console.print(
         f"acceptance {_number(summary['acceptance'], '.3f')}  "
         f"residual s {_number(summary['residual'], '.3f')}  "

@@ -75,8 +75,6 @@ def learning_group(rng: np.random.Generator, n_rounds: int, trained: bool = True
         "inner_step_size": ("round", 0.3 + 0 * residual),
         "n_labels": ("round", 1200 * (1 + rounds)),
         "exact_evaluations": ("round", 1600 * (1 + rounds)),
-        "seconds_sampling": ("round", 20 + rng.random(n_rounds)),
-        "seconds_training": ("round", 9 + 2.0 * rounds),
         "predicted": ("held_out", exact - 300 + 0.37 * rng.normal(size=len(exact))),
         "exact": ("held_out", exact),
     }

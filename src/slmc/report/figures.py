@@ -520,22 +520,7 @@ def time_spent(run: Stored) -> Plot:
         "Exact evaluations should dominate: then every effective sample saved is time saved. If the inner chain does, "
         "shorten it or use a cheaper model; if training does, train fewer steps a round."
     )
-    _rounds_in_time(plot, run)
     return plot
-
-
-def _rounds_in_time(plot: Plot, run: Stored) -> None:
-    sampling, training = run.values("learning", "seconds_sampling"), run.values("learning", "seconds_training")
-    if sampling is None or training is None:
-        return
-    with plot.panel("Learning, by round", height=2.3) as axes:
-        rounds = np.arange(1, len(sampling) + 1)
-        axes.bar(rounds, sampling, color=VERMILION, width=0.7, label="sampling")
-        axes.bar(rounds, training, bottom=sampling, color=GREEN, width=0.7, label="training")
-        axes.set(xlabel="round", ylabel="seconds", xlim=(0.3, len(sampling) + 0.7))
-        axes.grid(visible=False, axis="x")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.figure.legend(loc="outside lower left", ncols=2, handlelength=0.9)
 
 
 FIGURES: tuple[Callable[[Stored], Plot], ...] = (

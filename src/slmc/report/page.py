@@ -14,7 +14,7 @@ from slmc.report.figures import FIGURES
 from slmc.report.notation import concise, duration, plain, symbol
 from slmc.report.stored import Stored, finite_only
 
-PHASES = ("thermalise", "learn", "measure", "done")
+PHASES = ("thermalise", "learn", "measure", "baseline", "done")
 LARGEST_R_HAT = 1.01
 LEAST_EFFECTIVE_SAMPLES = 100
 LARGEST_DIFFERENCE = 3.0
@@ -64,10 +64,11 @@ def _write_atomically(text: str, path: Path) -> None:
 
 
 def _status(summary: dict[str, Any]) -> str:
-    """How the header looks: ``unfinished``, ``caution`` (there are warnings) or ``good``."""
+    """How the header looks: ``unfinished``, ``caution`` (warnings, or a verdict that is not ok) or ``good``."""
     if summary.get("phase") != "done":
         return "unfinished"
-    return "caution" if summary.get("warnings") else "good"
+    doubtful = summary.get("verdict") not in (None, "ok")
+    return "caution" if summary.get("warnings") or doubtful else "good"
 
 
 class Tile(NamedTuple):

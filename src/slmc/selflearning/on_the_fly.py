@@ -126,7 +126,7 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
     n_rounds, settings = int(state.n_rounds), learner.settings
     if n_rounds >= settings.n_rounds:
         return True
-    if n_rounds < 4:
+    if n_rounds < 3:
         return False
     residuals = np.asarray(state.residuals)[:n_rounds]
     return bool(np.min(residuals[-2:]) > (1 - settings.least_improvement) * np.min(residuals[:-2]))

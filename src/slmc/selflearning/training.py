@@ -113,8 +113,11 @@ def fit(
     optimiser_state = _optimiser(settings).init(parameters)
     best, best_residual, since_best = model, residual(model, held_out), 0
     history = [(0.0, math.nan, best_residual)]
-    for step in range(settings.evaluate_every, settings.n_steps + 1, settings.evaluate_every):
-        batches = rng.integers(n_labels, size=(settings.evaluate_every, n_groups, _GROUP))
+    step = 0
+    while step < settings.n_steps and since_best < settings.patience:
+        n_now = min(settings.evaluate_every, settings.n_steps - step)
+        step += n_now
+        batches = rng.integers(n_labels, size=(n_now, n_groups, _GROUP))
         losses = []
         for members in batches:
             batch = _lines(labels, members)
@@ -136,9 +139,7 @@ def fit(
         since_best += 1
         if now < best_residual:
             best, best_residual, since_best = model, now, 0
-        if since_best >= settings.patience:
-            break
-    seen = _lines(labels, np.arange(min(n_labels, len(held_out.log_weight))))
+    seen = _lines(labels, np.arange(max(0, n_labels - len(held_out.log_weight)), n_labels))
     training_residual = residual(best, seen)
     warnings = _warnings(best, best_residual, training_residual, history)
     return FitResult(best, np.array(history), best_residual, training_residual, warnings)

@@ -13,12 +13,14 @@ from slmc.simulation.directory import config_of, locked, new_directory
 from slmc.simulation.errors import UserError
 from slmc.simulation.model_file import load_model, save_model
 from slmc.simulation.progress import Reporter, make_console
+from slmc.simulation.records import Records
 from slmc.simulation.runner import Problem, Simulation
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
 
 __all__ = [
     "Problem",
+    "Records",
     "Reporter",
     "RunSettings",
     "Simulation",

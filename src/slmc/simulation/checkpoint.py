@@ -21,17 +21,25 @@ _KEPT = 2
 
 
 class Checkpoints:
-    """Numbered checkpoints in a directory, the two latest kept."""
+    """Numbered checkpoints in a directory, the two latest kept; ``identity`` says which settings they belong to."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, identity: str) -> None:
+        self.directory, self.identity = directory, identity
         self._writer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def save(self, number: int, state: Any, lengths: dict[str, int]) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         # Orbax refuses arrays without elements; their shape says all there is to know.
         empty = {i: (leaf.shape, leaf.dtype.name) for i, leaf in enumerate(leaves) if not leaf.size}
-        about = json.dumps({"format": FORMAT, "lengths": lengths, "n_leaves": len(leaves), "empty": empty})
+        about = json.dumps(
+            {
+                "format": FORMAT,
+                "identity": self.identity,
+                "lengths": lengths,
+                "n_leaves": len(leaves),
+                "empty": empty,
+            }
+        )
         tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
         tree["about"] = np.frombuffer(about.encode(), np.uint8)
         self._writer.save(self._path(number).absolute(), args=ocp.args.PyTreeSave(tree))
@@ -64,6 +72,12 @@ class Checkpoints:
         likes, structure = jax.tree.flatten(template)
         if about["format"] != FORMAT or len(leaves) != len(likes):
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
+        if about["identity"] != self.identity:
+            raise UserError(
+                f"config.toml beside {self.directory} was changed since the run began, in more than "
+                "measurement.n_steps, wanted_error, wall_time and baseline.n_steps; restore it, or "
+                "start a new run with slmc run."
+            )
         alike = [
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]

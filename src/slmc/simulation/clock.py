@@ -31,7 +31,7 @@ class Clock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        stored = json.loads(path.read_text()) if path.is_file() else {}
+        stored = read_progress(path)
         self._laps: dict[str, float] = stored.get("laps", {})
         self.inner_share: float | None = stored.get("inner_share")
         self.warnings: list[str] = stored.get("warnings", [])
@@ -69,6 +69,14 @@ class Clock:
         temporary = self.path.with_suffix(".part")
         temporary.write_text(json.dumps(stored, indent=1))
         os.replace(temporary, self.path)
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """What ``Clock`` stored; empty if there is nothing or it cannot be read, for no result hangs on it."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def time_split(stored: dict[str, Any]) -> dict[str, float]:

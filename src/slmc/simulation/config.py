@@ -60,7 +60,7 @@ class RunSettings(Settings):
     """What every run has; a system adds the sections [target], [model] and [inner]."""
 
     title: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     exact: ExactSettings = ExactSettings()
     thermalisation: ThermalisationSettings = ThermalisationSettings()
     learning: LearningSection = LearningSection()
@@ -94,7 +94,7 @@ def validated(data: dict[str, Any], kind: type[Config]) -> Config:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(_sentence(error.errors()[0], kind)) from None
+        raise UserError(_sentence(error.errors(), kind)) from None
 
 
 def _override(data: dict[str, Any], text: str) -> None:
@@ -113,8 +113,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         place[field] = value.strip()
 
 
-def _sentence(error: Any, kind: type[BaseModel]) -> str:
-    location = [str(part) for part in error["loc"]]
+def _sentence(errors: list[Any], kind: type[BaseModel]) -> str:
+    """One sentence about the first field that is wrong; the forms that a field may take are joined by «or»."""
+    error = errors[0]
+    location = _field(error["loc"], kind)
     name = ".".join(location)
     if error["type"] == "extra_forbidden":
         allowed = _fields(kind, location[:-1])
@@ -122,13 +124,28 @@ def _sentence(error: Any, kind: type[BaseModel]) -> str:
         hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(allowed)}."
         where = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the file"
         return f"{name} is not a field of {where}; {hint}"
-    message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    message = message[0].lower() + message[1:]
+    if error["type"] == "model_type":
+        return f"{name} is a section; write its fields as {name}.field = value or under [{name}]."
+    same = [one["msg"] for one in errors if _field(one["loc"], kind) == location]
+    messages = [message.removeprefix("Value error, ").rstrip(".") for message in dict.fromkeys(same)]
+    message = " or ".join(message[0].lower() + message[1:] for message in messages)
     if error["type"] == "missing":
         return f"{name} is missing: {message}."
     if error["type"] == "value_error":
         return f"{name}: {message}." if name else f"{message}."
     return f"{name} = {error['input']!r} is not allowed: {message}."
+
+
+def _field(location: tuple[Any, ...], kind: Any) -> list[str]:
+    """The path of a field, without what pydantic adds about the members of a union or the items of a list."""
+    path: list[str] = []
+    for part in map(str, location):
+        fields = getattr(kind, "model_fields", None)
+        if fields is None:
+            break
+        path.append(part)
+        kind = fields[part].annotation if part in fields else None
+    return path
 
 
 def _fields(kind: Any, location: list[str]) -> list[str]:

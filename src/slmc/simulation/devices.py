@@ -12,4 +12,5 @@ def use_all_cores() -> None:
     JAX is used for the first time; does nothing where ``jax_num_cpu_devices`` is set already or a GPU is in charge.
     """
     if jax.config.jax_num_cpu_devices in (None, -1):  # type: ignore[attr-defined]
-        jax.config.update("jax_num_cpu_devices", max(2, len(os.sched_getaffinity(0))))
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", max(2, n_cores))

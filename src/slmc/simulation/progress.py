@@ -3,6 +3,7 @@
 import time
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _PLAIN_INTERVAL = 5.0
@@ -58,12 +59,12 @@ class Reporter:
     def note(self, text: str) -> None:
         """A sentence."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True)
+            self.console.print(text, soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
         """A warning, with what to do next."""
         if not self.quiet:
-            self.console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True)
+            self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
 
     def close(self) -> None:
         """Ends the live display."""

@@ -2,8 +2,8 @@
 
     xarray.open_datatree(DIR / "records.zarr", engine="zarr")
 
-Every block is one chunk per variable, written before the array is said to be longer; nothing written is ever written
-again. What a crash leaves behind beyond the last checkpoint is cut off on resuming.
+Every block is one chunk per variable; nothing written is ever written again. What a crash leaves behind beyond the last
+checkpoint, variables of different lengths among it, is cut off on resuming, and reading cuts to the common length.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import xarray
 import zarr
 
 
@@ -28,9 +29,12 @@ class Records:
 
     GROWING = ("draw", "block", "round", "evaluation")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path
-        self._root = zarr.open_group(str(path), mode="a")
+        if read_only and not path.is_dir():
+            self._root = zarr.group()  # in memory: nothing has been recorded yet
+        else:
+            self._root = zarr.open_group(str(path), mode="r" if read_only else "a")
 
     def append(self, group: str, variables: Mapping[str, Variable]) -> None:
         """Adds a block to the end of each variable, which is created by its first block."""
@@ -80,13 +84,31 @@ class Records:
             if tuple(shape) != array.shape:
                 array.resize(tuple(shape))
 
+    def tree(self) -> xarray.DataTree:
+        """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have."""
+        return xarray.DataTree.from_dict(
+            {f"/{group}": self._data_set(members) for group, members in self._root.groups()}
+        )
+
     def read(self, group: str) -> dict[str, np.ndarray]:
-        """All variables of a group, empty if it does not exist."""
+        """All variables of a group, cut likewise; empty if it does not exist."""
         if group not in self._root:
             return {}
         members = self._root[group]
         assert isinstance(members, zarr.Group)
-        return {name: np.asarray(array[...]) for name, array in members.arrays()}
+        return {str(name): variable.values for name, variable in self._data_set(members).data_vars.items()}
+
+    def _data_set(self, members: zarr.Group) -> xarray.Dataset:
+        arrays = dict(members.arrays())
+        dimensions = {name: getattr(array.metadata, "dimension_names", None) or () for name, array in arrays.items()}
+        lengths: dict[str, int] = {}
+        for name, array in arrays.items():
+            for dimension, length in zip(dimensions[name], array.shape, strict=True):
+                lengths[dimension] = min(length, lengths.get(dimension, length))
+        cut = {name: tuple(slice(lengths[one]) for one in dimensions[name]) for name in arrays}
+        return xarray.Dataset(
+            {name: (dimensions[name], array[cut[name]], dict(array.attrs)) for name, array in arrays.items()}
+        )
 
     def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:
         """Path, array and growing axis of every variable that grows."""

@@ -5,6 +5,8 @@ and its number; after each block records are appended, then a checkpoint is writ
 the last checkpoint is cut off on resuming and computed again, with the same bits.
 """
 
+import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -77,6 +79,7 @@ class Problem(Protocol):
     def exact(self, target: Target, step_size: Any = ...) -> Update: ...
     def learner(self, target: Target, exact: Update) -> Learner: ...
     def finished(self, model: Any, labels: Label) -> Any: ...
+    def found(self, target: Target) -> dict[str, float]: ...
     def describe_model(self, model: Any) -> dict[str, Any]: ...
     def with_filling(self, target: Target, configurations: Array, share: float) -> Target: ...
     def observe(self, state: State) -> dict[str, Array]: ...
@@ -108,7 +111,7 @@ class Simulation:
     def __init__(self, directory: Path, settings: RunSettings, problem: Problem, reporter: Reporter) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
         self.records = Records(directory / "records.zarr")
-        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self.checkpoints = Checkpoints(directory / "checkpoints", _identity(settings))
         self.clock = Clock(directory / "progress.json")
         self._key = jax.random.key(settings.seed)
         self._warned: set[str] = set()
@@ -119,8 +122,9 @@ class Simulation:
         state, lengths = self.checkpoints.restore(start) or (start, {})
         self.records.truncate(lengths)
         self._series = {group: self.records.read(group) for group in ("measurement", "baseline")}
+        self._save_progress(state)
         self.reporter.phase(self._phase(state), *self._extent(state))
-        with Stopper(self.settings.measurement.wall_time) as stopper:
+        with contextlib.closing(self.reporter), Stopper(self.settings.measurement.wall_time) as stopper:
             while self._phase(state) != "done":
                 before = self._phase(state)
                 try:
@@ -129,15 +133,18 @@ class Simulation:
                     break
                 state = state._replace(number=np.asarray(int(state.number) + 1))
                 self.checkpoints.save(int(state.number), state, self.records.lengths())
-                self.clock.save(phase=self._phase(state), evaluations=self._evaluations(state))
+                self._save_progress(state)
                 if self._phase(state) not in (before, "done"):
                     self.reporter.phase(self._phase(state), *self._extent(state))
                 if stopper.requested:
                     break
-        self.reporter.close()
         if self._phase(state) != "done":
             self.reporter.note(f"stopped by {stopper.reason}; continue with: slmc resume {self.directory}")
         return self._phase(state) == "done"
+
+    def _save_progress(self, state: RunState) -> None:
+        found = self.problem.found(state.target)
+        self.clock.save(phase=self._phase(state), evaluations=self._evaluations(state), found=found)
 
     # ---------------------------------------------------------------- state
 
@@ -199,7 +206,7 @@ class Simulation:
 
     def _counted(self, state: RunState, update: Update, n_steps: int) -> np.ndarray:
         counts = np.array(state.evaluations)
-        counts[int(state.phase)] += (
+        counts[int(state.phase) if int(state.block) else 0] += (
             n_steps * self.settings.measurement.n_chains * evaluations_per_step(update, self.problem.n_sites)
         )
         return counts
@@ -259,7 +266,7 @@ class Simulation:
         self.clock.move("learn", "training", found.seconds_training)
         self._record_round(found)
         for text in found.warnings:
-            self._warn(text.split(" ")[1] + text[-20:], text)
+            self._warn(text, text)
         self.reporter.advance(round_ + 1, residual=found.residual, acceptance=found.acceptance)
         counts = np.array(state.evaluations)
         counts[1] = int(learning.exact_evaluations)
@@ -285,7 +292,9 @@ class Simulation:
     def _measure(self, state: RunState) -> RunState:
         settings, block = self.settings.measurement, int(state.block)
         update = self._measurement_update(state)
-        n_steps = settings.block_size if block else max(1, settings.n_thermalise)
+        n_steps = settings.block_size if block else settings.n_thermalise
+        if not n_steps:
+            return state
         with self.clock.lap("measure" if block else "other"):
             state = self._sample(state, update, n_steps, "measurement" if block else None)
         return state._replace(evaluations=self._counted(state, update, n_steps))
@@ -298,7 +307,7 @@ class Simulation:
             if not block:
                 state = state._replace(chains=init_chains(update, state.chains.configuration))
             state = self._sample(state, update, n_steps, "baseline" if block else None)
-        return state._replace(evaluations=self._counted(state, update, n_steps if block else 0))
+        return state._replace(evaluations=self._counted(state, update, n_steps)) if block else state
 
     def _measurement_update(self, state: RunState) -> Update:
         update: Update = self_learning_update(self._learner(state), state.learning)
@@ -422,11 +431,17 @@ class Simulation:
         """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
         learner = self._learner(state)
         proposal = CumulativeUpdate(inner_update(learner, state.learning), learner.settings.n_updates)
-        keys = jax.random.split(self._key, len(state.chains.log_weight))
+        keys = jax.random.split(self._key_of("start", 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
         exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
         inner = _seconds(lambda: over_chains(_propose, (keys, configurations), proposal))
         self.clock.inner_share = inner / (inner + exact)
+
+
+def _identity(settings: RunSettings) -> str:
+    """A digest of all settings but those that may change while a run is interrupted: how long it goes on."""
+    free: Any = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
+    return hashlib.sha256(settings.model_dump_json(exclude=free).encode()).hexdigest()
 
 
 _ADVICE = {

@@ -1,6 +1,5 @@
 """What a run found, from its stored records: the dictionary that ``slmc info --json`` prints."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from slmc.selflearning.diagnostics import expected_acceptance
-from slmc.simulation.clock import time_split
+from slmc.simulation.clock import read_progress, time_split
 from slmc.simulation.records import Records
 from slmc.simulation.runner import Problem
 from slmc.statistics import Estimate, estimate
@@ -19,16 +18,15 @@ _INTERNAL = ("log_weight", "accepted", "log_ratio", "structure_factor", "grand_e
 
 def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
     """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet."""
-    path = directory / "progress.json"
-    stored = json.loads(path.read_text()) if path.is_file() else {}
-    records = Records(directory / "records.zarr")
+    stored = read_progress(directory / "progress.json")
+    records = Records(directory / "records.zarr", read_only=True)
     series, learning = records.read("measurement"), records.read("learning")
     phase = stored.get("phase", "thermalise")
     found = observables(series, problem)
     evaluations = stored.get("evaluations", {})
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = problem.figure_of_merit
-    measured = found.get(merit)
+    measured = estimate(series[merit]) if found else None
     result = {
         "observables": {name: _as_dict(one) for name, one in found.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
@@ -36,9 +34,10 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
         "expected_acceptance": None if residual is None else expected_acceptance(residual),
         "exact_evaluations": {name: evaluations.get(name, 0) for name in ("learning", "measurement")},
         "figure_of_merit": merit,
-        "ess_per_exact_evaluation": _rate(measured, series["accepted"].size if series else 0),
+        "ess_per_exact_evaluation": _rate(measured, evaluations.get("measurement", 0)),
         "ess_per_second": _rate(measured, stored.get("laps", {}).get("measure", 0.0)),
         "seconds": time_split(stored),
+        "found": stored.get("found", {}),
         "phase": phase,
         "verdict": _verdict(found, phase),
         "warnings": stored.get("warnings", []),
@@ -46,7 +45,7 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
     baseline = records.read("baseline")
     if baseline:
         compared = observables(baseline, problem)
-        reference = compared.get(merit)
+        reference = estimate(baseline[merit]) if compared else None
         result["baseline"] = {
             "observables": {name: _as_dict(one) for name, one in compared.items()},
             "acceptance": float(baseline["accepted"].mean()),

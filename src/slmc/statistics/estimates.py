@@ -18,7 +18,7 @@ Series = Float[np.ndarray, "chain draw"]
 class Estimate(NamedTuple):
     """A mean, its Monte Carlo standard error, R-hat and the number of effective samples.
 
-    ``r_hat`` and ``ess`` are ``None`` where they are not defined (a quantity derived from several means).
+    ``r_hat`` is ``None`` where it is not defined (a series that never varies).
     """
 
     value: float
@@ -61,14 +61,20 @@ def estimate(series: Series) -> Estimate:
 def jackknife(
     function: Callable[[Mapping[str, np.ndarray]], float], series: Mapping[str, Series], n_blocks: int = 20
 ) -> Estimate:
-    """``function`` of the pooled series, with the jackknife error over ``n_blocks`` blocks per chain.
+    """``function`` of the pooled series, with the jackknife error over at most ``n_blocks`` blocks per chain.
 
-    For quantities that are no means, such as ratios of moments. Blocks must be longer than the autocorrelation time.
+    For quantities that are no means, such as ratios of moments. Blocks hold at least ten effective samples; R-hat
+    and effective samples are the worst of the series.
     """
     n_draws = min(one.shape[1] for one in series.values())
+    inputs = [estimate(one) for one in series.values()]
+    r_hat = max((one.r_hat for one in inputs if one.r_hat is not None), default=None)
+    ess = min((one.ess for one in inputs if one.ess is not None), default=None)
+    if ess is not None and math.isfinite(ess):
+        n_blocks = max(2, min(n_blocks, int(ess / len(next(iter(series.values()))) / 10)))
     length = n_draws // n_blocks
     if length < 1:
-        return Estimate(function(series), math.nan)
+        return Estimate(function(series), math.nan, r_hat, ess)
     edges = [(chain, block * length) for chain in range(len(next(iter(series.values())))) for block in range(n_blocks)]
     left_out = []
     for chain, start in edges:
@@ -77,7 +83,7 @@ def jackknife(
         left_out.append(function({name: one[:, : n_blocks * length][kept] for name, one in series.items()}))
     values, n = np.array(left_out), len(left_out)
     error = math.sqrt((n - 1) / n * float(np.sum((values - values.mean()) ** 2)))
-    return Estimate(float(function(series)), error)
+    return Estimate(float(function(series)), error, r_hat, ess)
 
 
 def autocorrelation(series: Series) -> Float[np.ndarray, " lag"]:
@@ -98,8 +104,10 @@ def autocorrelation_time(series: Series) -> float:
     return math.nan if not found.ess else series.size / (2 * found.ess)
 
 
-def notation(value: float, error: float | None) -> str:
-    """A number with its error in the last two digits: 0.5352(13)."""
+def notation(value: float | None, error: float | None) -> str:
+    """A number with its error in the last two digits: 0.5352(13); a dash for a number that is not known."""
+    if value is None:
+        return "–"
     if error is None or not math.isfinite(error) or not math.isfinite(value):
         return f"{value:.4g}"
     if error == 0:

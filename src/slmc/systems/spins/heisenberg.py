@@ -63,10 +63,11 @@ class Heisenberg(Target):
         flat = spins.reshape(-1, 3)
         return jnp.sum(flat * (filter_matrix(self.shape, self.reduced_couplings) @ flat)) / 2 - self.reduced_constant
 
-    def on_lattice(self, shape: Shape) -> "Heisenberg":
-        """The same couplings by distance on another lattice; shells beyond those known get zero."""
-        moved = Heisenberg(shape, None, carry_over(self.couplings, self.shape, shape), 0.0, self.temperature)
-        return eqx.tree_at(lambda model: model.reduced_constant, moved, self.reduced_constant)
+    def on_lattice(self, shape: Shape, temperature: float | None = None) -> "Heisenberg":
+        """The same couplings by distance on another lattice (and at another temperature); unknown shells get zero."""
+        couplings = carry_over(self.couplings, self.shape, shape)
+        moved = Heisenberg(shape, None, couplings, 0.0, self.temperature if temperature is None else temperature)
+        return eqx.tree_at(lambda model: model.reduced_constant, moved, self.constant / moved.temperature)
 
 
 def filter_matrix(

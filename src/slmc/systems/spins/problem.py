@@ -67,8 +67,8 @@ class SpinProblem(NamedTuple):
     @property
     def figure_of_merit(self) -> str:
         """The observable whose effective samples are quoted: the slowest of those measured."""
-        slowest = "staggered_magnetization_squared"
-        return slowest if slowest in self.names else "magnetization_squared"
+        slow = ("staggered_magnetization_squared", "magnetization_squared")
+        return next((name for name in slow if name in self.names), "log_weight")
 
     def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array:
         return Sphere().random(key, (n_chains, *self.target.shape, 3))
@@ -107,6 +107,11 @@ class SpinProblem(NamedTuple):
     def observe_fields(self, state: State) -> dict[str, Array]:
         """Arrays measured on the configuration of a chain, kept as block means."""
         return {"structure_factor": observables.structure_factor(state.configuration)}
+
+    def found(self, target: Target) -> dict[str, float]:
+        """Parameters of the target that the run itself has found."""
+        assert isinstance(target, DoubleExchange)
+        return {} if self.filling is None else {"chemical_potential": float(target.chemical_potential)}
 
     def describe_model(self, model: Any) -> dict[str, Any]:
         """How to build a model of the same structure, for the model file."""
@@ -166,6 +171,8 @@ def scalar_names(wanted: tuple[str, ...] | None, shape: tuple[int, ...]) -> tupl
     """The observables to measure, checked. Raises ``ValueError`` for unknown ones and staggered ones on odd extents."""
     known = (*SCALARS, *ELECTRONIC)
     names = known if wanted is None else wanted
+    if not names:
+        raise ValueError(f"measurement.observables must list at least one of {', '.join(known)}")
     for name in names:
         if name not in known:
             raise ValueError(f"measurement.observables: {name!r} is unknown; known are {', '.join(known)}")

@@ -108,13 +108,13 @@ class EquivariantTransformer(Target):
         """−H_eff / T of a configuration."""
         return self.head.log_weight(self.effective_spins(spins))
 
-    def on_lattice(self, shape: Shape) -> "EquivariantTransformer":
-        """The same weights by distance on another lattice; shells beyond those known get zero."""
+    def on_lattice(self, shape: Shape, temperature: float | None = None) -> "EquivariantTransformer":
+        """The same weights by distance on another lattice (and at another temperature); unknown shells get zero."""
         moved = EquivariantTransformer(shape, 0, key=jax.random.key(0))
 
         def carried(layer: AttentionLayer) -> AttentionLayer:
             scores = None if layer.scores is None else carry_over(layer.scores, self.shape, shape, on_site=True)
             return AttentionLayer(carry_over(layer.filters, self.shape, shape, on_site=True), scores)
 
-        parts = (tuple(carried(layer) for layer in self.layers), self.head.on_lattice(shape))
+        parts = (tuple(carried(layer) for layer in self.layers), self.head.on_lattice(shape, temperature))
         return eqx.tree_at(lambda model: (model.layers, model.head), moved, parts)

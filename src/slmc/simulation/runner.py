@@ -261,9 +261,12 @@ class Simulation:
             done = round_ + step / max(1, self.settings.learning.training_steps)
             self.reporter.advance(min(done, round_ + 0.99), residual=residual)
 
+        before = self.clock.seconds("learn")
         with self.clock.lap("learn"):
             learning, found = learning_round(self._key_of("learn", round_), learner, learning, watch)
-        self.clock.move("learn", "training", found.seconds_training)
+        # The report's times include compiling, the clock's do not: only their proportion is taken.
+        training = found.seconds_training / (found.seconds_sampling + found.seconds_training)
+        self.clock.move("learn", "training", training * (self.clock.seconds("learn") - before))
         self._record_round(found)
         for text in found.warnings:
             self._warn(text, text)

@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats")
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """The options both benchmarks share: ``--quick``, ``--out``, ``--report-only``."""
+def arguments(description: str, choose: str | None = None) -> argparse.Namespace:
+    """The options all benchmarks share: ``--quick``, ``--out``, ``--report-only``; with ``choose`` names of parts."""
     parser = argparse.ArgumentParser(description=description)
+    if choose is not None:
+        parser.add_argument("chosen", nargs="*", help=choose)
     parser.add_argument("--quick", action="store_true", help="a tiny size that only shows that everything runs")
     parser.add_argument(
         "--out", type=Path, help="folder for the JSON and the pages (default: benchmarks/results and docs/results)"

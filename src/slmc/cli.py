@@ -70,16 +70,30 @@ class DoubleExchangeConfig(RunSettings):
         for name in self.measurement.wanted_error:
             if name not in names:
                 raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
-        if self.inner.update == "heat-bath" and self.model.name != "linear" and self.model.file is None:
-            raise ValueError('inner.update = "heat-bath" needs model.name = "linear"; use "hmc" for a transformer')
+        linear_guide = self.inner.nested == "linear"
+        if (
+            self.inner.update == "heat-bath"
+            and not linear_guide
+            and self.model.name != "linear"
+            and not self.model.file
+        ):
+            raise ValueError(
+                f'inner.update = "heat-bath" needs model.name = "linear" or inner.nested = "linear"; use "hmc" for a '
+                f"{self.model.name}"
+            )
         if self.learning.training_steps == 0 and self.model.name != "linear" and self.model.file is None:
-            raise ValueError('learning.training_steps = 0 needs model.name = "linear"; a transformer must be trained')
+            raise ValueError(
+                f'learning.training_steps = 0 needs model.name = "linear"; a {self.model.name} must be trained'
+            )
+        if linear_guide and self.model.name == "linear" and self.model.file is None:
+            raise ValueError('inner.nested = "linear" needs a better model than a linear one outside; use "network"')
         if self.learning.batch_size % 32:
             raise ValueError(f"learning.batch_size must be a multiple of 32; got {self.learning.batch_size}")
         n_chains = self.measurement.n_chains
-        if self.learning.n_steps * (n_chains - n_held_out(n_chains, LearningSettings().held_out_share)) < 32:
+        first_steps = self.learning.n_steps if isinstance(self.learning.n_steps, int) else self.learning.n_steps[0]
+        if first_steps * (n_chains - n_held_out(n_chains, self.learning.held_out_share)) < 32:
             raise ValueError(
-                f"learning.n_steps = {self.learning.n_steps} with measurement.n_chains = {n_chains} gives fewer "
+                f"learning.n_steps = {first_steps} (first round) with measurement.n_chains = {n_chains} gives fewer "
                 "than the 32 configurations that training needs; raise one of them"
             )
         return self
@@ -99,19 +113,24 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
             model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
     except ValueError as error:
         raise UserError(f"model.{error}") from None
-    needs_linear = config.inner.update == "heat-bath" or not config.learning.training_steps
+    nested = config.inner.nested == "linear"
+    needs_linear = (config.inner.update == "heat-bath" and not nested) or not config.learning.training_steps
     if needs_linear and not isinstance(model, Heisenberg):
         raise UserError(
-            f"model.file = {config.model.file} holds a transformer, for which inner.update must not be heat-bath and "
+            f"model.file = {config.model.file} holds no linear model, so that inner.update must not be heat-bath and "
             "learning.training_steps not 0."
         )
-    learning = config.learning
+    if nested and isinstance(model, Heisenberg):
+        raise UserError(f'model.file = {config.model.file} holds a linear model, so that inner.nested must be "no".')
+    learning, training_steps = config.learning, config.learning.training_steps
     training = TrainingSettings(
-        n_steps=learning.training_steps,
+        n_steps=training_steps if isinstance(training_steps, int) else training_steps[0],
         batch_size=learning.batch_size,
         learning_rate=learning.learning_rate,
         weight_decay=learning.weight_decay,
         force_weight=learning.force_weight,
+        single_precision=learning.single_precision,
+        optimiser=learning.optimiser,
     )
     return SpinProblem(
         target=config.target.build(),
@@ -122,9 +141,11 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
         learning=LearningSettings(
             n_rounds=learning.n_rounds,
             n_steps=learning.n_steps,
-            n_updates=config.inner.n_updates,
+            n_updates=None if config.inner.n_updates == "auto" else config.inner.n_updates,
             inner_acceptance=config.inner.acceptance,
+            held_out_share=learning.held_out_share,
             training=training,
+            training_steps=None if isinstance(training_steps, int) else training_steps,
         ),
         names=scalar_names(config.measurement.observables, config.target.shape),
         filling=config.target.filling,

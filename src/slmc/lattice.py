@@ -56,14 +56,44 @@ def coordinates(shape: Shape) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def shells(shape: Shape) -> Shells:
     """All neighbour shells of the torus by distance of the shortest displacement."""
+    shortest, multiplicity = _shortest_displacements(shape)
+    squared = (shortest**2).sum(-1)
+    distances, shell = np.unique(squared, return_inverse=True)
+    return Shells(distances, shell.reshape(squared.shape), multiplicity)
+
+
+def _shortest_displacements(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Components, without sign, of the shortest displacement from site to site, and how many there are."""
     extents = np.array(shape)
     positions = coordinates(shape)
     displacement = (positions[None, :, :] - positions[:, None, :]) % extents
     shortest = np.minimum(displacement, extents - displacement)
     wraps = (2 * displacement == extents) & (extents > 1)
-    squared = (shortest**2).sum(-1)
-    distances, shell = np.unique(squared, return_inverse=True)
-    return Shells(distances, shell.reshape(squared.shape), 2 ** wraps.sum(-1))
+    return shortest, 2 ** wraps.sum(-1)
+
+
+class Displacements(NamedTuple):
+    """The displacements of a torus up to reflections and exchanges of axes, nearest first.
+
+    ``vectors[n]`` are the components of class n, not negative and descending; class 0 is no displacement. ``number``
+    and ``multiplicity`` are to classes what ``Shells.shell`` and ``Shells.multiplicity`` are to shells. Unlike shells,
+    which on a large lattice unite displacements such as (5, 0) and (4, 3), a class means the same on every torus that
+    has it.
+    """
+
+    vectors: np.ndarray
+    number: np.ndarray
+    multiplicity: np.ndarray
+
+
+@functools.lru_cache(maxsize=64)
+def displacements(shape: Shape) -> Displacements:
+    """All classes of displacements of the torus."""
+    shortest, multiplicity = _shortest_displacements(shape)
+    components = np.sort(shortest, axis=-1)[..., ::-1].reshape(-1, len(shape))
+    by_distance = np.column_stack([(components**2).sum(-1), components])
+    found, number = np.unique(by_distance, axis=0, return_inverse=True)
+    return Displacements(found[:, 1:], number.reshape(multiplicity.shape), multiplicity)
 
 
 def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells") -> int:

@@ -15,7 +15,14 @@ from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OME
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
-from slmc.montecarlo.target import Configuration, MeasuredTarget, Target, evaluate, log_weight_and_force
+from slmc.montecarlo.target import (
+    Configuration,
+    MeasuredTarget,
+    SinglePrecision,
+    Target,
+    evaluate,
+    log_weight_and_force,
+)
 from slmc.montecarlo.tuning import DualAveraging, tune_step_size, with_step_size
 from slmc.montecarlo.update import Info, Label, Repeated, Sequence, State, Update, accept_or_reject, run
 
@@ -38,6 +45,7 @@ __all__ = [
     "Proposal",
     "Repeated",
     "Sequence",
+    "SinglePrecision",
     "Sphere",
     "State",
     "Target",

@@ -45,16 +45,21 @@ def integrate(
     step_size: Float[Array, ""],
     n_steps: int,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
-    force = jax.grad(guide.log_weight)
+    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps.
 
-    def step(carry, _):
+    The drift that ends a step and the one that begins the next are one move.
+    """
+    force = jax.grad(guide.log_weight)
+    first, *between, last = integrator.drifts
+    last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
+
+    def step(carry, last_drift):
         position, momentum = carry
-        position, momentum = manifold.move(position, momentum, integrator.drifts[0] * step_size)
-        for drift, kick in zip(integrator.drifts[1:], integrator.kicks, strict=True):
+        for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
             momentum = momentum + kick * step_size * manifold.project(position, force(position))
             position, momentum = manifold.move(position, momentum, drift * step_size)
         return (position, momentum), None
 
-    (position, momentum), _ = jax.lax.scan(step, (position, momentum), None, length=n_steps)
+    start = manifold.move(position, momentum, first * step_size)
+    (position, momentum), _ = jax.lax.scan(step, start, last_drifts)
     return position, jnp.asarray(momentum)

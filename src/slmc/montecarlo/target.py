@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Configuration = Any
@@ -50,3 +51,22 @@ def evaluate(target: Target, configuration: Configuration) -> tuple[LogWeight, d
 def log_weight_and_force(target: Target, configuration: Configuration) -> tuple[LogWeight, Configuration]:
     """log W and its gradient ∂ log W/∂x in the embedding coordinates of the configuration."""
     return jax.value_and_grad(target.log_weight)(configuration)
+
+
+class SinglePrecision(Target):
+    """A model evaluated in float32, its log-weight returned in float64.
+
+    For the guide of a ``HamiltonianTrajectory``, whose positions and momenta stay in float64: a kick by any function
+    of the position is reversible and keeps volume, so a rounded force costs acceptance and never correctness. And for
+    training. What a decision reads should be the model itself.
+    """
+
+    model: Target
+
+    def log_weight(self, configuration: Configuration) -> LogWeight:
+        model, rounded = jax.tree.map(_in_single_precision, (self.model, configuration))
+        return model.log_weight(rounded).astype(jnp.float64)
+
+
+def _in_single_precision(leaf: Any) -> Any:
+    return leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -20,6 +20,7 @@ from slmc.montecarlo.tuning import tune_step_size
 from slmc.montecarlo.update import Info, Label, State, Update
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import evaluations_per_step, expected_acceptance
+from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
 from slmc.selflearning.training import TrainingSettings, fit
 
 
@@ -27,47 +28,82 @@ from slmc.selflearning.training import TrainingSettings, fit
 class LearningSettings:
     """How much to learn.
 
-    Each round adds ``n_steps`` exact evaluations per chain to the data and trains on all of them. Learning ends
+    Each round adds ``n_steps`` exact evaluations per chain to the data and trains on all of them; a tuple gives a
+    number for each round, the last of which holds for all further rounds, so that early rounds, whose models are
+    poor, can be short. So does ``training_steps``, which replaces ``training.n_steps`` unless ``None``. Learning ends
     after ``n_rounds``, or earlier when the held-out residual has not fallen by ``least_improvement`` (relative) for
-    two rounds. ``n_updates`` inner updates make one proposal; their step size is tuned to ``inner_acceptance``.
-    ``held_out_share`` of the chains never enter the training data.
+    two rounds. ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective
+    samples a second, from measured costs (which differ from run to run). Their step size is tuned to
+    ``inner_acceptance``. ``held_out_share`` of the chains never enter the training data.
     """
 
     n_rounds: int = 5
-    n_steps: int = 100
-    n_updates: int = 10
+    n_steps: int | tuple[int, ...] = 100
+    n_updates: int | None = 10
+    training_steps: tuple[int, ...] | None = None
     inner_acceptance: float = 0.8
     least_improvement: float = 0.02
     held_out_share: float = 0.25
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def steps_in(self, round_: int) -> int:
+        """Steps per chain in a round, counted from 0."""
+        return self.n_steps if isinstance(self.n_steps, int) else self.n_steps[min(round_, len(self.n_steps) - 1)]
+
+    def training_in(self, round_: int) -> TrainingSettings:
+        """How a round, counted from 0, trains."""
+        if self.training_steps is None:
+            return self.training
+        return replace(self.training, n_steps=self.training_steps[min(round_, len(self.training_steps) - 1)])
+
 
 class Learner(eqx.Module):
     """What takes part in learning: the target, an exact update to start with, the inner update of a model.
 
-    ``inner(model)`` gives the update that drives the inner chain; ``step_size_of(update)`` picks its step size, or is
-    ``None`` if there is none to tune. ``start(model, labels)`` prepares a model for its first fit (for instance by a
-    least-squares solve of its linear part); with ``training.n_steps = 0`` it is the whole fit, in every round.
+    ``inner(model)`` gives the update that drives the inner chain, or there are several among which
+    ``settings.n_updates = None`` chooses for ``observable``, a scalar of one configuration. ``step_size_of(update)``
+    picks the step size of the innermost update, or is ``None`` if there is none to tune. ``start(model, labels)``
+    prepares a model for its first fit (for instance by a least-squares solve of its linear part); with
+    ``training.n_steps = 0`` it is the whole fit, in every round.
+
+    With ``guide``, a cheaper model and the function ``fit_guide(guide, labels)`` that fits it in every round, inner
+    chains are nested: ``inner(model, guide)`` gives an update of the model that proposes with a chain of the guide.
     """
 
     target: Target
     manifold: Manifold
     exact: Update
-    inner: Callable[[Target], Update]
+    inner: Callable[..., Update] | tuple[Callable[..., Update], ...]
     step_size_of: Callable[[Update], Array] | None = None
     start: Callable[[Any, Label], Any] | None = None
     settings: LearningSettings = eqx.field(static=True, default=LearningSettings())
+    guide: Target | None = None
+    fit_guide: Callable[[Any, Label], Any] | None = None
+    observable: Callable[[Configuration], Array] | None = None
+
+    def __check_init__(self) -> None:
+        if self.settings.n_updates is None and self.observable is None:
+            raise ValueError("choosing the inner chain (n_updates = None) needs an observable; give the slowest one.")
+        if (self.guide is None) != (self.fit_guide is None):
+            raise ValueError("guide and fit_guide belong together; give both or neither.")
+
+    @property
+    def candidates(self) -> tuple[Callable[..., Update], ...]:
+        return self.inner if isinstance(self.inner, tuple) else (self.inner,)
 
 
 class LearningState(NamedTuple):
     """Everything learning needs to go on: chains, model, data so far. All leaves are arrays.
 
     ``labels`` is a buffer with room for all rounds, of which ``n_labels`` lines are filled; it has one for training and
-    one for held-out chains, whose lines are samples of the target.
+    one for held-out chains, whose lines are samples of the target. ``inner`` is the chosen candidate and its number of
+    updates.
     """
 
     chains: State
     model: Target
+    guide: Target | None
+    inner: Array | np.ndarray
     inner_step_size: Array | np.ndarray
     labels: Label
     n_labels: Array | np.ndarray
@@ -77,7 +113,11 @@ class LearningState(NamedTuple):
 
 
 class RoundReport(NamedTuple):
-    """What one round found. Rates are over all chains; seconds are wall time."""
+    """What one round found. Rates are over all chains; seconds are wall time.
+
+    ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
+    none if nothing was to be chosen.
+    """
 
     round: int
     residual: float
@@ -90,6 +130,7 @@ class RoundReport(NamedTuple):
     predicted: np.ndarray
     exact: np.ndarray
     history: np.ndarray
+    inner: np.ndarray
     seconds_sampling: float
     seconds_training: float
     warnings: tuple[str, ...]
@@ -106,19 +147,24 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
     if n_chains < 2:
         raise ValueError(f"learning needs at least 2 chains, one of them held out; got {n_chains}.")
     settings = learner.settings
-    capacity = settings.n_rounds * settings.n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
+    n_steps = sum(settings.steps_in(round_) for round_ in range(settings.n_rounds))
+    capacity = n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
     room = np.zeros((capacity, *chains.configuration.shape[1:]))
-    step_size = jnp.zeros(()) if learner.step_size_of is None else learner.step_size_of(learner.inner(model))
-    return LearningState(
+    state = LearningState(
         chains,
         model,
-        step_size,
+        learner.guide,
+        np.array([0, settings.n_updates or 1]),
+        np.asarray(math.nan),
         Label(room, np.zeros(capacity), room.copy()),
         np.asarray(0),
         np.asarray(0),
         np.full(settings.n_rounds, np.nan),
         np.asarray(0),
     )
+    if learner.step_size_of is None:
+        return state
+    return state._replace(inner_step_size=learner.step_size_of(innermost(_untuned(learner, state, 0))))
 
 
 def is_finished(learner: Learner, state: LearningState) -> bool:
@@ -134,16 +180,59 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
 
 def inner_update(learner: Learner, state: LearningState) -> Update:
     """The inner update of the model as it stands, with its tuned step size."""
-    update = learner.inner(state.model)
+    update = _untuned(learner, state, int(state.inner[0]))
+    return update if learner.step_size_of is None else _with_step_size(learner, update, state.inner_step_size)
+
+
+def self_learning_update(learner: Learner, state: LearningState) -> MetropolisHastings:
+    """The exact update that proposes with the model as it stands."""
+    proposal = CumulativeUpdate(inner_update(learner, state), int(state.inner[1]))
+    return MetropolisHastings(learner.target, proposal)
+
+
+def _untuned(learner: Learner, state: LearningState, candidate: int) -> Update:
+    models = (state.model,) if state.guide is None else (state.model, state.guide)
+    return learner.candidates[candidate](*models)
+
+
+def _with_step_size(learner: Learner, update: Update, step_size: Any) -> Update:
+    assert learner.step_size_of is not None
+    where = learner.step_size_of
+    return eqx.tree_at(lambda one: where(innermost(one)), update, jnp.asarray(step_size, jnp.float64))
+
+
+def _tuned(key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration) -> Update:
+    """The inner update with the step size of its innermost part tuned."""
     if learner.step_size_of is None:
         return update
-    return eqx.tree_at(learner.step_size_of, update, jnp.asarray(state.inner_step_size))
+    inner = innermost(update)
+    chains = init_chains(inner, configurations)
+    inner, _ = tune_step_size(key, inner, chains, learner.step_size_of, learner.settings.inner_acceptance)
+    return _with_step_size(learner, update, learner.step_size_of(inner))
 
 
-def self_learning_update(learner: Learner, state: LearningState, label_proposals: bool = False) -> MetropolisHastings:
-    """The exact update that proposes with the model as it stands."""
-    proposal = CumulativeUpdate(inner_update(learner, state), learner.settings.n_updates)
-    return MetropolisHastings(learner.target, proposal, label_proposals)
+def _tune(
+    key: Key[Array, ""], learner: Learner, state: LearningState, residual: float
+) -> tuple[LearningState, np.ndarray]:
+    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice."""
+    configurations = state.chains.configuration
+    choosing = learner.settings.n_updates is None
+    numbers = range(len(learner.candidates)) if choosing else [int(state.inner[0])]
+    updates = [
+        _tuned(jax.random.fold_in(key, number), learner, _untuned(learner, state, number), configurations)
+        for number in numbers
+    ]
+    lines = np.zeros((0, len(InnerLine._fields)))
+    chosen = updates[0]
+    if choosing:
+        assert learner.observable is not None
+        acceptance = expected_acceptance(residual)
+        found = weigh_inner_chains(key, learner.target, tuple(updates), configurations, learner.observable, acceptance)
+        state = state._replace(inner=np.array([found[0].candidate, found[0].n_updates]))
+        lines, chosen = np.array(found, dtype=float), updates[found[0].candidate]
+    if learner.step_size_of is not None:
+        state = state._replace(inner_step_size=np.asarray(learner.step_size_of(innermost(chosen))))
+    return state, lines
 
 
 def learning_round(
@@ -152,13 +241,14 @@ def learning_round(
     state: LearningState,
     report: Callable[[int, float, float], None] | None = None,
 ) -> tuple[LearningState, RoundReport]:
-    """Samples ``settings.n_steps`` per chain, trains on all labels so far, tunes the inner step size.
+    """Samples ``settings.n_steps`` per chain, trains on all labels so far, tunes the inner chain.
 
     The first round samples with the exact update, later ones with the model. Proposed configurations are kept as
     training data whether accepted or not.
     """
     key_sample, key_fit, key_tune = jax.random.split(key, 3)
-    settings, first = learner.settings, int(state.n_rounds) == 0
+    settings, round_ = learner.settings, int(state.n_rounds)
+    first, training_settings = round_ == 0, learner.settings.training_in(round_)
     started = time.perf_counter()
     chains, new, samples, acceptance, evaluations = _sample(key_sample, learner, state)
     sampled = time.perf_counter()
@@ -169,25 +259,24 @@ def learning_round(
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)
     labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
-    model = state.model
-    if learner.start is not None and (first or settings.training.n_steps == 0):
-        model = learner.start(model, jax.tree.map(lambda leaf: leaf[:n_labels], labels))
-    result = fit(key_fit, model, labels, held_out, learner.manifold, settings.training, n_labels, report)
+    model, guide = state.model, state.guide
+    filled = jax.tree.map(lambda leaf: leaf[:n_labels], labels)
+    if learner.start is not None and (first or training_settings.n_steps == 0):
+        model = learner.start(model, filled)
+    if learner.fit_guide is not None:
+        guide = learner.fit_guide(guide, filled)
+    result = fit(key_fit, model, labels, held_out, learner.manifold, training_settings, n_labels, report)
     state = state._replace(
         chains=chains,
         model=result.model,
+        guide=guide,
         labels=labels,
         n_labels=np.asarray(n_labels),
         residuals=_filled(np.asarray(state.residuals), np.array([result.residual]), int(state.n_rounds)),
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    if learner.step_size_of is not None:
-        inner = inner_update(learner, state)
-        inner, _ = tune_step_size(
-            key_tune, inner, init_chains(inner, chains.configuration), learner.step_size_of, settings.inner_acceptance
-        )
-        state = state._replace(inner_step_size=np.asarray(learner.step_size_of(inner)))
+    state, inner = _tune(key_tune, learner, state, result.residual)
 
     expected = expected_acceptance(float(state.residuals[int(state.n_rounds) - 2])) if not first else math.nan
     warnings = result.warnings
@@ -210,6 +299,7 @@ def learning_round(
         predicted=predicted,
         exact=np.asarray(held_out.log_weight),
         history=result.history,
+        inner=inner,
         seconds_sampling=sampled - started,
         seconds_training=time.perf_counter() - sampled,
         warnings=warnings,
@@ -254,23 +344,25 @@ def learn(
 
 def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tuple[State, Label, Label, float, int]:
     """New chains, labels of the proposals, samples of the target (their forces left out), acceptance, evaluations."""
-    n_steps = learner.settings.n_steps
+    n_steps = learner.settings.steps_in(int(state.n_rounds))
     n_chains = len(state.chains.log_weight)
+    update: Update = learner.exact
     if int(state.n_rounds) > 0:
-        update: Update = self_learning_update(learner, state, label_proposals=True)
+        update = self_learning_update(learner, state)
+    n_sites = learner.manifold.n_points(state.chains.configuration.shape[1:])
+    evaluations = n_chains * n_steps * evaluations_per_step(update, n_sites)
+    if isinstance(update, MetropolisHastings):
+        update = replace(update, label_proposals=True)
         chains, (accepted, labels, configurations, log_weights) = run_chains(
             key, update, state.chains, n_steps, _observe_labels
         )
-        evaluations = n_chains * n_steps
     else:
-        update = learner.exact
         chains, (accepted, configurations) = run_chains(key, update, state.chains, n_steps, _observe_configurations)
         flat = np.asarray(configurations).reshape(-1, *configurations.shape[2:])
         log_weights, forces = over_chains(_log_weight_and_force, flat, learner.target, group_size=32)
         log_weights = np.asarray(log_weights).reshape(n_chains, n_steps)
         labels = Label(configurations, log_weights, np.asarray(forces).reshape(configurations.shape))
-        n_sites = learner.manifold.n_points(configurations.shape[2:])
-        evaluations = n_chains * n_steps * (1 + evaluations_per_step(update, n_sites))
+        evaluations += n_chains * n_steps
     samples = Label(configurations, log_weights, np.zeros_like(configurations))
     return chains, jax.device_get(labels), jax.device_get(samples), float(np.mean(np.asarray(accepted))), evaluations
 

@@ -4,34 +4,39 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Key, PyTree
 
 from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Target, log_weight_and_force
+from slmc.montecarlo.target import SinglePrecision, Target, log_weight_and_force
 from slmc.montecarlo.update import Label
 
 Model = TypeVar("Model", bound=Target)
 
 _GROUP = 32
-"""Configurations whose gradient is one program; groups are spread over devices and summed in a fixed order."""
+"""Configurations, at most, whose gradient is one program; groups are spread over devices and summed in order."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How ``fit`` trains.
 
-    The learning rate falls to zero along a cosine over ``n_steps`` AdamW steps of ``batch_size`` configurations.
+    ``optimiser`` is ``"adamw"``, or ``"muon"``, whose steps are orthogonalised matrices (the leaves with two axes; AdamW
+    takes care of the others): it trains networks in a third of the steps, at two to five times the learning rate.
+
+    The learning rate falls to zero along a cosine over ``n_steps`` steps of ``batch_size`` configurations.
     Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
     for ``patience`` evaluations, and the best model seen is kept. ``force_weight`` = 0 trains on log-weights
-    alone.
+    alone. ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and
+    the residuals stay in float64.
     """
 
     n_steps: int = 1000
@@ -41,6 +46,8 @@ class TrainingSettings:
     force_weight: float = 1.0
     evaluate_every: int = 50
     patience: int = 10
+    single_precision: bool = False
+    optimiser: Literal["adamw", "muon"] = "adamw"
 
 
 class FitResult(NamedTuple):
@@ -93,13 +100,13 @@ def fit(
     n_labels: int | None = None,
     report: Callable[[int, float, float], None] | None = None,
 ) -> FitResult:
-    """Trains every floating-point leaf of a model by AdamW on
+    """Trains every floating-point leaf of a model by AdamW or Muon on
 
         loss = var(log W − log W_eff) + (force_weight / n_sites) ⟨Σ_i |F_i − F_eff,i|²⟩,
 
     forces being the tangential parts of ∂ log W/∂x. ``labels`` may be a buffer of which only the first
     ``n_labels`` lines are filled, so that growing data reuse the compiled program. The variance is that within
-    groups of 32, so that groups are independent and can be trained on several devices. ``report(step, loss,
+    groups of 32 (or half a batch, if that is less), so that groups are independent and can be trained on several devices. ``report(step, loss,
     residual)`` is called at every evaluation. Raises ``ValueError`` if there are fewer labels than one group
     needs, ``FloatingPointError`` if the loss is not finite from the start.
     """
@@ -108,20 +115,21 @@ def fit(
         raise ValueError(f"fit needs at least {_GROUP} labelled configurations; got {n_labels}.")
     labels = jax.tree.map(np.asarray, labels)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    n_groups = max(1, settings.batch_size // _GROUP)
+    group_size = min(_GROUP, max(2, settings.batch_size // 2))
+    n_groups = settings.batch_size // group_size
     parameters, static = eqx.partition(model, eqx.is_inexact_array)
     optimiser_state = _optimiser(settings).init(parameters)
     best, best_residual, since_best = model, residual(model, held_out), 0
     history = [(0.0, math.nan, best_residual)]
-    step = 0
+    step, workers = 0, _Workers(n_groups)
     while step < settings.n_steps and since_best < settings.patience:
         n_now = min(settings.evaluate_every, settings.n_steps - step)
         step += n_now
-        batches = rng.integers(n_labels, size=(n_now, n_groups, _GROUP))
+        batches = rng.integers(n_labels, size=(n_now, n_groups, group_size))
         losses = []
         for members in batches:
             batch = _lines(labels, members)
-            value, gradients = _gradients(parameters, static, manifold, batch, settings.force_weight)
+            value, gradients = workers.gradients(parameters, static, manifold, batch, settings)
             losses.append(np.mean(value))
             parameters, optimiser_state = _optimise(parameters, optimiser_state, gradients, settings)
         model = eqx.combine(parameters, static)
@@ -139,6 +147,7 @@ def fit(
         since_best += 1
         if now < best_residual:
             best, best_residual, since_best = model, now, 0
+    workers.pool.shutdown()
     seen = _lines(labels, np.arange(max(0, n_labels - len(held_out.log_weight)), n_labels))
     training_residual = residual(best, seen)
     warnings = _warnings(best, best_residual, training_residual, history)
@@ -179,40 +188,50 @@ def _warnings(
 
 def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
     schedule = optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.n_steps))
-    return optax.chain(optax.clip_by_global_norm(100.0), optax.adamw(schedule, weight_decay=settings.weight_decay))
+    decay = settings.weight_decay
+    if settings.optimiser == "muon":
+        steps = optax.contrib.muon(schedule, weight_decay=decay, adam_weight_decay=decay)
+    else:
+        steps = optax.adamw(schedule, weight_decay=decay)
+    return optax.chain(optax.clip_by_global_norm(100.0), steps)
 
 
-def _gradients(
-    parameters: PyTree, static: PyTree, manifold: Manifold, batch: Label, force_weight: float
-) -> tuple[np.ndarray, PyTree]:
-    """Loss and gradient of every group.
+class _Workers:
+    """One thread for each device, because a call waits for its result.
 
     Each group is a program of one device: a program partitioned over several is compiled, and rounded, differently
-    from one that is not, and training must give the same bits on any number of devices. One thread a device, because
-    a call waits for its result.
+    from one that is not, and training must give the same bits on any number of devices.
     """
-    n_groups = len(batch.log_weight)
-    devices = jax.local_devices()[:n_groups]
 
-    def on_device(number: int) -> list[tuple[np.ndarray, PyTree]]:
-        copy = jax.device_put(parameters, devices[number])
-        found = []
-        for group in range(number, n_groups, len(devices)):
-            lines = jax.device_put(_lines(batch, np.asarray(group)), devices[number])
-            found.append(jax.device_get(_group_gradient(copy, static, manifold, lines, force_weight)))
-        return found
+    def __init__(self, n_groups: int) -> None:
+        self.devices = jax.local_devices()[:n_groups]
+        self.pool = ThreadPoolExecutor(len(self.devices))
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        by_device = list(pool.map(on_device, range(len(devices))))
-    in_order = [by_device[group % len(devices)][group // len(devices)] for group in range(n_groups)]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)
+    def gradients(
+        self, parameters: PyTree, static: PyTree, manifold: Manifold, batch: Label, settings: TrainingSettings
+    ) -> tuple[np.ndarray, PyTree]:
+        """Loss and gradient of every group."""
+        n_devices, n_groups = len(self.devices), len(batch.log_weight)
+        options = settings.force_weight, settings.single_precision
+
+        def on_device(number: int) -> list[tuple[np.ndarray, PyTree]]:
+            copy = jax.device_put(parameters, self.devices[number])
+            found = []
+            for group in range(number, n_groups, n_devices):
+                lines = jax.device_put(_lines(batch, np.asarray(group)), self.devices[number])
+                found.append(jax.device_get(_group_gradient(copy, static, manifold, lines, *options)))
+            return found
+
+        by_device = list(self.pool.map(on_device, range(n_devices)))
+        in_order = [by_device[group % n_devices][group // n_devices] for group in range(n_groups)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)
 
 
 @eqx.filter_jit
 def _group_gradient(
-    parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float
+    parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float, single_precision: bool
 ) -> tuple[Array, PyTree]:
-    return jax.value_and_grad(_loss)(parameters, static, manifold, group, force_weight)
+    return jax.value_and_grad(_loss)(parameters, static, manifold, group, force_weight, single_precision)
 
 
 @eqx.filter_jit
@@ -226,8 +245,12 @@ def _optimise(
     return optax.apply_updates(parameters, updates), optimiser_state
 
 
-def _loss(parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float) -> Array:
+def _loss(
+    parameters: PyTree, static: PyTree, manifold: Manifold, group: Label, force_weight: float, single_precision: bool
+) -> Array:
     model = eqx.combine(parameters, static)
+    if single_precision:
+        model = SinglePrecision(model)
     if force_weight == 0:
         difference = group.log_weight - jax.vmap(model.log_weight)(group.configuration)
         return jnp.var(difference, ddof=1)

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from slmc.settings import Settings
 from slmc.simulation.errors import UserError
@@ -17,6 +17,7 @@ class ExactSettings(Settings):
     update: Literal["hmc", "local"] = Field("hmc", description="hmc: trajectories with the exact force; local: sweeps")
     n_steps: PositiveInt = Field(5, description="leapfrog steps of a trajectory (hmc)")
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned")
+    tuning_steps: PositiveInt = Field(150, description="updates per chain in which that is done, before thermalising")
     every: int = Field(0, ge=0, description="mix one exact update in after every this many outer steps; 0: never")
 
 
@@ -30,12 +31,19 @@ class LearningSection(Settings):
     """Rounds of sampling and training."""
 
     n_rounds: int = Field(4, ge=1, description="rounds at most; fewer if the held-out residual stops improving")
-    n_steps: PositiveInt = Field(100, description="exact evaluations per chain and round, all of them training data")
-    training_steps: int = Field(600, ge=0, description="AdamW steps in a round; 0: least squares (linear model)")
+    n_steps: PositiveInt | tuple[PositiveInt, ...] = Field(
+        100, description="steps per chain and round, all of them training data; or a list, one for each round"
+    )
+    training_steps: NonNegativeInt | tuple[PositiveInt, ...] = Field(
+        600, description="optimiser steps in a round, or a list; 0: least squares (linear model)"
+    )
     batch_size: int = Field(128, ge=32, description="configurations in a step, a multiple of 32")
     learning_rate: PositiveFloat = Field(3e-3, description="at the start of a round; falls to zero along a cosine")
     weight_decay: float = Field(1e-4, ge=0)
+    optimiser: Literal["adamw", "muon"] = Field("adamw", description='"muon" trains networks faster')
     force_weight: float = Field(3.0, ge=0, description="weight of the force residual; 0: log-weights alone")
+    single_precision: bool = Field(False, description="evaluate the model in float32 while training; decisions never")
+    held_out_share: float = Field(0.25, gt=0, lt=1, description="share of the chains kept out of the training data")
 
 
 class MeasurementSettings(Settings):

@@ -18,18 +18,27 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from slmc.montecarlo import Info, Repeated, Sequence, State, Target, Update, init_chains, run_chains, tune_step_size
+from slmc.montecarlo import (
+    Info,
+    Proposal,
+    Repeated,
+    Sequence,
+    State,
+    Target,
+    Update,
+    init_chains,
+    run_chains,
+    tune_step_size,
+)
 from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.target import evaluate
 from slmc.montecarlo.tuning import step_size_of, with_step_size
 from slmc.montecarlo.update import Label
-from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.selflearning.on_the_fly import (
     Learner,
     LearningState,
     RoundReport,
-    inner_update,
     is_finished,
     learning_round,
     self_learning_update,
@@ -58,7 +67,8 @@ _ROUND_FIGURES = (
 )
 """Figures of a round of learning that are recorded; its times are not, for records repeat to the bit."""
 
-_TUNING_ROUNDS, _TUNING_STEPS = 30, 5
+_TUNING_ROUNDS = 30
+"""Batches of steps, at most, after each of which the step size changes."""
 
 
 @runtime_checkable
@@ -230,10 +240,12 @@ class Simulation:
             update = self._exact(state)
             if block == 0:
                 wanted = self.settings.exact.acceptance
+                n_rounds = min(_TUNING_ROUNDS, self.settings.exact.tuning_steps)
+                each = math.ceil(self.settings.exact.tuning_steps / n_rounds)
                 update, chains = tune_step_size(
-                    key, update, state.chains, wanted=wanted, n_rounds=_TUNING_ROUNDS, n_steps=_TUNING_STEPS
+                    key, update, state.chains, wanted=wanted, n_rounds=n_rounds, n_steps=each
                 )
-                counted = self._counted(state, update, _TUNING_ROUNDS * _TUNING_STEPS)
+                counted = self._counted(state, update, n_rounds * each)
                 target = self.problem.with_filling(state.target, chains.configuration, 1.0)
                 chains = init_chains(self.problem.exact(target), chains.configuration)
                 step_size = np.asarray(step_size_of(update))
@@ -258,7 +270,7 @@ class Simulation:
         def watch(step: int, loss: float, residual: float) -> None:
             if stopper.requested:
                 raise Stopped
-            done = round_ + step / max(1, self.settings.learning.training_steps)
+            done = round_ + step / max(1, learner.settings.training_in(round_).n_steps)
             self.reporter.advance(min(done, round_ + 0.99), residual=residual)
 
         before = self.clock.seconds("learn")
@@ -377,6 +389,9 @@ class Simulation:
         self.records.append("learning", lines)
         parity = {"predicted": found.predicted, "exact": found.exact}
         self.records.replace("learning", {name: Variable(("sample",), one) for name, one in parity.items()})
+        if len(found.inner):
+            # Times, and the choice made from them, do not repeat from run to run.
+            self.records.replace("inner_chain", {"weighed": Variable(("line", "column"), found.inner)})
 
     # --------------------------------------------------------------- checks
 
@@ -433,7 +448,7 @@ class Simulation:
     def _time_parts(self, state: RunState, update: Update) -> None:
         """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
         learner = self._learner(state)
-        proposal = CumulativeUpdate(inner_update(learner, state.learning), learner.settings.n_updates)
+        proposal = self_learning_update(learner, state.learning).proposal
         keys = jax.random.split(self._key_of("start", 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
         exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
@@ -465,7 +480,7 @@ def _evaluate(target: Target, configuration: Array) -> Any:
     return evaluate(target, configuration)
 
 
-def _propose(proposal: CumulativeUpdate, inputs: Any) -> Any:
+def _propose(proposal: Proposal, inputs: Any) -> Any:
     return proposal.propose(*inputs)
 
 

@@ -3,12 +3,21 @@
 - ``double_exchange``: the exact target; ``hermitian``: eigenvalues only
 - ``heisenberg``: the linear effective model; ``sweeps``: heat bath and over-relaxation for it
 - ``transformer``: the equivariant Transformer
+- ``network``: the equivariant network of position-only ``filters``
 - ``observables``: functions of one configuration
 """
 
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
 from slmc.systems.spins.transformer import EquivariantTransformer
 
-__all__ = ["DoubleExchange", "EquivariantTransformer", "HeatBathSweep", "Heisenberg", "OverRelaxationSweep"]
+__all__ = [
+    "DoubleExchange",
+    "EquivariantNetwork",
+    "EquivariantTransformer",
+    "HeatBathSweep",
+    "Heisenberg",
+    "OverRelaxationSweep",
+]

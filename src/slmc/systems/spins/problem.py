@@ -23,13 +23,15 @@ from slmc.montecarlo import (
 )
 from slmc.montecarlo.tuning import step_size_of
 from slmc.montecarlo.update import Label
-from slmc.selflearning import Learner, LearningSettings, centred, fit_linear
+from slmc.selflearning import CumulativeUpdate, Learner, LearningSettings, centred, fit_linear
 from slmc.statistics import Estimate, jackknife
 from slmc.systems.spins import observables
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.settings import InnerSettings, describe
 from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
+from slmc.systems.spins.transformer import EquivariantTransformer
 
 SCALARS: dict[str, tuple[Callable[[Array], Array], str]] = {
     "magnetization": (observables.magnetization, "|m|, site average of the spins"),
@@ -46,6 +48,13 @@ ELECTRONIC = {
     "energy_variance": ("t²", "Σ (E_n − μ)² f_n (1 − f_n) of the lattice"),
 }
 """Observables that come with the exact evaluation: units and description."""
+
+
+TRAJECTORY_LENGTHS = (2, 3, 5, 8)
+"""Integrator steps of a trajectory among which ``inner.n_updates = "auto"`` chooses."""
+
+GUIDE_UPDATES = (2, 3, 4, 6)
+"""Updates of the linear model, in a nested chain, among which it chooses instead."""
 
 
 class SpinProblem(NamedTuple):
@@ -80,16 +89,40 @@ class SpinProblem(NamedTuple):
         return MetropolisHastings(target, HamiltonianTrajectory(target, Sphere(), step_size, self.exact_steps))
 
     def learner(self, target: Target, exact: Update) -> Learner:
-        start = _solve if isinstance(self.model, Heisenberg) else _solve_head
+        assert isinstance(target, DoubleExchange)
         tuned = None if self.inner.update == "heat-bath" else step_size_of
-        inner = partial(inner_update, settings=self.inner)
-        return Learner(target, Sphere(), exact, inner, tuned, start, self.learning)
+        guide = Heisenberg(target.shape, temperature=float(target.temperature)) if self._is_nested else None
+        return Learner(
+            target,
+            Sphere(),
+            exact,
+            self._inner_updates(),
+            tuned,
+            _solve_linear_part,
+            self.learning,
+            guide,
+            _solve if self._is_nested else None,
+            SCALARS[self.figure_of_merit][0] if self.figure_of_merit in SCALARS else observables.magnetization_squared,
+        )
+
+    @property
+    def _is_nested(self) -> bool:
+        return self.inner.nested == "linear"
+
+    def _inner_updates(self) -> tuple[Callable[..., Update], ...]:
+        """The inner update, or those among which the run chooses."""
+        kinds = [self.inner]
+        if self.inner.n_updates == "auto":
+            if self._is_nested:
+                kinds = [self.inner.model_copy(update={"n_guide_updates": number}) for number in GUIDE_UPDATES]
+            elif self.inner.update == "hmc":
+                kinds = [self.inner.model_copy(update={"n_steps": number}) for number in TRAJECTORY_LENGTHS]
+        make = nested_update if self._is_nested else inner_update
+        return tuple(partial(make, settings=kind) for kind in kinds)
 
     def finished(self, model: Any, labels: Label) -> Any:
         """The model as it is stored: its constant set so that predicted and exact log-weights agree in the mean."""
-        if isinstance(model, Heisenberg):
-            return centred(model, labels, lambda model: model.reduced_constant)
-        return centred(model, labels, lambda model: model.head.reduced_constant)
+        return centred(model, labels, _constant)
 
     def with_filling(self, target: Target, configurations: Array, share: float) -> Target:
         """The target with its chemical potential moved by ``share`` of the way to that for the wanted filling."""
@@ -155,16 +188,29 @@ def inner_update(model: Any, settings: InnerSettings) -> Update:
     return MetropolisHastings(model, trajectory)
 
 
+def nested_update(model: Any, guide: Heisenberg, settings: InnerSettings) -> Update:
+    """The update of a model that proposes with a chain of the linear guide; keeps detailed balance."""
+    return MetropolisHastings(model, CumulativeUpdate(inner_update(guide, settings), settings.n_guide_updates))
+
+
+def linear_part(model: Any) -> Any:
+    """The part of an effective model in whose parameters its log-weight is linear."""
+    if isinstance(model, EquivariantNetwork):
+        return model.linear
+    return model.head if isinstance(model, EquivariantTransformer) else model
+
+
+def _constant(model: Any) -> Array:
+    part = linear_part(model)
+    return part.constant if isinstance(model, EquivariantNetwork) else part.reduced_constant
+
+
 def _solve(model: Heisenberg, labels: Label) -> Heisenberg:
     return fit_linear(model, labels, Sphere())
 
 
-def _head(model: Any) -> Any:
-    return model.head
-
-
-def _solve_head(model: Any, labels: Label) -> Any:
-    return fit_linear(model, labels, Sphere(), where=_head)
+def _solve_linear_part(model: Any, labels: Label) -> Any:
+    return fit_linear(model, labels, Sphere(), where=linear_part)
 
 
 def scalar_names(wanted: tuple[str, ...] | None, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from slmc.montecarlo.integrators import INTEGRATORS
 from slmc.settings import Settings
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.transformer import EquivariantTransformer
 
 AllOrNumber = Literal["all"] | int
+EffectiveModel = Heisenberg | EquivariantTransformer | EquivariantNetwork
 
 
 class DoubleExchangeSettings(Settings):
@@ -51,8 +53,13 @@ class DoubleExchangeSettings(Settings):
 class ModelSettings(Settings):
     """The effective model."""
 
-    name: Literal["transformer", "linear"] = Field("transformer", description='"transformer" or "linear"')
-    n_layers: int = Field(2, ge=0, description="attention layers (transformer)")
+    name: Literal["transformer", "network", "linear"] = Field(
+        "transformer", description='"transformer", "network" or "linear"'
+    )
+    n_layers: int = Field(2, ge=0, description="attention layers (transformer); layers, 1 or more (network)")
+    n_channels: PositiveInt = Field(12, description="vectors per site (network)")
+    n_hidden: PositiveInt = Field(32, description="hidden values per site (network)")
+    reach: AllOrNumber = Field("all", description='largest displacement component in a filter (network), or "all"')
     n_heads: PositiveInt = Field(4, description="heads in each layer (transformer)")
     n_shells: AllOrNumber = Field("all", description='neighbour shells in Q, K, V; of the linear model: in H; or "all"')
     head_shells: AllOrNumber = Field("all", description='shells of the Heisenberg head (transformer), or "all"')
@@ -60,18 +67,21 @@ class ModelSettings(Settings):
     initial_scale: PositiveFloat = Field(0.1, description="initial attention weights times sqrt(N) (transformer)")
     file: str | None = Field(None, description="a stored model.eqx to start from; its form replaces the fields above")
 
-    @field_validator("n_shells", "head_shells")
+    @field_validator("n_shells", "head_shells", "reach")
     @classmethod
     def _not_negative(cls, value: AllOrNumber) -> AllOrNumber:
         if value != "all" and value < 0:
-            raise ValueError('must be "all" or a number of shells, 0 or more')
+            raise ValueError('must be "all" or a number, 0 or more')
         return value
 
-    def build(self, shape: tuple[int, ...], temperature: float, key: jax.Array) -> Heisenberg | EquivariantTransformer:
+    def build(self, shape: tuple[int, ...], temperature: float, key: jax.Array) -> EffectiveModel:
         """A model to start learning from. Raises ``ValueError`` for more shells than the torus has."""
         n_shells = None if self.n_shells == "all" else self.n_shells
         if self.name == "linear":
             return Heisenberg(shape, n_shells, temperature=temperature)
+        if self.name == "network":
+            reach = None if self.reach == "all" else self.reach
+            return EquivariantNetwork(shape, self.n_layers, self.n_channels, self.n_hidden, reach, temperature, key=key)
         head_shells = None if self.head_shells == "all" else self.head_shells
         return EquivariantTransformer(
             shape,
@@ -92,7 +102,13 @@ class InnerSettings(Settings):
     update: Literal["hmc", "local", "heat-bath"] = Field(
         "hmc", description='"hmc", "local", or "heat-bath" with over-relaxation (linear model)'
     )
-    n_updates: PositiveInt = Field(10, description="updates in one proposal")
+    n_updates: PositiveInt | Literal["auto"] = Field(
+        10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
+    )
+    nested: Literal["no", "linear"] = Field(
+        "no", description='"linear": each update of the model proposes with a chain of a fitted linear model'
+    )
+    n_guide_updates: PositiveInt = Field(4, description="updates of the linear model in each update (nested)")
     n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
     integrator: Literal["leapfrog", "omelyan", "fourth-order"] = "leapfrog"
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
@@ -101,7 +117,7 @@ class InnerSettings(Settings):
 assert set(INTEGRATORS) == set(InnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
 
 
-def describe(model: Heisenberg | EquivariantTransformer) -> dict[str, Any]:
+def describe(model: EffectiveModel) -> dict[str, Any]:
     """What ``build_like`` needs to know to make a model of the same structure."""
     if isinstance(model, Heisenberg):
         return {
@@ -109,6 +125,16 @@ def describe(model: Heisenberg | EquivariantTransformer) -> dict[str, Any]:
             "shape": model.shape,
             "temperature": model.temperature,
             "n_shells": len(model.reduced_couplings),
+        }
+    if isinstance(model, EquivariantNetwork):
+        return {
+            "name": "network",
+            "shape": model.shape,
+            "temperature": model.temperature,
+            "n_layers": len(model.perceptrons),
+            "n_channels": len(model.filters),
+            "n_hidden": len(model.perceptrons[0].bias),
+            "reach": "all" if model.reach is None else model.reach,
         }
     layers = model.layers
     return {
@@ -123,7 +149,7 @@ def describe(model: Heisenberg | EquivariantTransformer) -> dict[str, Any]:
     }
 
 
-def build_like(description: dict[str, Any]) -> Heisenberg | EquivariantTransformer:
+def build_like(description: dict[str, Any]) -> EffectiveModel:
     """A model of the structure that ``describe`` found, with numbers to be replaced."""
     form = dict(description)
     shape, temperature = tuple(form.pop("shape")), form.pop("temperature")

@@ -1,0 +1,425 @@
+"""Effective samples a second: self-learning Monte Carlo against exact HMC and exact local updates, in one run.
+
+    python benchmarks/efficiency.py [6x6 12x12 16x16 cold strong]
+
+Writes ``benchmarks/results/efficiency.json`` and, from it, ``docs/results/efficiency.md``. Interrupted, it continues.
+Chains take turns block by block, so that whatever else the machine does slows all of them alike.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from efficiency_page import page
+from exact_labels import SPHERE, cache_folder, hamiltonian_chain, step_size_of
+from result_file import ResultFile, arguments, folders, use_all_cores
+
+from slmc.lattice import n_sites
+from slmc.montecarlo import (
+    Label,
+    LocalSweep,
+    MetropolisHastings,
+    State,
+    Target,
+    Update,
+    init_chains,
+    run_chains,
+    tune_step_size,
+)
+from slmc.montecarlo.target import evaluate
+from slmc.selflearning import (
+    CumulativeUpdate,
+    Learner,
+    LearningSettings,
+    TrainingSettings,
+    expected_acceptance,
+    fit_linear,
+    learn,
+    measure_acceptance,
+    residual,
+)
+from slmc.selflearning.diagnostics import evaluations_per_step
+from slmc.selflearning.inner_chain import InnerLine, innermost
+from slmc.simulation.model_file import load_model, save_model
+from slmc.statistics import estimate
+from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
+from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
+from slmc.systems.spins.problem import linear_part, nested_update
+from slmc.systems.spins.settings import InnerSettings, build_like, describe
+
+
+class System(NamedTuple):
+    """What is sampled, by which network, learned from how much, and how long chains run (steps per chain).
+
+    ``network`` is its layers, channels, hidden values and reach; ``steps`` are the rounds of learning, the first with
+    exact HMC; ``training_steps`` those of the optimiser. ``hmc`` lists the numbers of leapfrog steps that are tried and
+    ``hmc_times`` the lengths of their trajectories. ``block`` gives, for each chain, the steps of one of ``n_blocks``.
+    """
+
+    shape: tuple[int, ...]
+    network: tuple[int, int, int, int | None]
+    coupling: float = 1.0
+    chemical_potential: float = 0.0
+    temperature: float = 0.05
+    start: str | None = None
+    steps: tuple[int, ...] = (14, 30, 90, 245)
+    training_steps: tuple[int, ...] = (150, 300, 600, 3000)
+    learning_rate: float = 2e-2
+    batch_size: int = 32
+    n_tune: int = 8
+    n_thermalise: int = 10
+    n_measure_thermalise: int = 200
+    hmc: tuple[int, ...] = (2, 3, 4, 5)
+    hmc_times: tuple[float, ...] = (1.2, 1.5, 1.8)
+    n_scan: int = 150
+    block: tuple[tuple[str, int], ...] = (("slmc", 250), ("hmc", 250), ("local", 20))
+    n_blocks: int = 16
+    observable: str = "staggered_magnetization_squared"
+    local_on_network: bool = False
+    n_long: int = 500
+
+
+SYSTEMS = {
+    "6x6": System((6, 6), (2, 8, 16, None)),
+    "6x6 accurate": System((6, 6), (2, 16, 48, None), block=(("slmc", 250),), n_blocks=8),
+    "cold": System((6, 6), (2, 12, 32, None), temperature=0.02),
+    "12x12": System(
+        (12, 12),
+        (2, 12, 32, None),
+        training_steps=(150, 300, 500, 2500),
+        batch_size=16,
+        hmc=(3, 4, 5),
+        hmc_times=(1.5,),
+        n_scan=40,
+        n_measure_thermalise=60,
+        n_long=60,
+        block=(("slmc", 50), ("hmc", 25), ("local", 1)),
+        n_blocks=16,
+        local_on_network=True,
+    ),
+    "16x16": System(
+        (16, 16),
+        (2, 12, 32, None),
+        start="12x12",
+        steps=(14, 30, 60, 180),
+        training_steps=(200, 200, 400, 1500),
+        batch_size=16,
+        hmc=(4, 5),
+        hmc_times=(1.5,),
+        n_scan=24,
+        n_measure_thermalise=40,
+        n_long=40,
+        block=(("slmc", 40), ("hmc", 8)),
+        n_blocks=16,
+    ),
+}
+QUICK = {
+    "quick": System(
+        (2, 4),
+        (1, 2, 3, None),
+        steps=(16, 8),
+        training_steps=(5, 5),
+        n_tune=2,
+        n_thermalise=2,
+        n_measure_thermalise=4,
+        n_long=4,
+        hmc=(2,),
+        hmc_times=(1.0,),
+        n_scan=8,
+        block=(("slmc", 8), ("hmc", 8), ("local", 2)),
+        n_blocks=2,
+        local_on_network=True,
+    )
+}
+
+N_CHAINS = 8
+N_GUIDE_UPDATES = (2, 3, 4, 6)
+N_LINES = 8
+"""Inner chains, of those weighed, that are stored."""
+
+LONG = {"n_guide_updates": 6, "n_updates": 8}
+"""An inner chain that forgets where it started."""
+
+
+def target_of(system: System) -> DoubleExchange:
+    return DoubleExchange(system.shape, 1.0, system.coupling, system.chemical_potential, system.temperature)
+
+
+def observable_of(system: System) -> Callable[[jax.Array], jax.Array]:
+    return {
+        "staggered_magnetization_squared": staggered_magnetization_squared,
+        "magnetization_squared": magnetization_squared,
+    }[system.observable]
+
+
+# ------------------------------------------------------------------------------------------------------- learning
+
+
+def learned(name: str, system: System) -> dict[str, Any]:
+    """Learns on the fly from random spins, counting every exact evaluation; stores the frozen network and guide."""
+    target = target_of(system)
+    keys = jax.random.split(jax.random.key(7), 3)
+    started = time.perf_counter()
+    starts = SPHERE.random(keys[0], (N_CHAINS, *system.shape, 3))
+    exact = hamiltonian_chain(target, 0.3, 3)
+    chains = init_chains(exact, starts)
+    exact, chains = tune_step_size(keys[1], exact, chains, step_size_of, 0.8, system.n_tune, 1)
+    kinds = [InnerSettings(n_steps=3, n_guide_updates=number) for number in N_GUIDE_UPDATES]
+    settings = LearningSettings(
+        n_rounds=len(system.steps),
+        n_steps=system.steps,
+        training_steps=system.training_steps,
+        n_updates=None,
+        held_out_share=1 / N_CHAINS,
+        training=TrainingSettings(
+            batch_size=system.batch_size,
+            learning_rate=system.learning_rate,
+            weight_decay=0.03,
+            force_weight=100.0,
+            evaluate_every=50,
+            patience=10**6,
+            single_precision=True,
+            optimiser="muon",
+        ),
+    )
+    learner = Learner(
+        target,
+        SPHERE,
+        exact,
+        tuple(partial(nested_update, settings=kind) for kind in kinds),
+        step_size_of,
+        lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
+        settings,
+        Heisenberg(system.shape, temperature=system.temperature),
+        lambda guide, labels: fit_linear(guide, labels, SPHERE),
+        observable_of(system),
+    )
+    result = learn(keys[2], learner, start_model(system), chains.configuration, system.n_thermalise, _print_round)
+    seconds = time.perf_counter() - started
+    before = N_CHAINS * (system.n_tune + system.n_thermalise) * evaluations_per_step(exact, n_sites(system.shape))
+    report = result.reports[-1]
+    guide = result.update.proposal.update.proposal.update.target
+    for part, model in (("network", result.model), ("guide", guide)):
+        save_model(model_path(name, part), model, describe(model))
+    np.save(cache_folder() / f"efficiency-{name}-chains.npy", np.asarray(result.chains.configuration))
+    return {
+        "n_sites": n_sites(system.shape),
+        "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(result.model)),
+        "exact_evaluations": report.exact_evaluations + before,
+        "seconds": seconds,
+        "held_out_residual_while_learning": report.residual,
+        "training_residual": report.training_residual,
+        "rounds": [
+            {
+                "exact_evaluations": one.exact_evaluations + before,
+                "residual": one.residual,
+                "acceptance": one.acceptance,
+            }
+            for one in result.reports
+        ],
+        "inner_step_size": report.inner_step_size,
+        "inner_chains": [
+            InnerLine(*line)._asdict() | {"n_guide_updates": N_GUIDE_UPDATES[int(line[0])]}
+            for line in report.inner[:N_LINES]
+        ],
+    }
+
+
+def start_model(system: System) -> EquivariantNetwork:
+    """A fresh network, or the one learned on a smaller lattice."""
+    if system.start is not None:
+        stored = load_model(model_path(system.start, "network"), build_like)
+        return stored.on_lattice(system.shape, system.temperature)
+    n_layers, n_channels, n_hidden, reach = system.network
+    key = jax.random.key(5)
+    return EquivariantNetwork(system.shape, n_layers, n_channels, n_hidden, reach, system.temperature, key=key)
+
+
+def model_path(name: str, part: str):
+    return cache_folder() / f"efficiency-{name}-{part}.eqx"
+
+
+def _print_round(report: Any) -> None:
+    print(f"  round {report.round}: s = {report.residual:.4f}, {report.exact_evaluations} evaluations", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------- chains
+
+
+def observe(state: State, info: Any) -> dict[str, jax.Array]:
+    """What is measured after every step of every chain."""
+    spins = state.configuration
+    return {
+        "accepted": info.accepted,
+        "staggered_magnetization_squared": staggered_magnetization_squared(spins),
+        "magnetization_squared": magnetization_squared(spins),
+        "log_weight": state.log_weight,
+    } | ({"energy": state.observables["energy"]} if "energy" in state.observables else {})
+
+
+def learned_update(name: str, row: dict[str, Any], line: dict[str, Any]) -> CumulativeUpdate:
+    """The proposal of the frozen network with one of the inner chains that were weighed."""
+    network, guide = (load_model(model_path(name, part), build_like) for part in ("network", "guide"))
+    settings = InnerSettings(n_steps=3, n_guide_updates=line["n_guide_updates"])
+    inner = nested_update(network, guide, settings)
+    inner = eqx.tree_at(lambda one: step_size_of(innermost(one)), inner, jnp.asarray(row["inner_step_size"]))
+    return CumulativeUpdate(inner, int(line["n_updates"]))
+
+
+def scanned(system: System, target: Target, configurations: jax.Array) -> tuple[Update, list[dict[str, float]]]:
+    """Exact HMC at the leapfrog number and trajectory length with the most effective samples a second."""
+    lines, best = [], None
+    for n_leapfrog in system.hmc:
+        for duration in system.hmc_times:
+            update = hamiltonian_chain(target, duration / n_leapfrog, n_leapfrog)
+            chains = init_chains(update, configurations)
+            chains, _ = run_chains(jax.random.key(1), update, chains, system.n_scan, observe)
+            started = time.perf_counter()
+            _, seen = jax.block_until_ready(run_chains(jax.random.key(2), update, chains, system.n_scan, observe))
+            seconds = time.perf_counter() - started
+            series = np.asarray(seen[system.observable])
+            centred = series - series.mean()
+            kept = max(0.0, float(np.mean(centred[:, 1:] * centred[:, :-1]) / np.mean(centred**2)))
+            rate = (1 - kept) / (1 + kept) * series.size / seconds
+            lines.append(
+                {
+                    "n_leapfrog": n_leapfrog,
+                    "duration": duration,
+                    "acceptance": float(np.asarray(seen["accepted"]).mean()),
+                    "autocorrelation": kept,
+                    "estimated_ess_per_second": rate,
+                }
+            )
+            if best is None or rate > best[0]:
+                best = rate, update
+    assert best is not None
+    return best[1], lines
+
+
+def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]:
+    """All chains, taking turns, from configurations that the learning run left behind."""
+    target, key = target_of(system), jax.random.key(11)
+    configurations = np.load(cache_folder() / f"efficiency-{name}-chains.npy")
+    observable = observable_of(system)
+    chosen = learning["inner_chains"][0]
+    proposal = learned_update(name, learning, chosen)
+    updates: dict[str, Update] = {"slmc": MetropolisHastings(target, proposal)}
+    wanted = dict(system.block)
+    row: dict[str, Any] = {"inner_chain": chosen}
+    if "hmc" in wanted:
+        updates["hmc"], row["hmc_scan"] = scanned(system, target, configurations)
+    if "local" in wanted:
+        on_what = load_model(model_path(name, "network"), build_like) if system.local_on_network else target
+        sweep = LocalSweep(on_what, SPHERE, 0.5)
+        sweep, _ = tune_step_size(key, sweep, init_chains(sweep, configurations), lambda one: one.step_size, 0.5, 8, 2)
+        updates["local"] = LocalSweep(target, SPHERE, sweep.step_size)
+        row["local_step_size"] = float(sweep.step_size)
+        if system.local_on_network:
+            # Autocorrelation of local sweeps is a property of the distribution, which the network describes closely.
+            n_sweeps = 2000
+            states = init_chains(sweep, configurations)
+            states, _ = run_chains(key, sweep, states, 100, observe)
+            _, seen = run_chains(key, sweep, states, n_sweeps, observe)
+            found = estimate(np.asarray(seen[system.observable]))
+            row["local_ess_per_sweep"] = found.ess / (N_CHAINS * n_sweeps)
+    states = {one: init_chains(update, configurations) for one, update in updates.items()}
+    thermalise = {"slmc": system.n_measure_thermalise, "hmc": system.n_measure_thermalise, "local": 1}
+    for one, update in updates.items():
+        n_blocks = -(-thermalise[one] // wanted[one])
+        for number in range(n_blocks):
+            states[one], _ = run_chains(jax.random.fold_in(key, number), update, states[one], wanted[one], observe)
+    jax.block_until_ready(states)
+    blocks: dict[str, list[dict[str, np.ndarray]]] = {one: [] for one in updates}
+    seconds = dict.fromkeys(updates, 0.0)
+    for number in range(system.n_blocks):
+        for place, (one, update) in enumerate(updates.items()):
+            block_key = jax.random.fold_in(jax.random.fold_in(key, 1000 + place), number)
+            started = time.perf_counter()
+            states[one], seen = run_chains(block_key, update, states[one], wanted[one], observe)
+            blocks[one].append(jax.tree.map(np.asarray, seen))
+            seconds[one] += time.perf_counter() - started
+    for one, update in updates.items():
+        series = {key: np.concatenate([block[key] for block in blocks[one]], axis=1) for key in blocks[one][0]}
+        row[one] = chain_row(series, seconds[one], evaluations_per_step(update, n_sites(system.shape)), system)
+    if "local" in row and system.local_on_network:
+        sweeps = N_CHAINS * row["local"]["n_steps"]
+        row["local"]["ess_per_second"] = row["local_ess_per_sweep"] * sweeps / row["local"]["seconds"]
+        row["local"]["ess_per_evaluation"] = row["local_ess_per_sweep"] / n_sites(system.shape)
+    row["seconds_per_exact_evaluation"] = _seconds_each(target, configurations)
+    row["seconds_per_network_evaluation"] = _seconds_each(proposal.update.target, configurations)
+    row["held_out_residual"], row["held_out_samples"] = held_out_residual(
+        proposal.update.target, states.get("hmc", states["slmc"]), updates.get("hmc", updates["slmc"]), system
+    )
+    row["expected_acceptance"] = expected_acceptance(row["held_out_residual"])
+    long = learned_update(name, learning, LONG)
+    spins = np.asarray(states["slmc"].configuration)
+    row["long_inner_chain"] = LONG | measure_acceptance(key, target, long, spins, observable, system.n_long)._asdict()
+    return row
+
+
+def chain_row(series: dict[str, np.ndarray], seconds: float, evaluations: int, system: System) -> dict[str, Any]:
+    n_chains, n_steps = series["accepted"].shape
+    acceptance = float(series.pop("accepted").mean())
+    found = {name: estimate(values) for name, values in series.items()}
+    ess = found[system.observable].ess
+    return {
+        "n_chains": n_chains,
+        "n_steps": n_steps,
+        "acceptance": acceptance,
+        "seconds": seconds,
+        "exact_evaluations": n_chains * n_steps * evaluations,
+        "ess_per_second": ess / seconds if ess else None,
+        "ess_per_evaluation": ess / (n_chains * n_steps * evaluations) if ess else None,
+        "observables": {name: one._asdict() for name, one in found.items()},
+    }
+
+
+def held_out_residual(network: Target, states: State, update: Update, system: System) -> tuple[float, int]:
+    """s on samples of the target that took no part in learning."""
+    lines, n_blocks = [], 200 if n_sites(system.shape) < 100 else 25
+    for number in range(n_blocks):
+        states, _ = run_chains(jax.random.fold_in(jax.random.key(13), number), update, states, 3, observe)
+        lines.append((np.asarray(states.configuration), np.asarray(states.log_weight)))
+    configurations, log_weights = (np.concatenate(parts) for parts in zip(*lines, strict=True))
+    return residual(network, Label(configurations, log_weights, configurations)), len(log_weights)
+
+
+def _seconds_each(target: Target, configurations: np.ndarray, n_times: int = 5) -> float:
+    """Seconds of one evaluation on one core: the least of several runs of one program."""
+    run = jax.jit(lambda target, spins: jax.lax.map(partial(_evaluated, target), spins, batch_size=4))
+    spins = jnp.concatenate([jnp.asarray(configurations)] * (8 if configurations[0].size < 200 else 1))
+    jax.block_until_ready(run(target, spins))
+    best = np.inf
+    for _ in range(n_times):
+        started = time.perf_counter()
+        jax.block_until_ready(run(target, spins))
+        best = min(best, time.perf_counter() - started)
+    return float(best / len(spins))
+
+
+def _evaluated(target: Target, spins: jax.Array) -> Any:
+    return evaluate(target, spins)
+
+
+def main() -> None:
+    options = arguments(__doc__.splitlines()[0], choose="systems, for instance 6x6 (default: all)")
+    systems = QUICK if options.quick else SYSTEMS
+    result_folder, page_folder = folders(options)
+    results = ResultFile(result_folder / "efficiency.json", {name: one._asdict() for name, one in systems.items()})
+    if not options.report_only:
+        use_all_cores()
+        for name in options.chosen or systems:
+            for part, function in (("learning", learned), ("chains", raced)):
+                if f"{name}: {part}" not in results.rows:
+                    rest = (results.rows[f"{name}: learning"],) if part == "chains" else ()
+                    results.add(f"{name}: {part}", function(name, systems[name], *rest))
+    (page_folder / "efficiency.md").write_text(page(results, systems))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Position-only filters: translation-invariant sums over displacements, symmetric under the point group."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from slmc.lattice import Displacements, Shape, displacements, n_sites
+
+DENSE_UP_TO = 256
+"""Sites up to which a matrix product is faster than Fourier transforms."""
+
+
+def n_displacements(shape: Shape, reach: int | None) -> int:
+    """Classes of displacements with no component beyond ``reach`` (``None``: all of the torus)."""
+    return int(np.sum(_within(displacements(shape), reach)))
+
+
+def multiplicities(shape: Shape, reach: int | None) -> np.ndarray:
+    """Number of displacement vectors of every class within reach."""
+    found = displacements(shape)
+    counts = np.bincount(found.number[0], weights=found.multiplicity[0])
+    return counts[_within(found, reach)]
+
+
+def filtered(
+    shape: Shape, reach: int | None, weights: Float[Array, "filter displacement"], fields: Float[Array, "field 3 site"]
+) -> Float[Array, "filter 3 site"]:
+    """y_c,i = Σ_d w_c,d Σ_{j at a displacement of class d from i} x_c,j.
+
+    There are as many fields as filters, or one field for all filters. Summed as a matrix product on small lattices
+    and by Fourier transforms, O(N log N), on larger ones.
+    """
+    if n_sites(shape) <= DENSE_UP_TO:
+        matrices = _spread(shape, reach, weights, slice(None))
+        if len(fields) == 1:
+            return jnp.einsum("kj,cji->cki", fields[0], matrices)
+        return jnp.einsum("ckj,cji->cki", fields, matrices)
+    axes = tuple(range(-len(shape), 0))
+    kernels = jnp.fft.rfftn(_spread(shape, reach, weights, 0).reshape(-1, 1, *shape), axes=axes).real
+    waves = jnp.fft.rfftn(fields.reshape(-1, 3, *shape), axes=axes)
+    return jnp.fft.irfftn(waves * kernels, shape, axes).reshape(-1, 3, n_sites(shape))
+
+
+def carried(
+    weights: Float[Array, "*kept displacement"], old: Shape, old_reach: int | None, new: Shape, new_reach: int | None
+) -> Float[Array, "*kept displacement"]:
+    """Weights by displacement of one lattice as weights of another; displacements that the old one lacks get zero."""
+    before, after = (displacements(shape).vectors for shape in (old, new))
+    before, after = before[_within(displacements(old), old_reach)], after[_within(displacements(new), new_reach)]
+    known = {tuple(vector): place for place, vector in enumerate(before)}
+    result = np.zeros((*weights.shape[:-1], len(after)))
+    for place, vector in enumerate(after):
+        if tuple(vector) in known:
+            result[..., place] = np.asarray(weights)[..., known[tuple(vector)]]
+    return jnp.asarray(result)
+
+
+def _within(found: Displacements, reach: int | None) -> np.ndarray:
+    return np.full(len(found.vectors), True) if reach is None else found.vectors.max(-1) <= reach
+
+
+def _spread(shape: Shape, reach: int | None, weights: Float[Array, "filter displacement"], rows: int | slice) -> Array:
+    """The weight with which each site enters the sum of each of the chosen sites."""
+    found = displacements(shape)
+    within = _within(found, reach)
+    # Classes are ordered by distance, not by reach.
+    place = np.where(within, np.cumsum(within) - 1, 0)[found.number[rows]]
+    factor = np.where(within[found.number[rows]], found.multiplicity[rows], 0)
+    return weights[..., place] * jnp.asarray(factor, weights.dtype)

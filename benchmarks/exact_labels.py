@@ -99,23 +99,32 @@ def cache_folder() -> Path:
 
 
 def _sample(settings: DataSettings, seed: int) -> dict[str, np.ndarray]:
-    target = anchor(settings.shape)
-    keys = jax.random.split(jax.random.key(seed), 4)
-    starts = SPHERE.random(keys[0], (settings.n_chains, *settings.shape, 3))
+    target, key = anchor(settings.shape), jax.random.key(seed)
+    return labelled_chains(
+        target, settings.n_chains, settings.n_draws, settings.n_between, settings.n_thermalise, key
+    )._asdict()
+
+
+def labelled_chains(
+    target: DoubleExchange, n_chains: int, n_draws: int, n_between: int, n_thermalise: int, key: jax.Array
+) -> Label:
+    """Configurations of exact HMC with their labels; leading axes (chain, draw)."""
+    keys = jax.random.split(key, 4)
+    starts = SPHERE.random(keys[0], (n_chains, *target.shape, 3))
     update = tuned(keys[1], hamiltonian_chain(target), starts)
-    chains, _ = run_chains(keys[2], update, init_chains(update, starts), settings.n_thermalise, _accepted)
+    chains, _ = run_chains(keys[2], update, init_chains(update, starts), n_thermalise, _accepted)
     drawn = []
-    for key in jax.random.split(keys[3], settings.n_draws):
-        chains, _ = run_chains(key, update, chains, settings.n_between, _accepted)
+    for subkey in jax.random.split(keys[3], n_draws):
+        chains, _ = run_chains(subkey, update, chains, n_between, _accepted)
         drawn.append(np.asarray(chains.configuration))
     configurations = np.stack(drawn, axis=1)
     flat = configurations.reshape(-1, *configurations.shape[2:])
     log_weights, forces = over_chains(_label, flat, target, group_size=2)
-    return {
-        "configuration": configurations,
-        "log_weight": np.asarray(log_weights).reshape(configurations.shape[:2]),
-        "force": np.asarray(forces).reshape(configurations.shape),
-    }
+    return Label(
+        configurations,
+        np.asarray(log_weights).reshape(configurations.shape[:2]),
+        np.asarray(forces).reshape(configurations.shape),
+    )
 
 
 def _accepted(state, info):

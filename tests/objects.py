@@ -20,12 +20,14 @@ from slmc.montecarlo import (
     MetropolisHastings,
     Repeated,
     Sequence,
+    SinglePrecision,
     Sphere,
     Target,
 )
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.spins import (
     DoubleExchange,
+    EquivariantNetwork,
     EquivariantTransformer,
     HeatBathSweep,
     Heisenberg,
@@ -109,6 +111,13 @@ def replaced_head(model, head):
     return eqx.tree_at(lambda model: model.head, model, head)
 
 
+def random_network(shape, n_layers=2, n_channels=4, n_hidden=5, reach=None, seed=0, temperature=0.4):
+    """All weights random, the readouts, which start from zero, among them."""
+    model = EquivariantNetwork(shape, n_layers, n_channels, n_hidden, reach, temperature, key=jax.random.key(seed))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: leaf + 0.05 * rng.normal(size=leaf.shape), model)
+
+
 MODELS = {
     "linear, all shells": lambda shape: random_heisenberg(shape),
     "linear, 1 shell": lambda shape: random_heisenberg(shape, 1),
@@ -116,6 +125,8 @@ MODELS = {
     "Transformer, dot-product, 3 heads": lambda shape: random_transformer(shape, "dot-product", 3, 1),
     "Transformer, factored": lambda shape: random_transformer(shape, "factored", n_shells=2, head_shells=1),
     "Transformer, factored, 2 heads": lambda shape: random_transformer(shape, "factored", 2),
+    "network": lambda shape: random_network(shape),
+    "network, 3 layers, short filters": lambda shape: random_network(shape, n_layers=3, reach=1),
 }
 
 TARGETS = {
@@ -166,6 +177,10 @@ def nested(target):
     return slmc(target, slmc(better, HeatBathSweep(linear_pair()), 2), 3)
 
 
+def network_pair():
+    return random_network((2,), 2, 3, 4, seed=4)
+
+
 PAIR_UPDATES = {
     "local": lambda target: LocalSweep(target, SPHERE, 0.8),
     "HMC, leapfrog": lambda target: hmc(target, 0.4),
@@ -179,7 +194,13 @@ PAIR_UPDATES = {
     "SLMC, factored Transformer, HMC": lambda target: slmc(target, hmc(transformer_pair("factored", 2, 2), 0.6, 3)),
     "SLHMC, linear": lambda target: hmc(target, 0.5, guide=linear_pair()),
     "SLHMC, Transformer": lambda target: hmc(target, 0.5, 3, "omelyan", guide=transformer_pair("dot-product", 2)),
+    "SLMC, network, HMC in single precision": lambda target: slmc(
+        target, hmc(network_pair(), 0.6, 3, guide=SinglePrecision(network_pair()))
+    ),
     "nested SLMC": nested,
+    "nested SLMC, linear in a network": lambda target: slmc(
+        target, slmc(network_pair(), hmc(linear_pair(), 0.6, 3), 2), 2
+    ),
     "Sequence": lambda target: Sequence((LocalSweep(target, SPHERE, 0.5), slmc(target, HeatBathSweep(linear_pair())))),
     "Repeated": lambda target: Repeated(hmc(target, 0.4), 2),
     "SLMC, labelled": lambda target: MetropolisHastings(

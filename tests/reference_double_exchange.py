@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+from scipy.special import expit
 
 SIGMA_X = [[0, 1], [1, 0]]
 SIGMA_Y = [[0, -1j], [1j, 0]]
@@ -123,3 +124,57 @@ def transformer_spins(spins, layers):
             moved += attention @ values
         flat = moved / np.linalg.norm(moved, axis=1)[:, None]
     return flat.reshape(spins.shape)
+
+
+def displacement_classes(shape):
+    """Shortest displacement vectors of the torus, grouped by their sorted absolute components, nearest first."""
+    zero = [[(0,) * len(shape)]]
+    classes = {}
+    for vectors in (*zero, *displacements_by_shell(shape)):
+        for vector in vectors:
+            name = tuple(sorted((abs(c) for c in vector), reverse=True))
+            classes.setdefault((sum(c**2 for c in name), name), []).append(vector)
+    return [classes[name] for name in sorted(classes)]
+
+
+def network_log_weight(spins, model):
+    """The equivariant network with loops over sites, channels and displacements."""
+    spins = np.asarray(spins)
+    shape = spins.shape[:-1]
+    flat = spins.reshape(-1, 3)
+    sites = list(itertools.product(*[range(extent) for extent in shape]))
+    classes = displacement_classes(shape)
+    if model.reach is not None:
+        classes = [one for one in classes if max(abs(c) for c in one[0]) <= model.reach]
+
+    def filtered(weights, field):
+        result = np.zeros_like(field)
+        for i, position in enumerate(sites):
+            for weight, vectors in zip(weights, classes, strict=True):
+                for vector in vectors:
+                    result[i] += weight * field[site_number(np.add(position, vector), shape)]
+        return result
+
+    total = float(model.linear.constant)
+    total += float(np.sum(flat * filtered([0, *np.asarray(model.linear.couplings)], flat))) / 2
+    channels = [filtered(weights, flat) for weights in np.asarray(model.filters)]
+    n_channels = len(channels)
+    for layer, perceptron in enumerate(model.perceptrons):
+        hidden = np.zeros((len(sites), len(perceptron.bias)))
+        for i in range(len(sites)):
+            invariants = [channels[c][i] @ channels[d][i] for c in range(n_channels) for d in range(c, n_channels)]
+            argument = np.asarray(perceptron.weights) @ invariants + np.asarray(perceptron.bias)
+            hidden[i] = argument * expit(argument)
+        total += float(np.sum(hidden @ np.asarray(perceptron.readout)))
+        if layer < len(model.messages):
+            message = model.messages[layer]
+            gates = np.asarray(message.gates).reshape(n_channels, n_channels, -1)
+            received = []
+            for d in range(n_channels):
+                sent = sum((hidden @ gates[d, e])[:, None] * channels[e] for e in range(n_channels))
+                received.append(filtered(np.asarray(message.filters)[d], sent))
+            mixing = np.asarray(message.mixing)
+            channels = [
+                channels[c] + sum(mixing[c, d] * received[d] for d in range(n_channels)) for c in range(n_channels)
+            ]
+    return total

@@ -26,6 +26,24 @@ def test_shells_are_the_displacement_vectors(shape):
         np.testing.assert_array_equal(matrices[n], matrix)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (10, 10)])
+def test_displacement_classes(shape):
+    found, expected = lattice.displacements(shape), reference.displacement_classes(shape)
+    for n, (vector, vectors) in enumerate(zip(found.vectors, expected, strict=True)):
+        assert tuple(vector) == tuple(sorted((abs(c) for c in vectors[0]), reverse=True))
+        counts = np.zeros(lattice.n_sites(shape))
+        for displacement in vectors:
+            counts[reference.site_number(displacement, shape)] += 1
+        np.testing.assert_array_equal(np.where(found.number[0] == n, found.multiplicity[0], 0), counts)
+
+
+def test_displacements_tell_apart_what_shells_unite():
+    found, shells = lattice.displacements((10, 10)), lattice.shells((10, 10))
+    straight, slanted = 5 * 10, 3 * 10 + 4
+    assert shells.shell[0, straight] == shells.shell[0, slanted]
+    assert found.number[0, straight] != found.number[0, slanted]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_neighbour_table_sums_like_the_matrices(shape):
     n_shells = lattice.shells(shape).n_shells

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import objects
-from slmc.montecarlo import INTEGRATORS, HamiltonianTrajectory
+from slmc.montecarlo import INTEGRATORS, HamiltonianTrajectory, SinglePrecision
 from slmc.montecarlo.integrators import integrate
 from slmc.testing import check_reversible_trajectory
 
@@ -24,6 +24,13 @@ def test_tables_are_palindromes_and_add_up(name):
 def test_reversible_on_the_sphere(name):
     target, spins = objects.TARGETS["double exchange"]((2, 2)), objects.random_spins(1, 2, 2)
     check_reversible_trajectory(jax.random.key(1), INTEGRATORS[name], target, objects.SPHERE, spins, 0.2, 10)
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_reversible_with_forces_in_single_precision(name):
+    """Rounded forces are functions of the position all the same."""
+    guide, spins = SinglePrecision(objects.random_network((4, 4))), objects.random_spins(1, 4, 4)
+    check_reversible_trajectory(jax.random.key(1), INTEGRATORS[name], guide, objects.SPHERE, spins, 0.2, 10)
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)

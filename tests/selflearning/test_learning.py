@@ -1,6 +1,7 @@
 """Fits recover what is known, learning compiles each function once, errors say what is wrong."""
 
 from collections import Counter
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -11,9 +12,14 @@ import pytest
 import objects
 from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_chains
 from slmc.montecarlo import Label, log_weight_and_force
+from slmc.montecarlo.tuning import step_size_of
 from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
+from slmc.selflearning.inner_chain import LENGTHS, InnerLine, expected_efficiency, innermost
 from slmc.selflearning.on_the_fly import LearningSettings, learning_round, self_learning_update, start_learning
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
+from slmc.systems.spins.observables import staggered_magnetization_squared
+from slmc.systems.spins.problem import linear_part, nested_update
+from slmc.systems.spins.settings import InnerSettings
 
 SHAPE = (2, 4)
 SPHERE = objects.SPHERE
@@ -118,6 +124,69 @@ def test_a_perfect_model_is_always_accepted():
     )
     assert found.acceptance == 1.0
     assert abs(found.proposal_autocorrelation) < 0.4
+
+
+@pytest.mark.parametrize("acceptance", [1.0, 0.6])
+def test_expected_efficiency_of_one_slow_mode(acceptance):
+    """An AR(1) process of correlation c per step has 1/(2τ) = (1 − c)/(1 + c) effective samples a step."""
+    rng, kept = np.random.default_rng(1), 0.5
+    series = np.zeros((2000, 500))
+    for step in range(1, 500):
+        proposed = kept * series[:, step - 1] + np.sqrt(1 - kept**2) * rng.normal(size=2000)
+        series[:, step] = np.where(rng.random(2000) < acceptance, proposed, series[:, step - 1])
+    correlations = [np.corrcoef(series[:, 50:-lag].ravel(), series[:, 50 + lag :].ravel())[0, 1] for lag in range(1, 30)]
+    found = 1 / (1 + 2 * sum(correlations))
+    assert found == pytest.approx(expected_efficiency(acceptance, kept), rel=0.05)
+
+
+def nested_learner(**others):
+    """A network learned with a linear guide inside, among two inner chains."""
+    target = DoubleExchange(SHAPE, temperature=0.2)
+    training = TrainingSettings(
+        batch_size=32, evaluate_every=10, optimiser="muon", learning_rate=0.02, single_precision=True
+    )
+    settings = LearningSettings(n_rounds=3, n_steps=(12, 6), n_updates=None, training_steps=(20, 10), training=training)
+    fields = {
+        "start": lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
+        "settings": settings,
+        "guide": Heisenberg(SHAPE, temperature=0.2),
+        "fit_guide": lambda guide, labels: fit_linear(guide, labels, SPHERE),
+        "observable": staggered_magnetization_squared,
+    }
+    kinds = [InnerSettings(n_steps=2, n_guide_updates=number) for number in (1, 2)]
+    inner = tuple(partial(nested_update, settings=kind) for kind in kinds)
+    return Learner(target, SPHERE, objects.hmc(target, 0.3, 2), inner, step_size_of, **fields | others)
+
+
+def test_learning_a_nested_chain_and_choosing_it():
+    learner = nested_learner()
+    model = objects.random_network(SHAPE, temperature=0.2)
+    state = start_learning(learner, model, init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE)))
+    for number in range(3):
+        state, report = learning_round(jax.random.fold_in(jax.random.key(1), number), learner, state)
+        # Labels of the first round are what the trajectories propose: they cost nothing more.
+        n_steps = 12 + 6 * number
+        assert report.n_labels == 3 * n_steps
+        assert report.exact_evaluations == 4 * (12 * 3 + 6 * number)
+        lines = [InnerLine(*line) for line in report.inner]
+        assert len(lines) == 2 * len(LENGTHS)
+        assert [line.samples_a_second for line in lines] == sorted((x.samples_a_second for x in lines), reverse=True)
+        assert tuple(state.inner) == (lines[0].candidate, lines[0].n_updates)
+        assert float(jnp.max(jnp.abs(state.guide.reduced_couplings))) > 0
+    update = self_learning_update(learner, state)
+    bottom = innermost(update)
+    assert bottom.target.reduced_couplings is state.guide.reduced_couplings
+    assert float(step_size_of(bottom)) == float(state.inner_step_size)
+    assert update.proposal.n_updates == state.inner[1]
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [({"observable": None}, "needs an observable"), ({"fit_guide": None}, "guide and fit_guide belong together")],
+)
+def test_learner_errors(others, message):
+    with pytest.raises(ValueError, match=message):
+        nested_learner(**others)
 
 
 def make_learner():

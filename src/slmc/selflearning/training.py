@@ -29,8 +29,8 @@ _GROUP = 32
 class TrainingSettings:
     """How ``fit`` trains.
 
-    ``optimiser`` is ``"adamw"``, or ``"muon"``, whose steps are orthogonalised matrices (the leaves with two axes; AdamW
-    takes care of the others): it trains networks in a third of the steps, at two to five times the learning rate.
+    ``optimiser`` is ``"adamw"``, or ``"muon"``, whose steps are orthogonalised matrices (of the leaves with two axes;
+    AdamW takes care of the others) and which trains networks in a third of the steps, at twice the learning rate.
 
     The learning rate falls to zero along a cosine over ``n_steps`` steps of ``batch_size`` configurations.
     Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
@@ -106,9 +106,9 @@ def fit(
 
     forces being the tangential parts of ∂ log W/∂x. ``labels`` may be a buffer of which only the first
     ``n_labels`` lines are filled, so that growing data reuse the compiled program. The variance is that within
-    groups of 32 (or half a batch, if that is less), so that groups are independent and can be trained on several devices. ``report(step, loss,
-    residual)`` is called at every evaluation. Raises ``ValueError`` if there are fewer labels than one group
-    needs, ``FloatingPointError`` if the loss is not finite from the start.
+    groups of 32 (or half a batch, if that is less), so that groups are independent and can be trained on several
+    devices. ``report(step, loss, residual)`` is called at every evaluation. Raises ``ValueError`` for fewer than 32
+    labels, ``FloatingPointError`` if the loss is not finite from the start.
     """
     n_labels = len(labels.log_weight) if n_labels is None else n_labels
     if n_labels < _GROUP:

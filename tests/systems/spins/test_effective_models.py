@@ -1,5 +1,6 @@
-"""Linear model and Transformer: against the reference, symmetric, equivariant, carried to other lattices."""
+"""Linear model, Transformer and network: against the reference, symmetric, equivariant, carried to other lattices."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import objects
 import reference_double_exchange as reference
 from slmc.lattice import point_group, shells, translations
-from slmc.systems.spins import EquivariantTransformer, Heisenberg
+from slmc.montecarlo import SinglePrecision
+from slmc.systems.spins import EquivariantNetwork, EquivariantTransformer, Heisenberg, filters
 from slmc.testing import check_equivariance, check_force, check_symmetry
 
 SHAPES = [(4, 4), (3, 4), (2, 6)]
@@ -29,6 +31,8 @@ def symmetries(shape):
 
 
 def expected_log_weight(model, spins):
+    if isinstance(model, EquivariantNetwork):
+        return reference.network_log_weight(spins, model)
     head = getattr(model, "head", model)
     if isinstance(model, EquivariantTransformer):
         spins = reference.transformer_spins(
@@ -136,6 +140,58 @@ def test_transformer_on_a_larger_lattice(attention):
         np.testing.assert_allclose(values, np.tile(model.effective_spins(spins), (2, 1, 1)), atol=1e-12)
 
 
+@pytest.mark.parametrize("reach", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 4), (12, 8)])
+def test_network_on_a_larger_lattice(shape, reach):
+    """Repeated periodically, a configuration has that many times the energy: filters mean the same everywhere."""
+    model, spins = objects.random_network((4, 4), reach=reach), objects.random_spins(6, 4, 4)
+    larger = model.on_lattice(shape)
+    factors = (shape[0] // 4, shape[1] // 4)
+    expected = float(model.log_weight(spins)) * factors[0] * factors[1]
+    assert float(larger.log_weight(tiled(spins, factors))) == pytest.approx(expected, rel=1e-12)
+    assert larger.temperature == model.temperature
+
+
+def test_network_at_another_temperature_keeps_its_energies():
+    model, spins = objects.random_network((4, 4)), objects.random_spins(6, 4, 4)
+    colder = model.on_lattice((4, 4), temperature=0.1)
+    assert float(colder.log_weight(spins)) * 0.1 == pytest.approx(float(model.log_weight(spins)) * 0.4, rel=1e-12)
+
+
+def test_network_with_a_longer_reach():
+    """New displacements enter with weight zero."""
+    model, spins = objects.random_network((8, 8), reach=1), objects.random_spins(6, 8, 8)
+    longer = model.on_lattice((8, 8), reach=3)
+    assert longer.filters.shape[-1] > model.filters.shape[-1]
+    assert float(longer.log_weight(spins)) == pytest.approx(float(model.log_weight(spins)), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 4), (2, 6), (5,), (2, 3, 4)])
+@pytest.mark.parametrize("reach", [None, 1])
+def test_filters_by_fourier_transforms_equal_those_by_matrices(shape, reach, monkeypatch):
+    model, spins = objects.random_network(shape, reach=reach), objects.random_spins(5, *shape)
+    by_matrices = jax.value_and_grad(model.log_weight)(spins)
+    monkeypatch.setattr(filters, "DENSE_UP_TO", 0)
+    by_transforms = jax.value_and_grad(model.log_weight)(spins)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), by_matrices, by_transforms)
+
+
+def test_network_starts_as_its_linear_part():
+    fresh = EquivariantNetwork((4, 4), key=jax.random.key(0))
+    fresh = eqx.tree_at(lambda model: model.linear.couplings, fresh, jnp.arange(1.0, 6.0))
+    linear, spins = Heisenberg((4, 4), couplings=jnp.arange(1.0, 6.0)), objects.random_spins(5, 4, 4)
+    assert float(fresh.log_weight(spins)) == pytest.approx(float(linear.log_weight(spins)), rel=1e-12)
+
+
+def test_single_precision_rounds_the_model_alone():
+    model, spins = objects.random_network((4, 4)), objects.random_spins(5, 4, 4)
+    value, force = jax.value_and_grad(SinglePrecision(model).log_weight)(spins)
+    exact, exact_force = jax.value_and_grad(model.log_weight)(spins)
+    assert value.dtype == force.dtype == jnp.float64
+    assert 0 < abs(float(value - exact)) < 1e-5 * abs(float(exact))
+    np.testing.assert_allclose(force, exact_force, atol=1e-4 * float(jnp.max(jnp.abs(exact_force))))
+
+
 def test_on_the_same_lattice_nothing_changes():
     for name, make in objects.MODELS.items():
         model, spins = make((4, 4)), objects.random_spins(8, 4, 4)
@@ -152,6 +208,9 @@ def test_on_the_same_lattice_nothing_changes():
         (lambda: Heisenberg((4, 4), 2, [1.0]), "leave n_shells out"),
         (lambda: Heisenberg((4, 4), temperature=-1.0), "temperature must be positive"),
         (lambda: EquivariantTransformer((4, 4), -1, key=jax.random.key(0)), "n_layers must be 0 or more"),
+        (lambda: EquivariantNetwork((4, 4), 0, key=jax.random.key(0)), "n_hidden must be 1 or more"),
+        (lambda: EquivariantNetwork((4, 4), reach=-1, key=jax.random.key(0)), "reach must be 0 or more"),
+        (lambda: EquivariantNetwork((4, 4), temperature=0.0, key=jax.random.key(0)), "temperature must be positive"),
         (lambda: EquivariantTransformer((4, 4), n_heads=0, key=jax.random.key(0)), "n_heads 1 or more"),
         (lambda: EquivariantTransformer((4, 4), n_shells=7, key=jax.random.key(0)), "n_shells must lie between"),
         (lambda: EquivariantTransformer((4, 4), head_shells=7, key=jax.random.key(0)), "head_shells must lie between"),

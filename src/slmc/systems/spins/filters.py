@@ -38,12 +38,12 @@ def filtered(
     axes = tuple(range(-len(shape), 0))
     kernels = jnp.fft.rfftn(_spread(shape, reach, weights, 0).reshape(-1, 1, *shape), axes=axes).real
     waves = jnp.fft.rfftn(fields.reshape(-1, 3, *shape), axes=axes)
-    return jnp.fft.irfftn(waves * kernels, shape, axes).reshape(-1, 3, n_sites(shape))
+    return jnp.fft.irfftn(waves * kernels.astype(waves.dtype), shape, axes).reshape(-1, 3, n_sites(shape))
 
 
 def carried(
     weights: Float[Array, "*kept displacement"], old: Shape, old_reach: int | None, new: Shape, new_reach: int | None
-) -> Float[Array, "*kept displacement"]:
+) -> Float[Array, "*kept other"]:
     """Weights by displacement of one lattice as weights of another; displacements that the old one lacks get zero."""
     before, after = (displacements(shape).vectors for shape in (old, new))
     before, after = before[_within(displacements(old), old_reach)], after[_within(displacements(new), new_reach)]
@@ -66,4 +66,5 @@ def _spread(shape: Shape, reach: int | None, weights: Float[Array, "filter displ
     # Classes are ordered by distance, not by reach.
     place = np.where(within, np.cumsum(within) - 1, 0)[found.number[rows]]
     factor = np.where(within[found.number[rows]], found.multiplicity[rows], 0)
+    factor = factor.reshape((1,) * (weights.ndim - 1) + factor.shape)
     return weights[..., place] * jnp.asarray(factor, weights.dtype)

@@ -47,7 +47,7 @@ class Perceptron(eqx.Module):
 class Message(eqx.Module):
     """V_c → V_c + Σ_d m_cd F_d * (Σ_e γ_de(h) V_e): gated by the hidden values of the sending site, filtered, mixed."""
 
-    gates: Float[Array, "channel*channel hidden"]
+    gates: Float[Array, "gate hidden"]
     filters: Float[Array, "channel displacement"]
     mixing: Float[Array, "channel channel"]
 
@@ -111,7 +111,7 @@ class EquivariantNetwork(Target):
             raise ValueError(f"temperature must be positive; got {temperature}.")
         counts = multiplicities(self.shape, reach)
         # A sum over all displacements is of order one.
-        scale = 1 / np.sqrt(counts * len(counts))
+        scale = 1 / np.sqrt(counts * len(counts))[None]
         n_pairs = n_channels * (n_channels + 1) // 2
         keys = iter(jax.random.split(key, 6 * n_layers))
 

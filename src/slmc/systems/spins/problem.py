@@ -16,6 +16,7 @@ from slmc.montecarlo import (
     LocalSweep,
     MetropolisHastings,
     Sequence,
+    SinglePrecision,
     Sphere,
     State,
     Target,
@@ -184,7 +185,8 @@ def inner_update(model: Any, settings: InnerSettings) -> Update:
     if settings.update == "local":
         return LocalSweep(model, Sphere(), jnp.asarray(0.5))
     integrator = INTEGRATORS[settings.integrator]
-    trajectory = HamiltonianTrajectory(model, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator)
+    guide = SinglePrecision(model) if settings.precision == "single" else model
+    trajectory = HamiltonianTrajectory(guide, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator)
     return MetropolisHastings(model, trajectory)
 
 

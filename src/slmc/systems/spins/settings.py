@@ -111,6 +111,9 @@ class InnerSettings(Settings):
     n_guide_updates: PositiveInt = Field(4, description="updates of the linear model in each update (nested)")
     n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
     integrator: Literal["leapfrog", "omelyan", "fourth-order"] = "leapfrog"
+    precision: Literal["double", "single"] = Field(
+        "double", description="of the forces along a trajectory (hmc); decisions are always double"
+    )
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
 
 

@@ -308,6 +308,13 @@ def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -
         f"{_number(summary['ess_per_second'], '.1f')} per second",
         soft_wrap=True,
     )
+    inner = summary["inner_chain"]
+    if inner is not None:
+        console.print(
+            f"inner chain, as chosen: {inner['n_updates']} updates with {inner['update']}, "
+            f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations",
+            soft_wrap=True,
+        )
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True)
     if (directory / "report.html").is_file():
         console.print(f"report: {directory / 'report.html'}", soft_wrap=True)

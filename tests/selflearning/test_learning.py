@@ -134,7 +134,9 @@ def test_expected_efficiency_of_one_slow_mode(acceptance):
     for step in range(1, 500):
         proposed = kept * series[:, step - 1] + np.sqrt(1 - kept**2) * rng.normal(size=2000)
         series[:, step] = np.where(rng.random(2000) < acceptance, proposed, series[:, step - 1])
-    correlations = [np.corrcoef(series[:, 50:-lag].ravel(), series[:, 50 + lag :].ravel())[0, 1] for lag in range(1, 30)]
+    correlations = [
+        np.corrcoef(series[:, 50:-lag].ravel(), series[:, 50 + lag :].ravel())[0, 1] for lag in range(1, 30)
+    ]
     found = 1 / (1 + 2 * sum(correlations))
     assert found == pytest.approx(expected_efficiency(acceptance, kept), rel=0.05)
 

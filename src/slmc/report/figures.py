@@ -20,6 +20,7 @@ from slmc.report.stored import (
     mean_and_error,
     thinned,
 )
+from slmc.selflearning.inner_chain import InnerLine
 from slmc.statistics import autocorrelation, autocorrelation_time
 
 N_CHAINS_SHOWN = 4
@@ -495,6 +496,48 @@ def _correlation_panel(plot: Plot, blocks: np.ndarray, n_dimensions: int) -> Non
             axes.figure.legend(loc="outside lower center", ncols=2)
 
 
+def inner_chain(run: Stored) -> Plot:
+    """Expected effective samples a second of every inner chain that was weighed, and what its proposals forget."""
+    plot = Plot("inner", "The inner chain")
+    weighed = run.variable("inner_chain", "weighed")
+    if weighed is None:
+        plot.caption = "The inner chain was set in the configuration, not chosen by measurement."
+        return plot
+    lines = [InnerLine(*line) for line in weighed.values]
+    names = str(weighed.attrs.get("description", "")).split("; ")
+    by_candidate = {
+        int(number): sorted((one for one in lines if one.candidate == number), key=lambda one: one.n_updates)
+        for number in sorted({one.candidate for one in lines})
+    }
+    for title, label, value in (
+        ("What each would yield", "expected effective samples / s", lambda one: one.samples_a_second),
+        ("What a proposal remembers", "autocorrelation of start and end", lambda one: one.autocorrelation),
+    ):
+        with plot.panel(title) as axes:
+            for (number, chosen), colour in zip(by_candidate.items(), CHAINS, strict=False):
+                axes.plot(
+                    [one.n_updates for one in chosen],
+                    [value(one) for one in chosen],
+                    "o-",
+                    color=colour,
+                    markersize=3.5,
+                    label=names[number].replace("_", " "),
+                )
+            axes.plot(lines[0].n_updates, value(lines[0]), "*", color=INK, markersize=10, label="chosen")
+            axes.set(xlabel="inner updates in a proposal", ylabel=label, xscale="log")
+            _plain_logs(axes)
+            axes.legend(loc="best")
+    best = lines[0]
+    plot.caption = (
+        f"Chosen: {int(best.n_updates)} updates with {names[int(best.candidate)].replace('_', ' ')}, which cost "
+        f"{best.inner_seconds / best.exact_seconds:.2f} exact evaluations a proposal "
+        f"({1e3 * best.inner_seconds:.3g} ms against {1e3 * best.exact_seconds:.3g} ms a chain, all chains running). "
+        "Times and autocorrelations were measured when learning ended, and the acceptance is the one that the residual "
+        "lets expect."
+    )
+    return plot
+
+
 def time_spent(run: Stored) -> Plot:
     """Seconds by what they were spent on, and by round of learning."""
     plot = Plot("time", "Where the time went")
@@ -524,7 +567,8 @@ def time_spent(run: Stored) -> Plot:
 
 
 FIGURES: tuple[Callable[[Stored], Plot], ...] = (
-    comparison, parity, acceptance, autocorrelations, traces, structure, learning, thermalisation, time_spent,
+    comparison, parity, acceptance, autocorrelations, traces, structure, learning, inner_chain,
+    thermalisation, time_spent,
 )  # fmt: skip
 """In the order of the page: the results first, then what stands behind them, then how the run got there."""
 

@@ -85,6 +85,8 @@ class Problem(Protocol):
     def figure_of_merit(self) -> str: ...
     @property
     def filling(self) -> float | None: ...
+    @property
+    def inner_names(self) -> tuple[str, ...]: ...
     def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array: ...
     def exact(self, target: Target, step_size: Any = ...) -> Update: ...
     def learner(self, target: Target, exact: Update) -> Learner: ...
@@ -234,7 +236,8 @@ class Simulation:
         return state
 
     def _thermalise(self, state: RunState) -> RunState:
-        block, n_steps = int(state.block), self.settings.measurement.block_size
+        block = int(state.block)
+        n_steps = min(self.settings.measurement.block_size, self.settings.thermalisation.n_steps)
         key = self._key_of("thermalise", block)
         with self.clock.lap("thermalise"):
             update = self._exact(state)
@@ -391,7 +394,9 @@ class Simulation:
         self.records.replace("learning", {name: Variable(("sample",), one) for name, one in parity.items()})
         if len(found.inner):
             # Times, and the choice made from them, do not repeat from run to run.
-            self.records.replace("inner_chain", {"weighed": Variable(("line", "column"), found.inner)})
+            words = "; ".join(self.problem.inner_names)
+            weighed = Variable(("line", "column"), found.inner, description=words)
+            self.records.replace("inner_chain", {"weighed": weighed})
 
     # --------------------------------------------------------------- checks
 

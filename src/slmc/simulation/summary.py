@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from slmc.selflearning.diagnostics import expected_acceptance
+from slmc.selflearning.inner_chain import InnerLine
 from slmc.simulation.clock import read_progress, time_split
 from slmc.simulation.records import Records
 from slmc.simulation.runner import Problem
@@ -32,6 +33,7 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
         "acceptance": float(series["accepted"].mean()) if series else None,
         "residual": residual,
         "expected_acceptance": None if residual is None else expected_acceptance(residual),
+        "inner_chain": _inner_chain(records),
         "exact_evaluations": {name: evaluations.get(name, 0) for name in ("learning", "measurement")},
         "figure_of_merit": merit,
         "ess_per_exact_evaluation": _rate(measured, evaluations.get("measurement", 0)),
@@ -62,6 +64,22 @@ def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str,
         return {}
     plain = {name: estimate(values) for name, values in series.items() if name not in _INTERNAL}
     return {**plain, **problem.derived(series)}
+
+
+def _inner_chain(records: Records) -> dict[str, Any] | None:
+    """The inner chain that the run chose by measurement, ``None`` where nothing was to be chosen."""
+    group = records.tree().children.get("inner_chain")
+    if group is None:
+        return None
+    lines = group.data_vars["weighed"]
+    best = InnerLine(*lines.values[0])
+    return {
+        "update": str(lines.attrs["description"]).split("; ")[int(best.candidate)],
+        "n_updates": int(best.n_updates),
+        "autocorrelation": best.autocorrelation,
+        "share_of_exact_evaluation": best.inner_seconds / best.exact_seconds,
+        "expected_ess_per_second": best.samples_a_second,
+    }
 
 
 def _as_dict(one: Estimate) -> dict[str, float | None]:

@@ -92,12 +92,13 @@ class SpinProblem(NamedTuple):
     def learner(self, target: Target, exact: Update) -> Learner:
         assert isinstance(target, DoubleExchange)
         tuned = None if self.inner.update == "heat-bath" else step_size_of
+        make = nested_update if self._is_nested else inner_update
         guide = Heisenberg(target.shape, temperature=float(target.temperature)) if self._is_nested else None
         return Learner(
             target,
             Sphere(),
             exact,
-            self._inner_updates(),
+            tuple(partial(make, settings=kind) for kind in self._inner_kinds()),
             tuned,
             _solve_linear_part,
             self.learning,
@@ -110,16 +111,19 @@ class SpinProblem(NamedTuple):
     def _is_nested(self) -> bool:
         return self.inner.nested == "linear"
 
-    def _inner_updates(self) -> tuple[Callable[..., Update], ...]:
+    @property
+    def inner_names(self) -> tuple[str, ...]:
+        """What tells the inner updates apart among which the run chooses."""
+        name = "n_guide_updates" if self._is_nested else "n_steps"
+        return tuple(f"{name} = {getattr(kind, name)}" for kind in self._inner_kinds())
+
+    def _inner_kinds(self) -> list[InnerSettings]:
         """The inner update, or those among which the run chooses."""
-        kinds = [self.inner]
-        if self.inner.n_updates == "auto":
-            if self._is_nested:
-                kinds = [self.inner.model_copy(update={"n_guide_updates": number}) for number in GUIDE_UPDATES]
-            elif self.inner.update == "hmc":
-                kinds = [self.inner.model_copy(update={"n_steps": number}) for number in TRAJECTORY_LENGTHS]
-        make = nested_update if self._is_nested else inner_update
-        return tuple(partial(make, settings=kind) for kind in kinds)
+        if self.inner.n_updates == "auto" and self._is_nested:
+            return [self.inner.model_copy(update={"n_guide_updates": number}) for number in GUIDE_UPDATES]
+        if self.inner.n_updates == "auto" and self.inner.update == "hmc":
+            return [self.inner.model_copy(update={"n_steps": number}) for number in TRAJECTORY_LENGTHS]
+        return [self.inner]
 
     def finished(self, model: Any, labels: Label) -> Any:
         """The model as it is stored: its constant set so that predicted and exact log-weights agree in the mean."""

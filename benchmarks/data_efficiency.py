@@ -1,4 +1,4 @@
-"""Held-out residual of the network against the number of exact evaluations, with and without forces.
+"""Held-out residual of the network against the number of exact evaluations, with and without forces; its variants.
 
     python benchmarks/data_efficiency.py
 
@@ -6,6 +6,8 @@ Writes ``benchmarks/results/data_efficiency.json`` and, from it, ``docs/results/
 Interrupted, it continues.
 """
 
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +17,7 @@ from result_file import ResultFile, arguments, folders, table, use_all_cores
 
 from slmc.montecarlo import Target
 from slmc.selflearning import TrainingSettings, expected_acceptance, fit, fit_linear, residual
-from slmc.systems.spins import EquivariantNetwork, Heisenberg
+from slmc.systems.spins import EquivariantNetwork, EquivariantTransformer, Heisenberg
 from slmc.systems.spins.problem import linear_part
 
 
@@ -27,50 +29,92 @@ class Settings(NamedTuple):
     network: tuple[int, int, int] = (2, 8, 16)
     n_steps: int = 1500
     force_weights: tuple[float, ...] = (100.0, 3.0, 0.0)
+    variant_labels: int = 3000
+    variant_steps: int = 2000
+    n_variants: int = 9
 
 
-QUICK = Settings(DataSettings((4, 4), 4, 1, 20, 1, 20), (32, 48), (1, 2, 3), 4, (100.0, 0.0))
+class Variant(NamedTuple):
+    """A model and how it is trained, different from the network above in one respect."""
+
+    words: str
+    make: Callable[[tuple[int, int], jax.Array], Target]
+    optimiser: str = "muon"
+    learning_rate: float = 2e-2
+    weight_decay: float = 0.03
+
+
+def _network(n_layers: int, n_channels: int, n_hidden: int, reach: int | None = None) -> Callable[..., Target]:
+    def make(shape: tuple[int, int], key: jax.Array) -> Target:
+        return EquivariantNetwork(shape, n_layers, n_channels, n_hidden, reach, TEMPERATURE, key=key)
+
+    return make
+
+
+def _transformer(attention: str) -> Callable[..., Target]:
+    def make(shape: tuple[int, int], key: jax.Array) -> Target:
+        return EquivariantTransformer(shape, 2, 4, attention=attention, temperature=TEMPERATURE, key=key)
+
+    return make
+
+
+VARIANTS = {
+    "one layer": Variant("1 layer, 8 channels, 16 hidden", _network(1, 8, 16)),
+    "standard": Variant("2 layers, 8 channels, 16 hidden", _network(2, 8, 16)),
+    "three layers": Variant("3 layers, 8 channels, 16 hidden", _network(3, 8, 16)),
+    "wide": Variant("2 layers, 12 channels, 32 hidden", _network(2, 12, 32)),
+    "reach 1": Variant("2 layers, 8 channels, 16 hidden, filters reach 1", _network(2, 8, 16, 1)),
+    "reach 2": Variant("2 layers, 8 channels, 16 hidden, filters reach 2", _network(2, 8, 16, 2)),
+    "AdamW": Variant("2 layers, 8 channels, 16 hidden, AdamW", _network(2, 8, 16), "adamw", 1e-2),
+    "dot-product": Variant(
+        "Transformer, 2 layers, 4 heads, all shells, AdamW", _transformer("dot-product"), "adamw", 3e-3, 1e-4
+    ),
+    "factored": Variant("the same with factored attention, AdamW", _transformer("factored"), "adamw", 3e-3, 1e-4),
+}
+
+QUICK = Settings(DataSettings((4, 4), 4, 1, 20, 1, 20), (32, 48), (1, 2, 3), 4, (100.0, 0.0), 32, 4, 1)
 
 WORDS = {100.0: "forces, weight 100", 3.0: "forces, weight 3", 0.0: "log-weights alone"}
 
 
-def measured(n_labels: int, force_weight: float, settings: Settings, data: ExactData) -> dict[str, Any]:
-    """Linear model, and network trained from it, on the first labels of all chains in turn."""
+def measured(
+    variant: Variant, n_labels: int, force_weight: float, settings: Settings, data: ExactData
+) -> dict[str, Any]:
+    """Linear model, and another one trained from it, on labels spread evenly over chains and time."""
     labels = _thinned(data, n_labels)
-    n_layers, n_channels, n_hidden = settings.network
     linear = fit_linear(Heisenberg(settings.data.shape, temperature=TEMPERATURE), labels, SPHERE, force_weight)
     key = jax.random.key(1)
-    model: Target = EquivariantNetwork(
-        settings.data.shape, n_layers, n_channels, n_hidden, temperature=TEMPERATURE, key=key
-    )
-    model = fit_linear(model, labels, SPHERE, force_weight, where=linear_part)
+    model = fit_linear(variant.make(settings.data.shape, key), labels, SPHERE, force_weight, where=linear_part)
     training = TrainingSettings(
         n_steps=settings.n_steps,
         batch_size=32,
-        learning_rate=2e-2,
-        weight_decay=0.03,
+        learning_rate=variant.learning_rate,
+        weight_decay=variant.weight_decay,
         force_weight=force_weight,
         evaluate_every=min(50, settings.n_steps),
         patience=10**6,
         single_precision=True,
-        optimiser="muon",
+        optimiser=variant.optimiser,
     )
     # Chosen while training on a part of the held-out chains, quoted on the rest.
     half = len(data.held_out.log_weight) // 2
     parts = (slice(half), slice(half, None))
     chosen_on, quoted_on = (jax.tree.map(lambda leaf, s=s: leaf[s], data.held_out) for s in parts)
+    started = time.perf_counter()
     result = fit(key, model, labels, chosen_on, SPHERE, training)
+    seconds = time.perf_counter() - started
     found = residual(result.model, quoted_on)
     return {
         "residual": found,
         "training_residual": result.training_residual,
         "expected_acceptance": expected_acceptance(found),
         "linear_residual": residual(linear, quoted_on),
+        "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
+        "seconds": seconds,
     }
 
 
 def _thinned(data: ExactData, n_labels: int) -> Any:
-    """Evenly spread over chains and time."""
     stride = len(data.training.log_weight) / n_labels
     lines = [int(number * stride) for number in range(n_labels)]
     return jax.tree.map(lambda leaf: leaf[lines], data.training)
@@ -112,9 +156,29 @@ def page(results: ResultFile, settings: Settings) -> str:
             "samples of exact chains, three trajectories apart. The linear model in the last column is solved with the "
             "forces of the first. The force of a configuration comes with its diagonalisation.\n",
             table(header, lines),
+            "\n## Variants\n",
+            f"The same with {settings.variant_labels} labels and force weight {settings.force_weights[0]:g}, "
+            f"{settings.variant_steps} steps of the optimiser, 32 configurations each, one seed. Seconds are those of "
+            "training, compiling included.\n",
+            table(("model", "parameters", "s", "erfc(s/2)", "seconds"), _variant_lines(results)),
             "",
         ]
     )
+
+
+def _variant_lines(results: ResultFile) -> list[tuple[str, ...]]:
+    found = ((variant.words, results.rows.get(name)) for name, variant in VARIANTS.items())
+    return [
+        (
+            words,
+            f"{one['n_parameters']:,}",
+            f"{one['residual']:.3f}",
+            f"{one['expected_acceptance']:.3f}",
+            f"{one['seconds']:.0f}",
+        )
+        for words, one in found
+        if one
+    ]
 
 
 def main() -> None:
@@ -128,8 +192,13 @@ def main() -> None:
         for n_labels in settings.n_labels:
             for force_weight in settings.force_weights:
                 if name_of(n_labels, force_weight) not in results.rows:
-                    row = measured(n_labels, force_weight, settings, data)
+                    network = Variant("", _network(*settings.network))
+                    row = measured(network, n_labels, force_weight, settings, data)
                     results.add(name_of(n_labels, force_weight), row)
+        longer = settings._replace(n_steps=settings.variant_steps)
+        for name, variant in list(VARIANTS.items())[: settings.n_variants]:
+            if name not in results.rows:
+                results.add(name, measured(variant, settings.variant_labels, settings.force_weights[0], longer, data))
     draw(results, settings, page_folder / "data_efficiency.svg")
     (page_folder / "data_efficiency.md").write_text(page(results, settings))
 

@@ -128,7 +128,7 @@ def test_a_stored_model_is_a_start_on_another_lattice(slmc: Slmc, finished: Path
 def test_init_and_examples(slmc: Slmc) -> None:
     code, out, _ = slmc("examples")
     assert code == 0
-    for name in ("double_exchange", "double_exchange_linear", "double_exchange_small"):
+    for name in ("double_exchange", "double_exchange_linear", "double_exchange_network", "double_exchange_small"):
         assert name in out
         code, text, _ = slmc("init", name)
         assert code == 0
@@ -136,7 +136,9 @@ def test_init_and_examples(slmc: Slmc) -> None:
         assert "target" in tomllib.loads(text)
 
 
-@pytest.mark.parametrize("form", ["heat-bath", "local", "mixed", "filling", "local exact", "precision", "odd"])
+@pytest.mark.parametrize(
+    "form", ["heat-bath", "local", "mixed", "filling", "local exact", "precision", "odd", "network"]
+)
 def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
     settings = {
         "heat-bath": ["model.name=linear", "inner.update=heat-bath", "learning.training_steps=0"],
@@ -145,6 +147,21 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         "filling": ["target.filling=0.8", "thermalisation.n_steps=400", "measurement.n_steps=200"],
         "local exact": ["exact.update=local"],
         "odd": ["target.shape=[3]", "measurement.observables=['energy']", "measurement.n_chains=3"],
+        "network": [
+            "model.name=network",
+            "model.n_channels=2",
+            "model.n_hidden=3",
+            "inner.nested=linear",
+            "inner.n_updates=auto",
+            "inner.precision=single",
+            "learning.optimiser=muon",
+            "learning.n_rounds=2",
+            "learning.n_steps=[16,8]",
+            "learning.training_steps=[20,10]",
+            "learning.held_out_share=0.5",
+            "exact.tuning_steps=5",
+            "thermalisation.n_steps=5",
+        ],
         "precision": ["measurement.wanted_error={magnetization_squared=0.9}", "measurement.n_steps=4000"],
     }[form]
     options = [*TINY, "--set=baseline.n_steps=0", "--set=learning.n_rounds=1"]
@@ -162,6 +179,15 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
     if form == "mixed":
         # A recorded draw costs two self-learning steps and one exact trajectory of five forces and a weight.
         assert found["exact_evaluations"]["measurement"] == 4 * 60 * (2 + 6)
+    if form == "network":
+        assert found["inner_chain"]["update"].startswith("n_guide_updates = ")
+        assert found["inner_chain"]["n_updates"] >= 1
+        assert "as chosen" in slmc("info", tmp_path / "run")[1]
+        assert "The inner chain" in (tmp_path / "run" / "report.html").read_text()
+        # Tuning and thermalising, and the first round, are trajectories of five forces and a weight.
+        assert found["exact_evaluations"]["learning"] == 4 * (6 * (5 + 5 + 16) + 8)
+    else:
+        assert found["inner_chain"] is None
     if form == "odd":
         assert set(found["observables"]) == {"energy"}
         assert found["ess_per_exact_evaluation"] > 0
@@ -187,7 +213,12 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         ("model.head_shells=77", ["model.head_shells", "between 0 and 5"]),
         ("model.file=nowhere.eqx", ["nowhere.eqx", "cannot be read"]),
         ("inner.update=heat-bath", ["inner.update", "linear"]),
-        ("inner.n_updates=0", ["inner.n_updates", "greater than 0"]),
+        ("inner.n_updates=0", ["inner.n_updates", "greater than 0", "auto"]),
+        ("inner.nested=network", ["inner.nested", "linear"]),
+        ("model.reach=-1", ["model.reach", "0 or more"]),
+        ("learning.n_steps=[]", ["learning.n_steps", "at least 1"]),
+        ("learning.n_steps=[4, 50]", ["learning.n_steps", "32 configurations"]),
+        ("learning.optimiser=sgd", ["learning.optimiser", "muon"]),
         ("learning.training_steps=0", ["learning.training_steps", "linear"]),
         ("learning.batch_size=33", ["learning.batch_size", "multiple of 32"]),
         ("learning.n_steps=4", ["learning.n_steps", "32 configurations"]),

@@ -20,9 +20,12 @@ shape = [2, 2]
 coupling = 2.0
 temperature = 0.2
 [model]
-n_layers = 1
-n_heads = 1
+name = "network"
+n_channels = 2
+n_hidden = 3
 [inner]
+nested = "linear"
+n_guide_updates = 2
 n_updates = 3
 n_steps = 3
 [exact]
@@ -31,8 +34,10 @@ n_steps = 3
 n_steps = 120
 [learning]
 n_rounds = 3
-n_steps = 40
+n_steps = [30, 40, 50]
 training_steps = 100
+optimiser = "muon"
+single_precision = true
 [measurement]
 n_chains = 8
 n_steps = 120

@@ -3,12 +3,15 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from slmc.settings import Settings
 from slmc.simulation.errors import UserError
+
+Rounds = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+"""A number for each round; the last holds for all further ones."""
 
 
 class ExactSettings(Settings):
@@ -31,10 +34,10 @@ class LearningSection(Settings):
     """Rounds of sampling and training."""
 
     n_rounds: int = Field(4, ge=1, description="rounds at most; fewer if the held-out residual stops improving")
-    n_steps: PositiveInt | tuple[PositiveInt, ...] = Field(
+    n_steps: PositiveInt | Rounds = Field(
         100, description="steps per chain and round, all of them training data; or a list, one for each round"
     )
-    training_steps: NonNegativeInt | tuple[PositiveInt, ...] = Field(
+    training_steps: NonNegativeInt | Rounds = Field(
         600, description="optimiser steps in a round, or a list; 0: least squares (linear model)"
     )
     batch_size: int = Field(128, ge=32, description="configurations in a step, a multiple of 32")

@@ -206,7 +206,7 @@ def linear_part(model: Any) -> Any:
     return model.head if isinstance(model, EquivariantTransformer) else model
 
 
-def _constant(model: Any) -> Array:
+def _constant(model: Any) -> Any:
     part = linear_part(model)
     return part.constant if isinstance(model, EquivariantNetwork) else part.reduced_constant
 

@@ -6,6 +6,7 @@ Writes ``benchmarks/results/efficiency.json`` and, from it, ``docs/results/effic
 Chains take turns block by block, so that whatever else the machine does slows all of them alike.
 """
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -81,6 +82,7 @@ class System(NamedTuple):
     n_blocks: int = 16
     observable: str = "staggered_magnetization_squared"
     local_on_network: bool = False
+    n_local_sweeps: int = 400
     n_long: int = 500
 
 
@@ -101,24 +103,24 @@ SYSTEMS = {
         n_measure_thermalise=60,
         n_long=60,
         block=(("slmc", 50), ("hmc", 25), ("local", 1)),
-        n_blocks=12,
+        n_blocks=8,
         local_on_network=True,
     ),
     "16x16": System(
         (16, 16),
         (2, 8, 16, None),
         start="12x12",
-        steps=(14, 30, 90, 245),
-        training_steps=(100, 100, 300, 1200),
+        steps=(14, 30, 90),
+        training_steps=(100, 150, 700),
         learning_rate=1e-2,
         batch_size=16,
         hmc=(4, 5),
         hmc_times=(1.5,),
-        n_scan=24,
+        n_scan=10,
         n_measure_thermalise=40,
         n_long=40,
         block=(("slmc", 40), ("hmc", 8)),
-        n_blocks=12,
+        n_blocks=8,
     ),
 }
 QUICK = {
@@ -324,9 +326,8 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
         row["local_step_size"] = float(sweep.step_size)
         if system.local_on_network:
             # Autocorrelation of local sweeps is a property of the distribution, which the network describes closely.
-            n_sweeps = 2000
+            n_sweeps = system.n_local_sweeps
             states = init_chains(sweep, configurations)
-            states, _ = run_chains(key, sweep, states, 100, observe)
             _, seen = run_chains(key, sweep, states, n_sweeps, observe)
             found = estimate(np.asarray(seen[system.observable]))
             row["local_ess_per_sweep"] = found.ess / (N_CHAINS * n_sweeps)
@@ -356,7 +357,7 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
     row["seconds_per_exact_evaluation"] = _seconds_each(target, configurations)
     row["seconds_per_network_evaluation"] = _seconds_each(proposal.update.target, configurations)
     row["held_out_residual"], row["held_out_samples"] = held_out_residual(
-        proposal.update.target, states.get("hmc", states["slmc"]), updates.get("hmc", updates["slmc"]), system
+        proposal.update.target, states["slmc"], updates["slmc"], system
     )
     row["expected_acceptance"] = expected_acceptance(row["held_out_residual"])
     long = learned_update(name, learning, LONG)
@@ -413,14 +414,17 @@ def main() -> None:
     options = arguments(__doc__.splitlines()[0], choose="systems, for instance 6x6 (default: all)")
     systems = QUICK if options.quick else SYSTEMS
     result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "efficiency.json", {name: one._asdict() for name, one in systems.items()})
+    results = ResultFile(result_folder / "efficiency.json", {})
     if not options.report_only:
         use_all_cores()
         for name in options.chosen or systems:
+            settings = json.loads(json.dumps(systems[name]._asdict()))
             for part, function in (("learning", learned), ("chains", raced)):
-                if f"{name}: {part}" not in results.rows:
+                # Each system has settings of its own, so that a change of one leaves the rows of the others.
+                if results.rows.get(f"{name}: {part}", {}).get("settings") != settings:
                     rest = (results.rows[f"{name}: learning"],) if part == "chains" else ()
-                    results.add(f"{name}: {part}", function(name, systems[name], *rest))
+                    row = function(name, systems[name], *rest)
+                    results.add(f"{name}: {part}", row | {"settings": settings, "made": results.made()})
     (page_folder / "efficiency.md").write_text(page(results, systems))
 
 

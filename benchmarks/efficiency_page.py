@@ -90,6 +90,7 @@ def _section(name: str, system: Any, results: ResultFile) -> str:
     share = row["seconds_per_network_evaluation"] / row["seconds_per_exact_evaluation"]
     parts = [
         f"\n## {name}, T = {system.temperature:g}\n",
+        f"Made by `{row['made']['command']}` on {row['made']['date']}, commit {row['made']['commit']}.\n",
         f"**Learning.** Network of {n_layers} layers, {n_channels} channels, {n_hidden} hidden values "
         f"({learning['n_parameters']:,} parameters){start}: {learning['exact_evaluations']:,} exact evaluations and "
         f"{learning['seconds']:.0f} s, training included. Residual by round: "
@@ -124,7 +125,8 @@ def _section(name: str, system: Any, results: ResultFile) -> str:
     if "local_ess_per_sweep" in row:
         parts.append(
             "The exact local chain ran only to be timed: its effective samples per sweep, "
-            f"{row['local_ess_per_sweep']:.4f}, are those of the same sweeps of the network (16,000 sweeps), whose "
+            f"{row['local_ess_per_sweep']:.4f}, are those of the same sweeps of the network "
+            f"({8 * system.n_local_sweeps:,} sweeps), whose "
             f"weight "
             "differs from the exact one by the residual above.\n"
         )

@@ -53,13 +53,16 @@ QUICK = {
         nuts_draws=8,
         tinyda_chains=2,
         tinyda_pilot=20,
-        tinyda_draws=8,
-        tinyda_subchain=3,
+        tinyda=((3, 8), (6, 4)),
     )
 }
 
-PEERS = {"NUTS": ("nuts", "blackjax"), "delayed acceptance": ("tinyda", "tinyDA")}
-"""The samplers of other packages: what ``peers_chains.py`` calls them, and the package."""
+PEERS = {
+    "NUTS": ("nuts", "blackjax", 0),
+    "delayed acceptance, short": ("tinyda", "tinyDA", 0),
+    "delayed acceptance, long": ("tinyda", "tinyDA", 1),
+}
+"""The samplers of other packages: what ``peers_chains.py`` calls them, the package, and which run of ``tinyda``."""
 
 
 # ------------------------------------------------------------------------------------------------- chains of slmc
@@ -125,7 +128,7 @@ OWN = {"HMC": exact_hmc, "SLMC, linear model": self_learning}
 # ------------------------------------------------------------------------------------------------ chains of peers
 
 
-def peer(point: Point, labels: Path, sampler: str, package: str) -> Chains | None:
+def peer(point: Point, labels: Path, sampler: str, package: str, number: int) -> Chains | None:
     """A sampler of another package, in a process of its own; nothing, and a sentence, where the package is missing."""
     python = os.environ.get("SLMC_PEERS_PYTHON", sys.executable)
     missing = not_importable(python, "slmc", package)
@@ -136,18 +139,24 @@ def peer(point: Point, labels: Path, sampler: str, package: str) -> Chains | Non
             file=sys.stderr,
         )
         return None
-    script = Path(__file__).with_name("peers_chains.py")
+    chosen = point._replace(tinyda=(point.tinyda[number],))
     with tempfile.TemporaryDirectory() as folder:
-        job, result = Path(folder) / "job.json", Path(folder) / "result.npz"
-        job.write_text(json.dumps(point._asdict()))
-        run = subprocess.run([python, script, sampler, job, labels, result], capture_output=True, text=True)
-        if run.returncode:
-            raise RuntimeError(f"{package} failed:\n{run.stderr}")
-        with np.load(result) as stored:
-            series, about = stored["series"], json.loads(str(stored["about"]))
+        return run_elsewhere(python, sampler, chosen, labels, Path(folder))
+
+
+def run_elsewhere(python: str, sampler: str, point: Point, labels: Path, folder: Path) -> Chains:
+    """The chains that ``peers_chains.py`` makes under another python."""
+    job, result = folder / "job.json", folder / "result.npz"
+    job.write_text(json.dumps(point._asdict()))
+    command = [python, Path(__file__).with_name("peers_chains.py"), sampler, job, labels, result]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(f"{sampler} failed:\n{run.stderr}")
+    with np.load(result) as stored:
+        series, about = stored["series"], json.loads(str(stored["about"]))
     watch = Stopwatch()
-    vars(watch).update(about["watch"])
-    return Chains(series, about["evaluations"], watch, about["acceptance"], about["details"])
+    vars(watch).update(about.pop("watch"))
+    return Chains(series, watch=watch, **about)
 
 
 def not_importable(python: str, *packages: str) -> list[str]:
@@ -226,7 +235,9 @@ _HOW = """\
 Effective samples of m_st² on the double-exchange model. Exact evaluations are evaluations of the exact log-weight, a
 gradient counting as one. Seconds are of the processor, over all threads of the sampler's process, because other work
 on the machine hardly changes them; compiling, adaptation and learning are left out, and so are the exact evaluations
-that they take. All chains start from the same equilibrated configurations.
+that they take. All chains start from the same exact, equilibrated configurations, to which the linear model is fitted.
+The acceptance of NUTS is the mean over its trajectories. Where R-hat exceeds 1.01, the effective samples are a rough
+number.
 
 - **HMC**: Hamiltonian trajectories of the exact weight on spheres, the number and length of steps picked by a scan.
 - **SLMC, linear model**: Hamiltonian trajectories of the linear model on spheres, one exact evaluation decides.
@@ -262,23 +273,19 @@ def _line(sampler: str, row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+_SETTINGS = {
+    "HMC": "HMC: {n_leapfrog} leapfrog steps in a time of {duration:g}.",
+    "SLMC, linear model": "SLMC: {n_updates} inner trajectories of 3 leapfrog steps.",
+    "NUTS": "NUTS: step size {step_size:.3f}, {leapfrog_per_draw:.1f} leapfrog steps a draw, {divergent} divergent "
+    "draws; its adaptation took {adaptation_evaluations} exact evaluations.",
+    "delayed acceptance, short": "Delayed acceptance, short: {subchain} coarse steps of scale {scale:.3f}.",
+    "delayed acceptance, long": "Long: {subchain} coarse steps of the same scale.",
+}
+
+
 def _remarks(rows: dict[str, dict[str, Any]]) -> str:
     """How each sampler was set, and whether they agree."""
-    said = []
-    if "HMC" in rows:
-        said.append("HMC: {n_leapfrog} leapfrog steps in a time of {duration:g}.".format(**rows["HMC"]))
-    if "SLMC, linear model" in rows:
-        said.append("SLMC: {n_updates} inner trajectories of 3 leapfrog steps.".format(**rows["SLMC, linear model"]))
-    if "NUTS" in rows:
-        said.append(
-            "NUTS: step size {step_size:.3f}, {leapfrog_per_draw:.1f} leapfrog steps a draw, {divergent} divergent "
-            "draws; its adaptation took {adaptation_evaluations} exact evaluations.".format(**rows["NUTS"])
-        )
-    if "delayed acceptance" in rows:
-        said.append(
-            "Delayed acceptance: {subchain} coarse steps of scale {scale:.3f}, of which {pilot_acceptance:.2f} were "
-            "accepted in the adaptation.".format(**rows["delayed acceptance"])
-        )
+    said = [template.format(**rows[sampler]) for sampler, template in _SETTINGS.items() if sampler in rows]
     found = [Estimate(**row["staggered_magnetization_squared"]) for row in rows.values()]
     apart = [abs(a.value - b.value) / math.hypot(a.error, b.error) for a, b in combinations(found, 2)]
     if apart:

@@ -28,7 +28,11 @@ from slmc.systems.spins.observables import staggered_magnetization_squared
 
 
 class Point(NamedTuple):
-    """Where the model is sampled, and how long: labels to learn from, then steps of every sampler for each chain."""
+    """Where the model is sampled, and how long.
+
+    ``n_labels`` are chains and draws of exact labels; ``n_blocks`` those of HMC and of SLMC; ``tinyda`` lists runs of
+    delayed acceptance, each as coarse steps in a proposal and draws of a chain.
+    """
 
     shape: tuple[int, int]
     coupling: float
@@ -37,18 +41,17 @@ class Point(NamedTuple):
     n_labels: tuple[int, int] = (8, 50)
     n_thermalise: int = 100
     block: int = 50
-    n_blocks: tuple[int, int] = (20, 40)
+    n_blocks: tuple[int, int] = (12, 24)
     leapfrog: tuple[int, ...] = (3, 4)
     durations: tuple[float, ...] = (1.5, 1.8)
     n_scan: int = 50
     n_updates: int = 6
     nuts_chains: int = 4
     nuts_adaptation: int = 500
-    nuts_draws: int = 500
+    nuts_draws: int = 300
     tinyda_chains: int = 4
     tinyda_pilot: int = 4000
-    tinyda_draws: int = 1000
-    tinyda_subchain: int = 30
+    tinyda: tuple[tuple[int, int], ...] = ((30, 800), (150, 160))
 
 
 class Stopwatch:
@@ -175,14 +178,12 @@ def tinyda(point: Point, labels: Label) -> Chains:
     starts = list(coordinates(labels, point.tinyda_chains))
     pilot = adapted_chain(point, coarse, starts[0])
     proposal = crank_nicolson(pilot.proposal.scaling)
-    length = point.tinyda_subchain
+    ((length, n_draws),) = point.tinyda
     # The first call compiles.
     fine.create_link(starts[0])
     exact.n_calls = 0
     with Stopwatch() as watch:
-        found = tinyDA.sample(
-            [coarse, fine], proposal, point.tinyda_draws, len(starts), starts, length, force_sequential=True
-        )
+        found = tinyDA.sample([coarse, fine], proposal, n_draws, len(starts), starts, length, force_sequential=True)
     series, acceptance = fine_levels(point, [found[f"chain_fine_{number}"] for number in range(len(starts))])
     details = {
         "package": _version("tinyDA"),

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -77,9 +78,13 @@ class ResultFile:
         self.store()
         print(name, json.dumps(row), flush=True)
 
+    def made(self) -> dict[str, str]:
+        """Command, date and commit, for a row of a file whose rows are made by different commands."""
+        return {"command": _command(), "date": datetime.date.today().isoformat(), "commit": _commit()}
+
     def store(self) -> None:
         self.content |= {
-            "command": "python " + " ".join([_from_root(sys.argv[0]), *sys.argv[1:]]),
+            "command": _command(),
             "date": datetime.date.today().isoformat(),
             "machine": machine(),
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES} | {"commit": _commit()},
@@ -120,6 +125,10 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _command() -> str:
+    return "python " + " ".join([_from_root(sys.argv[0]), *map(shlex.quote, sys.argv[1:])])
 
 
 def _from_root(path: str | Path) -> str:

@@ -43,6 +43,14 @@ def test_benchmark_writes_its_page_and_continues(tmp_path, name, a_row, words):
     }
 
 
+def test_the_gpu_benchmark_says_where_there_is_none(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--quick", "--out", str(tmp_path)]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 1
+    assert "no CUDA device is present" in finished.stderr
+
+
 def test_power_law_is_found_and_its_error_is_that_of_the_seeds(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from power_law import Curve, fitted

@@ -1,0 +1,84 @@
+"""Diagonalisation, force and network in batches, and whole self-learning steps, on a CUDA device.
+
+    python benchmarks/gpu.py
+
+Needs jax with CUDA (``pip install "jax[cuda12]"``); where no CUDA device is present it says so and exits with 1. Writes
+``benchmarks/results/gpu.json``: one row for each lattice and batch, with the name of the device.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from exact_labels import SPHERE, hamiltonian_chain
+from result_file import ResultFile, arguments, folders
+
+from slmc.montecarlo import MetropolisHastings, init_chains, run_chains
+from slmc.montecarlo.target import evaluate
+from slmc.selflearning import CumulativeUpdate
+from slmc.systems.spins import DoubleExchange, EquivariantNetwork
+
+
+class Settings(NamedTuple):
+    """Lattice sizes, configurations evaluated at once, inner updates of a self-learning step."""
+
+    sizes: tuple[int, ...] = (6, 12, 16, 24)
+    batches: tuple[int, ...] = (8, 64, 512)
+    n_updates: int = 4
+
+
+QUICK = Settings((4,), (8,), 2)
+
+
+def measured(size: int, batch: int, settings: Settings) -> dict[str, Any]:
+    """Seconds for each configuration of a batch that one program evaluates, and for one step of each chain."""
+    shape = (size, size)
+    target = DoubleExchange(shape)
+    network = EquivariantNetwork(shape, 2, 12, 32, key=jax.random.key(0))
+    spins = SPHERE.random(jax.random.key(1), (batch, *shape, 3))
+    update = MetropolisHastings(target, CumulativeUpdate(hamiltonian_chain(network, 0.1), settings.n_updates))
+    states = init_chains(update, spins)
+    return {
+        "exact": _seconds(jax.vmap(lambda one: evaluate(target, one)), spins) / batch,
+        "exact_force": _seconds(jax.vmap(jax.grad(target.log_weight)), spins) / batch,
+        "network_force": _seconds(jax.vmap(jax.value_and_grad(network.log_weight)), spins) / batch,
+        "self_learning_step": _timed(lambda: run_chains(jax.random.key(2), update, states, 2)) / (2 * batch),
+    }
+
+
+def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
+    program = jax.jit(function)
+    return _timed(lambda: program(jnp.asarray(spins)))
+
+
+def _timed(function: Callable[[], Any]) -> float:
+    """The least of three runs, after one to compile."""
+    best = float("inf")
+    for number in range(4):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        if number:
+            best = min(best, time.perf_counter() - started)
+    return best
+
+
+def main() -> None:
+    options = arguments(__doc__.splitlines()[0])
+    settings = QUICK if options.quick else Settings()
+    if jax.default_backend() != "gpu":
+        sys.exit(
+            f"no CUDA device is present (JAX runs on {jax.default_backend()}), so there is nothing to measure here."
+        )
+    result_folder, _ = folders(options)
+    results = ResultFile(result_folder / "gpu.json", settings._asdict() | {"device": jax.devices()[0].device_kind})
+    for size in settings.sizes:
+        for batch in settings.batches:
+            if f"{size}x{size}, batch {batch}" not in results.rows:
+                results.add(f"{size}x{size}, batch {batch}", measured(size, batch, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("scaling", None, ("all shells", "scaling.svg", "independent code")),
         ("efficiency", "quick: chains", ("paid back after", "Exact HMC was tuned", "quick")),
         ("data_efficiency", "one layer", ("log-weights alone", "Variants")),
+        ("peers", None, ("NUTS", "tinyDA")),
         ("cost", "4x4", ("cost.svg", "the same in float32")),
         ("strong_coupling", "6x6", ("s/√N", "Exact self-learning Monte Carlo")),
     ],
@@ -68,7 +69,7 @@ def test_power_law_is_found_and_its_error_is_that_of_the_seeds(monkeypatch):
     assert scattered.error == pytest.approx(np.std([1.2, 1.5, 1.8]) / np.sqrt(3), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["anchor", "scaling", "efficiency", "data_efficiency", "cost", "strong_coupling"])
+@pytest.mark.parametrize("name", ["anchor", "scaling", "efficiency", "data_efficiency", "cost", "strong_coupling", "peers"])
 def test_pages_of_the_docs_are_those_of_the_stored_rows(name):
     stored = (BENCHMARKS / "results" / f"{name}.json").read_text()
     assert json.loads(stored)["rows"]

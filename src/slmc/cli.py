@@ -311,7 +311,7 @@ def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -
     inner = summary["inner_chain"]
     if inner is not None:
         console.print(
-            f"inner chain, as chosen: {inner['n_updates']} update{'s' * (inner['n_updates'] > 1)} with {inner['update']}, "
+            f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "
             f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations",
             soft_wrap=True,
         )

@@ -529,7 +529,7 @@ def inner_chain(run: Stored) -> Plot:
             axes.legend(loc="best")
     best = lines[0]
     plot.caption = (
-        f"Chosen: {int(best.n_updates)} update{'s' * (best.n_updates > 1)} with {names[int(best.candidate)].replace('_', ' ')}, which cost "
+        f"Chosen: {int(best.n_updates)} × {names[int(best.candidate)].replace('_', ' ')}, which cost "
         f"{best.inner_seconds / best.exact_seconds:.2f} exact evaluations a proposal "
         f"({1e3 * best.inner_seconds:.3g} ms against {1e3 * best.exact_seconds:.3g} ms a chain, all chains running). "
         "Times and autocorrelations were measured when learning ended, and the acceptance is the one that the residual "

@@ -25,12 +25,12 @@ class Settings(NamedTuple):
     """Numbers of labelled configurations; network; steps of the optimiser; weights of the forces that are compared."""
 
     data: DataSettings = DataSettings()
-    n_labels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
+    n_labels: tuple[int, ...] = (64, 256, 1024, 4096)
     network: tuple[int, int, int] = (2, 8, 16)
-    n_steps: int = 1500
+    n_steps: int = 1000
     force_weights: tuple[float, ...] = (100.0, 3.0, 0.0)
     variant_labels: int = 3000
-    variant_steps: int = 2000
+    variant_steps: int = 1000
     n_variants: int = 9
 
 

@@ -31,18 +31,19 @@ class Settings(NamedTuple):
     """Sizes: the lattice learned on, those tested, configurations tested on each; network; chains at ``exact_size``."""
 
     learned_size: int = 10
-    sizes: tuple[int, ...] = (10, 16, 20, 30, 40)
-    n_tested: tuple[int, ...] = (400, 160, 80, 24, 16)
+    sizes: tuple[int, ...] = (10, 16, 20, 40)
+    n_tested: tuple[int, ...] = (400, 160, 80, 16)
     network: tuple[int, int, int, int] = (2, 12, 32, 3)
     n_training: int = 3000
     training_steps: int = 3000
     exact_size: int = 16
-    n_updates: int = 12
-    n_exact_steps: int = 300
+    n_updates: int = 4
+    n_exact_steps: int = 100
     n_draws: int = 200
+    n_thermalise: int = 120
 
 
-QUICK = Settings(4, (4, 6), (16, 8), (1, 2, 3, 1), 64, 10, 4, 2, 8, 8)
+QUICK = Settings(4, (4, 6), (16, 8), (1, 2, 3, 1), 64, 10, 4, 2, 8, 8, 4)
 
 
 def target_of(size: int) -> DoubleExchange:
@@ -94,7 +95,7 @@ def tested(size: int, n_tested: int, settings: Settings) -> dict[str, Any]:
     update = tuned(jax.random.key(4), hamiltonian_chain(network), starts, 15)
     chains = init_chains(update, starts)
     # Out of the random start, then far enough apart to be independent.
-    chains, _ = run_chains(jax.random.key(5), update, chains, 20 * settings.n_updates, _nothing)
+    chains, _ = run_chains(jax.random.key(5), update, chains, settings.n_thermalise, _nothing)
     drawn = []
     for number in range(-(-n_tested // n_chains)):
         chains, _ = run_chains(jax.random.fold_in(jax.random.key(6), number), update, chains, 8, _nothing)
@@ -125,7 +126,7 @@ def sampled(settings: Settings) -> dict[str, Any]:
     starts = SPHERE.random(jax.random.key(7), (8, size, size, 3))
     inner = tuned(jax.random.key(8), hamiltonian_chain(network), starts, 15)
     chains = init_chains(inner, starts)
-    chains, _ = run_chains(jax.random.key(9), inner, chains, 20 * settings.n_updates, _nothing)
+    chains, _ = run_chains(jax.random.key(9), inner, chains, settings.n_thermalise, _nothing)
     update = MetropolisHastings(target, CumulativeUpdate(inner, settings.n_updates))
     chains = init_chains(update, chains.configuration)
     chains, _ = run_chains(jax.random.key(10), update, chains, max(1, settings.n_exact_steps // 10), _observe)

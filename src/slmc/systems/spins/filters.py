@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from slmc.lattice import Displacements, Shape, displacements, n_sites
 
-DENSE_UP_TO = 256
+DENSE_UP_TO = 64
 """Sites up to which a matrix product is faster than Fourier transforms."""
 
 

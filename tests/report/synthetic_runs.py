@@ -121,6 +121,18 @@ def summary_of(measurement: xarray.Dataset | None, **changes: Any) -> dict[str, 
     } | changes
 
 
+def inner_chain_group() -> xarray.Dataset:
+    """Two inner chains at four lengths, the best first."""
+    lines = [
+        (candidate, n_updates, 0.5**n_updates, 1e-4 * n_updates, 2e-4, 0.9 * (1 - 0.5**n_updates))
+        for candidate in (0, 1)
+        for n_updates in (1, 2, 4, 8)
+    ]
+    best_first = np.array(sorted(lines, key=lambda line: -line[5] / (line[3] + line[4])), float)
+    attributes = {"description": "n_guide_updates = 2; n_guide_updates = 4"}
+    return xarray.Dataset({"weighed": (("line", "column"), best_first, attributes)})
+
+
 def finished(
     shape: tuple[int, ...] = (6, 6), baseline: bool = True, n_chains: int = 8, n_draws: int = 2000, **changes: Any
 ) -> tuple[xarray.DataTree, dict[str, Any]]:
@@ -138,6 +150,7 @@ def finished(
             }
         ),
         "learning": learning_group(rng, 5),
+        "inner_chain": inner_chain_group(),
         "measurement": measurement,
     }
     summary = summary_of(measurement, **changes)
@@ -153,7 +166,7 @@ def finished(
 def interrupted(phase: str) -> tuple[xarray.DataTree, dict[str, Any]]:
     """A run stopped while it thermalised or learned: nothing measured, most of the summary unknown."""
     records, summary = finished(baseline=False)
-    kept = {"thermalise": ["thermalisation"], "learn": ["thermalisation", "learning"]}[phase]
+    kept = {"thermalise": ["thermalisation"], "learn": ["thermalisation", "learning", "inner_chain"]}[phase]
     unknown = dict.fromkeys(
         ("acceptance", "residual", "expected_acceptance", "ess_per_exact_evaluation", "ess_per_second")
     )

@@ -184,8 +184,9 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         assert found["inner_chain"]["n_updates"] >= 1
         assert "as chosen" in slmc("info", tmp_path / "run")[1]
         assert "The inner chain" in (tmp_path / "run" / "report.html").read_text()
-        # Tuning and thermalising, and the first round, are trajectories of five forces and a weight.
-        assert found["exact_evaluations"]["learning"] == 4 * (6 * (5 + 5 + 16) + 8)
+        # Tuning, thermalising and the first round are trajectories of five forces and a weight; the second round and
+        # the 50 steps before the first recorded draw are proposals of the network.
+        assert found["exact_evaluations"]["learning"] == 4 * (6 * (5 + 5 + 16) + 8 + 50)
     else:
         assert found["inner_chain"] is None
     if form == "odd":

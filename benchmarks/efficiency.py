@@ -77,7 +77,7 @@ class System(NamedTuple):
     n_measure_thermalise: int = 200
     hmc: tuple[int, ...] = (2, 3, 4, 5)
     hmc_times: tuple[float, ...] = (1.2, 1.5, 1.8)
-    n_scan: int = 150
+    n_scan: int = 300
     block: tuple[tuple[str, int], ...] = (("slmc", 250), ("hmc", 250), ("local", 20))
     n_blocks: int = 16
     observable: str = "staggered_magnetization_squared"
@@ -103,7 +103,7 @@ SYSTEMS = {
         n_measure_thermalise=60,
         n_long=60,
         block=(("slmc", 50), ("hmc", 25), ("local", 1)),
-        n_blocks=8,
+        n_blocks=16,
         local_on_network=True,
     ),
     "16x16": System(
@@ -120,7 +120,7 @@ SYSTEMS = {
         n_measure_thermalise=24,
         n_long=24,
         block=(("slmc", 40), ("hmc", 8)),
-        n_blocks=8,
+        n_blocks=12,
     ),
 }
 QUICK = {

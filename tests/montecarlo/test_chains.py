@@ -40,7 +40,8 @@ for part in ((found.model, found.residual), states):
 @pytest.fixture(scope="module")
 def digests():
     """Digests of (training, sampling) by number of devices, in processes of their own."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    environment["PJRT_NPROC"] = "16"
     found = {}
     for n_devices in (1, 2, 4):
         command = [sys.executable, "-W", "error", "-c", SCRIPT, str(n_devices)]
@@ -56,6 +57,29 @@ def test_training_gives_the_same_bits_on_any_number_of_devices(digests):
 
 def test_sampling_gives_the_same_bits_on_two_and_four_devices(digests):
     assert digests[2][1] == digests[4][1]
+
+
+def test_batched_diagonalisations_do_not_wait_for_each_other_on_more_devices_than_threads():
+    script = """
+import jax, jax.numpy as jnp, slmc
+
+class Levels(slmc.Target):
+    def log_weight(self, x):
+        return jnp.sum(jnp.abs(jnp.linalg.eigvalsh(jnp.diag(jnp.arange(60.0)) + jnp.sum(x))))
+
+def nothing(state, info):
+    return None
+
+update = slmc.LocalSweep(Levels(), slmc.montecarlo.Flat(), 0.1)
+states = slmc.init_chains(update, jax.random.normal(jax.random.key(0), (32, 2), jnp.float64))
+jax.block_until_ready(slmc.run_chains(jax.random.key(1), update, states, 100, nothing))
+"""
+    subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        timeout=240,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PJRT_NPROC": "4"},
+    )
 
 
 @pytest.mark.parametrize(

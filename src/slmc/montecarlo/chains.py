@@ -6,6 +6,7 @@ devices, two or more, share the groups. (On a single device XLA rounds the last 
 least two.) Devices never talk to each other inside a program.
 """
 
+import os
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -34,7 +35,7 @@ def over_chains(
     """
     length = jax.tree.leaves(chained)[0].shape[0]
     group_size = _group_size(length, group_size)
-    mesh = Mesh(np.array(jax.devices()[: _n_devices(length // group_size)]), (_AXIS,))
+    mesh = Mesh(np.array(_devices()[: _n_devices(length // group_size)]), (_AXIS,))
     dynamic, static = eqx.partition(shared, eqx.is_array)
     dynamic = jax.device_put(dynamic, NamedSharding(mesh, PartitionSpec()))
     chained = jax.device_put(chained, NamedSharding(mesh, PartitionSpec(_AXIS)))
@@ -55,7 +56,15 @@ def _n_devices(n_groups: int) -> int:
     """
     if n_groups % 2:
         return 1
-    return next(number for number in range(len(jax.devices()), 0, -1) if n_groups % number == 0)
+    return next(number for number in range(len(_devices()), 0, -1) if n_groups % number == 0)
+
+
+def _devices() -> list[jax.Device]:
+    """All devices; of CPUs not more than half of XLA's threads, lest batched LAPACK calls block every one of them."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return devices
+    return devices[: max(1, int(os.environ["PJRT_NPROC"]) // 2)]
 
 
 @eqx.filter_jit

@@ -89,7 +89,9 @@ class System(NamedTuple):
 SYSTEMS = {
     "6x6": System((6, 6), (2, 8, 16, None)),
     "6x6 accurate": System((6, 6), (2, 16, 48, None), block=(("slmc", 250),), n_blocks=8),
-    "cold": System((6, 6), (2, 12, 32, None), temperature=0.02),
+    "cold": System(
+        (6, 6), (2, 12, 32, None), temperature=0.02, hmc=(2, 3, 4, 6), hmc_times=(0.4, 0.6, 0.8, 1.0, 1.2), n_scan=600
+    ),
     "12x12": System(
         (12, 12),
         (2, 8, 16, None),
@@ -110,8 +112,8 @@ SYSTEMS = {
         (16, 16),
         (2, 8, 16, None),
         start="12x12",
-        steps=(14, 30, 90),
-        training_steps=(100, 150, 700),
+        steps=(14, 30, 90, 245),
+        training_steps=(100, 150, 400, 1800),
         learning_rate=1e-2,
         batch_size=16,
         hmc=(4, 5),
@@ -120,7 +122,7 @@ SYSTEMS = {
         n_measure_thermalise=24,
         n_long=24,
         block=(("slmc", 40), ("hmc", 8)),
-        n_blocks=12,
+        n_blocks=20,
     ),
 }
 QUICK = {

@@ -16,10 +16,10 @@ from slmc.montecarlo import (
     Flat,
     HamiltonianTrajectory,
     LocalSweep,
-    Manifold,
     MetropolisHastings,
     Repeated,
     Sequence,
+    Signs,
     SinglePrecision,
     Sphere,
     Target,
@@ -55,24 +55,6 @@ class Ising(Target):
 
     def log_weight(self, spins):
         return self.coupling * jnp.sum(spins * jnp.roll(spins, 1)) + jnp.sum(self.field * spins)
-
-
-class Signs(Manifold):
-    """±1: the only local step is the flip."""
-
-    point_ndim = 0
-
-    def project(self, position, vector):
-        raise NotImplementedError
-
-    def move(self, position, momentum, time):
-        raise NotImplementedError
-
-    def perturb(self, key, position, step_size):
-        return -position
-
-    def random(self, key, shape):
-        return jax.random.rademacher(key, shape, jnp.float64)
 
 
 def random_spins(seed, *shape):

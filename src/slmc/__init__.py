@@ -13,8 +13,9 @@ jax.config.update("jax_enable_x64", True)
 if "OPENBLAS_NUM_THREADS" not in os.environ:
     # Small matrices gain nothing from threads and lose a factor of 20 to their waiting on a busy machine.
     threadpool_limits(1, user_api="blas")
-# XLA's thread pool has one thread a core by default. Batched LAPACK calls of as many CPU devices block all of them and wait
-# for ever, so there are twice as many (see ``montecarlo.chains``). Still more only look for work and slow the cores down.
+# XLA's thread pool has one thread a core by default. Batched LAPACK calls of as many CPU devices block all of them and
+# wait for ever, so there are twice as many (see ``montecarlo.chains``). More than that only look for work and slow the
+# cores down.
 os.environ.setdefault("PJRT_NPROC", str(max(4, 2 * (os.cpu_count() or 1))))
 
 from slmc.montecarlo import (  # noqa: E402

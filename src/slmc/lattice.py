@@ -56,20 +56,31 @@ def coordinates(shape: Shape) -> np.ndarray:
 @functools.lru_cache(maxsize=64)
 def shells(shape: Shape) -> Shells:
     """All neighbour shells of the torus by distance of the shortest displacement."""
+    around, reached_by = shells_of_origin(shape), _displacement_numbers(shape)
+    return Shells(around.squared_distances, around.shell[reached_by], around.multiplicity[reached_by])
+
+
+@functools.lru_cache(maxsize=64)
+def shells_of_origin(shape: Shape) -> Shells:
+    """``shells`` as seen from site 0 alone: ``shell[j]`` and ``multiplicity[j]``, of O(N) size."""
     shortest, multiplicity = _shortest_displacements(shape)
-    squared = (shortest**2).sum(-1)
-    distances, shell = np.unique(squared, return_inverse=True)
-    return Shells(distances, shell.reshape(squared.shape), multiplicity)
+    distances, shell = np.unique((shortest**2).sum(-1), return_inverse=True)
+    return Shells(distances, shell, multiplicity)
 
 
 def _shortest_displacements(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """Components, without sign, of the shortest displacement from site to site, and how many there are."""
-    extents = np.array(shape)
-    positions = coordinates(shape)
-    displacement = (positions[None, :, :] - positions[:, None, :]) % extents
+    """Components, without sign, of the shortest displacement from site 0 to each, and how many there are."""
+    extents, displacement = np.array(shape), coordinates(shape)
     shortest = np.minimum(displacement, extents - displacement)
     wraps = (2 * displacement == extents) & (extents > 1)
     return shortest, 2 ** wraps.sum(-1)
+
+
+def _displacement_numbers(shape: Shape) -> np.ndarray:
+    """The site to which the displacement from i to j leads from site 0, for all i and j."""
+    positions = coordinates(shape)
+    displacement = (positions[None, :, :] - positions[:, None, :]) % np.array(shape)
+    return np.ravel_multi_index(tuple(np.moveaxis(displacement, -1, 0)), shape)
 
 
 class Displacements(NamedTuple):
@@ -90,15 +101,16 @@ class Displacements(NamedTuple):
 def displacements(shape: Shape) -> Displacements:
     """All classes of displacements of the torus."""
     shortest, multiplicity = _shortest_displacements(shape)
-    components = np.sort(shortest, axis=-1)[..., ::-1].reshape(-1, len(shape))
+    components = np.sort(shortest, axis=-1)[:, ::-1]
     by_distance = np.column_stack([(components**2).sum(-1), components])
     found, number = np.unique(by_distance, axis=0, return_inverse=True)
-    return Displacements(found[:, 1:], number.reshape(multiplicity.shape), multiplicity)
+    reached_by = _displacement_numbers(shape)
+    return Displacements(found[:, 1:], number.ravel()[reached_by], multiplicity[reached_by])
 
 
 def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells") -> int:
     """``n_shells`` checked against the lattice; ``None`` means all shells of the torus."""
-    available = shells(shape).n_shells
+    available = shells_of_origin(shape).n_shells
     if n_shells is None:
         return available
     if not 0 <= n_shells <= available:
@@ -125,12 +137,25 @@ def neighbours(shape: Shape, n_shells: int) -> tuple[np.ndarray, np.ndarray, np.
     ``sites[i, k]`` is the k-th distinct neighbour of i; by translation invariance ``shell[k]`` and
     ``multiplicity[k]`` are the same for every i.
     """
-    found = shells(shape)
-    origin = np.flatnonzero((found.shell[0] >= 1) & (found.shell[0] <= n_shells))
+    found = shells_of_origin(shape)
+    origin = np.flatnonzero((found.shell >= 1) & (found.shell <= n_shells))
     displacement = coordinates(shape)[origin]
     reached = (coordinates(shape)[:, None, :] + displacement[None, :, :]) % np.array(shape)
     sites = np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), shape)
-    return sites, found.shell[0, origin], found.multiplicity[0, origin]
+    return sites, found.shell[origin], found.multiplicity[origin]
+
+
+def colouring(neighbours_of: np.ndarray) -> np.ndarray:
+    """A number for every site, different from those of all its neighbours (``neighbours_of[i]`` lists those of i).
+
+    Sites of one colour can be updated at once where only neighbours interact. Greedy, in the order of the sites: two
+    colours for nearest neighbours on even extents (the checkerboard), a few more elsewhere.
+    """
+    colours = np.full(len(neighbours_of), -1)
+    for site, others in enumerate(neighbours_of):
+        taken = set(colours[others[others != site]])
+        colours[site] = next(colour for colour in itertools.count() if colour not in taken)
+    return colours
 
 
 def staggered_sign(shape: Shape) -> np.ndarray:

@@ -17,6 +17,7 @@ from slmc.montecarlo import (
     LocalSweep,
     MetropolisHastings,
     Proposal,
+    Signs,
     State,
     Target,
     Update,
@@ -233,7 +234,7 @@ def test_invariance_of_the_gaussian_fails(name, gaussian_draws):
 def test_discrete_invariance_fails():
     target = objects.ising()
     draws = exact_draws.ising_chain(np.random.default_rng(23), 0.4, np.asarray(target.field), 4, N_DRAWS)
-    inner = LocalSweep(objects.other_ising(), objects.Signs(), 1.0)
+    inner = LocalSweep(objects.other_ising(), Signs(), 1.0)
     wrong = MetropolisHastings(target, WithoutRatio(CumulativeUpdate(inner, 2)))
     state = {"state": lambda spins: jnp.sum(jnp.asarray(spins > 0, jnp.int64) * 2 ** jnp.arange(4))}
     with pytest.raises(AssertionError, match="p = "):

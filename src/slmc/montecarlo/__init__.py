@@ -6,6 +6,7 @@
 - ``local``: sweeps of one-site decisions
 - ``manifolds``, ``integrators``, ``hamiltonian``: Hamiltonian trajectories (HMC, SLHMC)
 - ``chains``: many chains on many devices
+- ``tempering``: replica exchange
 - ``tuning``: step sizes by dual averaging
 """
 
@@ -13,7 +14,7 @@ from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
-from slmc.montecarlo.manifolds import Flat, Manifold, Sphere
+from slmc.montecarlo.manifolds import Flat, Manifold, Signs, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.target import (
     Configuration,
@@ -22,6 +23,14 @@ from slmc.montecarlo.target import (
     Target,
     evaluate,
     log_weight_and_force,
+)
+from slmc.montecarlo.tempering import (
+    ReplicaExchange,
+    ReplicaInfo,
+    ReplicaTarget,
+    round_trips,
+    stacked,
+    tuned_ladder,
 )
 from slmc.montecarlo.tuning import DualAveraging, tune_step_size, with_step_size
 from slmc.montecarlo.update import Info, Label, Repeated, Sequence, State, Update, accept_or_reject, run
@@ -44,7 +53,11 @@ __all__ = [
     "MetropolisHastings",
     "Proposal",
     "Repeated",
+    "ReplicaExchange",
+    "ReplicaInfo",
+    "ReplicaTarget",
     "Sequence",
+    "Signs",
     "SinglePrecision",
     "Sphere",
     "State",
@@ -55,8 +68,11 @@ __all__ = [
     "init_chains",
     "log_weight_and_force",
     "over_chains",
+    "round_trips",
     "run",
     "run_chains",
+    "stacked",
     "tune_step_size",
+    "tuned_ladder",
     "with_step_size",
 ]

@@ -98,5 +98,23 @@ class Sphere(Manifold):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
 
 
+class Signs(Manifold):
+    """Ising spins: +1 or −1 at every site. Nothing is tangent to two points, so that there are no forces or momenta."""
+
+    point_ndim = 0
+
+    def project(self, position, vector):
+        return jnp.zeros_like(vector)
+
+    def move(self, position, momentum, time):
+        return position, momentum
+
+    def perturb(self, key, position, step_size):
+        return -position
+
+    def random(self, key, shape):
+        return jax.random.rademacher(key, shape, jnp.float64)
+
+
 def _normalise(vectors: Float[Array, "... n"]) -> Float[Array, "... n"]:
     return vectors / jnp.sqrt(jnp.sum(vectors**2, axis=-1, keepdims=True))

@@ -4,20 +4,32 @@
 - ``heisenberg``: the linear effective model; ``sweeps``: heat bath and over-relaxation for it
 - ``transformer``: the equivariant Transformer
 - ``network``: the equivariant network of position-only ``filters``
+- ``ising``: two-body and plaquette models of Ising spins; ``checkerboard`` and ``clusters``: their updates
 - ``observables``: functions of one configuration
 """
 
+from slmc.systems.spins.checkerboard import CheckerboardSweep
+from slmc.systems.spins.clusters import SwendsenWangProposal, SwendsenWangUpdate, WolffProposal, WolffUpdate
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.ising import Ising, IsingTarget, PlaquetteIsing
 from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
 from slmc.systems.spins.transformer import EquivariantTransformer
 
 __all__ = [
+    "CheckerboardSweep",
     "DoubleExchange",
     "EquivariantNetwork",
     "EquivariantTransformer",
     "HeatBathSweep",
     "Heisenberg",
+    "Ising",
+    "IsingTarget",
     "OverRelaxationSweep",
+    "PlaquetteIsing",
+    "SwendsenWangProposal",
+    "SwendsenWangUpdate",
+    "WolffProposal",
+    "WolffUpdate",
 ]

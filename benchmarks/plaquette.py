@@ -1,0 +1,316 @@
+"""The first self-learning Monte Carlo, reproduced: plaquette Ising model, two-body effective models, Wolff clusters.
+
+    python benchmarks/plaquette.py [couplings autocorrelation sizes]
+
+Couplings, acceptance and autocorrelation times of arXiv:1610.03137 and its public reproductions. Writes
+``benchmarks/results/plaquette.json`` and, from it, ``docs/results/plaquette.md`` and ``.svg``. Interrupted, it
+continues.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import pyplot
+from result_file import ResultFile, arguments, folders, table, use_all_cores
+
+from slmc.montecarlo import Label, MetropolisHastings, Signs, Update, init_chains, run_chains
+from slmc.selflearning import CumulativeUpdate, fit_linear
+from slmc.statistics import autocorrelation_time, estimate, notation
+from slmc.systems.spins import CheckerboardSweep, Ising, PlaquetteIsing, WolffProposal, WolffUpdate
+
+CRITICAL = 2.493
+"""T_c in units of J at K/J = 0.2, as published."""
+
+LEARNED = 1.107
+"""J_1 of the effective model of one shell, as published; the first table learns it again."""
+
+
+class Settings(NamedTuple):
+    """Lattices; steps of all chains: to thermalise, and measured by local sweeps and by clusters; chains."""
+
+    coupling_sizes: tuple[int, ...] = (25, 40)
+    time_size: int = 25
+    time_temperature: float = 2.5
+    acceptance_sizes: tuple[int, ...] = (8, 16, 32, 64)
+    scaling_sizes: tuple[int, ...] = (10, 20, 40, 80)
+    restricted: tuple[tuple[int, int], ...] = ((10, 4), (20, 8), (40, 16), (80, 32))
+    n_chains: int = 16
+    n_thermalise: int = 4000
+    n_local: int = 60000
+    n_cluster: int = 20000
+    labels: int = 8000
+
+
+QUICK = Settings((4,), 4, 2.5, (4,), (4, 6), ((4, 1), (6, 2)), 4, 40, 200, 100, 80)
+
+
+def target_of(size: int, temperature: float = CRITICAL) -> PlaquetteIsing:
+    return PlaquetteIsing((size, size), 1.0, 0.2, temperature)
+
+
+def effective(size: int, couplings: list[float], temperature: float = CRITICAL) -> Ising:
+    return Ising((size, size), couplings=couplings, temperature=temperature)
+
+
+def slmc(target: PlaquetteIsing, model: Ising, radius: float | None = None) -> MetropolisHastings:
+    """One cluster of the effective model, decided by the target."""
+    return MetropolisHastings(target, CumulativeUpdate(WolffUpdate(model, radius), 1))
+
+
+def observe(state: Any, info: Any) -> tuple[jax.Array, jax.Array]:
+    return jnp.abs(jnp.mean(state.configuration)), info.accepted
+
+
+def configurations(state: Any, info: Any) -> tuple[jax.Array, jax.Array]:
+    return jnp.asarray(state.configuration, jnp.int8), state.log_weight
+
+
+def thermalised(target: PlaquetteIsing, settings: Settings) -> jax.Array:
+    """Random spins, brought to the target by sweeps and clusters of the published effective model in turn."""
+    size = target.shape[0]
+    spins = Signs().random(jax.random.key(1), (settings.n_chains, *target.shape))
+    temperature = float(target.temperature)
+    pair = CheckerboardSweep(target), slmc(target, effective(size, [LEARNED], temperature))
+    for number, update in enumerate(pair * 4):
+        states = init_chains(update, spins)
+        states, _ = run_chains(jax.random.key(10 + number), update, states, settings.n_thermalise // 4, observe)
+        spins = states.configuration
+    return spins
+
+
+def couplings(size: int, settings: Settings) -> dict[str, Any]:
+    """J_n by least squares on samples of the target, with errors from fits to each chain alone."""
+    target = target_of(size)
+    update = slmc(target, effective(size, [LEARNED]))
+    states = init_chains(update, thermalised(target, settings))
+    n_blocks, kept = max(1, settings.labels // settings.n_chains), []
+    for number in range(n_blocks):
+        states, _ = run_chains(jax.random.fold_in(jax.random.key(2), number), update, states, 20, observe)
+        kept.append((np.asarray(states.configuration), np.asarray(states.log_weight)))
+    spins, log_weights = (np.stack(parts, 1) for parts in zip(*kept, strict=True))
+    row: dict[str, Any] = {"n_samples": int(log_weights.size)}
+    for n_shells in (1, 3):
+        model = Ising(target.shape, n_shells=n_shells, temperature=CRITICAL)
+        found = [_fitted(model, spins[c], log_weights[c]) for c in range(settings.n_chains)]
+        whole = _fitted(model, spins.reshape(-1, *target.shape), log_weights.ravel())
+        error = np.std(found, axis=0, ddof=1) / len(found) ** 0.5
+        row[f"{n_shells} shells"] = {"couplings": whole.tolist(), "errors": error.tolist()}
+    return row
+
+
+def _fitted(model: Ising, spins: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    labels = Label(jnp.asarray(spins), log_weights, jnp.asarray(spins))
+    return np.asarray(fit_linear(model, labels, Signs()).couplings)
+
+
+def measured(update: Update, spins: jax.Array, n_steps: int) -> dict[str, Any]:
+    """Autocorrelation time of |M| in steps, its error over halves of the chains, acceptance, effective samples/s."""
+    states = init_chains(update, spins)
+    block = max(1, n_steps // 10)
+    states, _ = run_chains(jax.random.key(3), update, states, block, observe)
+    started = time.perf_counter()
+    seen = []
+    for number in range(10):
+        states, one = run_chains(jax.random.fold_in(jax.random.key(4), number), update, states, block, observe)
+        seen.append(jax.device_get(one))
+    seconds = time.perf_counter() - started
+    magnetisation, accepted = (np.concatenate(parts, 1) for parts in zip(*seen, strict=True))
+    parts = [autocorrelation_time(part) for part in np.array_split(magnetisation, 4)]
+    found = estimate(magnetisation)
+    return {
+        "tau_steps": autocorrelation_time(magnetisation),
+        "tau_error": float(np.std(parts, ddof=1) / len(parts) ** 0.5),
+        "acceptance": float(accepted.mean()),
+        "acceptance_error": float(accepted.mean(1).std(ddof=1) / len(accepted) ** 0.5),
+        "magnetisation": found._asdict(),
+        "ess_per_second": found.ess / seconds if found.ess else None,
+        "seconds": seconds,
+        "n_steps": 10 * block,
+    }
+
+
+def cluster_share(reduced_coupling: float, spins: jax.Array, radius: float | None = None, n_times: int = 50) -> float:
+    """Mean size of a cluster, tried and not only accepted, as a share of the lattice."""
+    proposal = WolffProposal(jnp.asarray(reduced_coupling), radius)
+
+    def share(key: jax.Array, one: jax.Array) -> jax.Array:
+        return jnp.mean(jnp.abs(proposal.propose(key, one)[0] - one)) / 2
+
+    keys = jax.random.split(jax.random.key(5), (n_times, len(spins)))
+    return float(np.mean(jax.jit(jax.vmap(jax.vmap(share), (0, None)))(keys, spins)))
+
+
+def chain(kind: str, size: int, temperature: float, settings: Settings, radius: float | None = None) -> dict[str, Any]:
+    """One chain of a table: local sweeps, clusters of the bare J, or self-learning with the learned J_1."""
+    target = target_of(size, temperature)
+    spins = thermalised(target, settings)
+    if kind == "local":
+        return measured(CheckerboardSweep(target), spins, settings.n_local) | {"share": 1.0}
+    coupling = 1.0 if kind == "bare Wolff" else LEARNED
+    update = slmc(target, effective(size, [coupling], temperature), radius)
+    share = cluster_share(coupling / temperature, spins, radius)
+    return measured(update, spins, settings.n_cluster) | {"share": share}
+
+
+KINDS = ("local", "bare Wolff", "SLMC")
+
+
+def jobs(settings: Settings) -> dict[str, dict[str, Callable[[], dict[str, Any]]]]:
+    """Everything that is measured, by part and name."""
+
+    def one(kind: str, size: int, temperature: float = CRITICAL, radius: int | None = None) -> Callable[[], Any]:
+        return partial(chain, kind, size, temperature, settings, radius)
+
+    sizes = {f"{kind} {size}": one(kind, size) for size in settings.scaling_sizes for kind in KINDS}
+    sizes |= {f"SLMC {size}": one("SLMC", size) for size in settings.acceptance_sizes}
+    sizes |= {f"restricted {size}": one("restricted", size, radius=radius) for size, radius in settings.restricted}
+    return {
+        "couplings": {f"couplings {size}": partial(couplings, size, settings) for size in settings.coupling_sizes},
+        "autocorrelation": {f"time {kind}": one(kind, settings.time_size, settings.time_temperature) for kind in KINDS},
+        "sizes": sizes,
+    }
+
+
+def work(row: dict[str, Any]) -> tuple[float, float]:
+    """Autocorrelation time per N spins touched, and its error."""
+    return row["tau_steps"] * row["share"], row["tau_error"] * row["share"]
+
+
+def draw(rows: dict[str, Any], settings: Settings, path: Any) -> dict[str, str]:
+    """τ per N spins touched against L; returns the fitted exponents in words."""
+    figure, axes = pyplot.subplots(figsize=(6.5, 4.4), layout="constrained")
+    words = {}
+    for kind in (*KINDS, "restricted"):
+        found = [(size, *work(rows[f"{kind} {size}"])) for size in settings.scaling_sizes if f"{kind} {size}" in rows]
+        if len(found) < 2:
+            continue
+        sizes, times, errors = (np.array(column, float) for column in zip(*found, strict=True))
+        weights = times / np.maximum(errors, 1e-12 * times)
+        found, covariance = np.polyfit(np.log(sizes), np.log(times), 1, w=weights, cov="unscaled")
+        slope = found[0]
+        words[kind] = f"{slope:.2f} ± {covariance[0, 0] ** 0.5:.2f}"
+        axes.errorbar(sizes, times, errors, fmt="o-", markersize=4, label=f"{kind}: $L^{{{slope:.2f}}}$")
+    axes.set(xscale="log", yscale="log", xlabel="$L$", ylabel=r"$\tau$ of $|M|$, per $N$ spins touched")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)
+    return words
+
+
+def page(results: ResultFile, settings: Settings, exponents: dict[str, str]) -> str:
+    """What the documentation shows."""
+    rows = results.rows
+    parts = [
+        "# Plaquette Ising model: clusters of a learned model\n",
+        results.provenance() + "\n",
+        "H = −J Σ s s − K Σ s s s s on the square lattice, K/J = 0.2, T_c = 2.493 J (arXiv:1610.03137). The effective "
+        f"model has two-body couplings; one Wolff cluster of its J_1 = {LEARNED} J is a proposal. {settings.n_chains} "
+        "chains.\n",
+        "## Learned couplings\n",
+        "Least squares on samples of the target at T_c; errors are those of the mean over fits to single chains.\n",
+        table(("lattice", "samples", "J_1, one shell", "J_1, J_2, J_3, three shells"), _coupling_lines(rows, settings)),
+        f"\n## Autocorrelation time of |M| at L = {settings.time_size}, T = {settings.time_temperature:g}\n",
+        "τ = n / (2 ESS) in steps, times the share of the lattice that a step touches (a sweep: all of it; a cluster: "
+        "its mean size, whether accepted or not), is the time per N spins touched.\n",
+        table(("update", "τ (steps)", "share touched", "τ per N spins", "acceptance", "⟨|m|⟩"), _time_lines(rows)),
+        "",
+        _ratios(rows),
+        "\n## Against size, at T_c\n",
+        "![Autocorrelation time against L](plaquette.svg)\n",
+        "Exponents of L: " + ", ".join(f"{kind} {words}" for kind, words in exponents.items()) + ".\n",
+        table(("L", "update", "τ per N spins", "acceptance", "⟨|m|⟩", "ESS / s", "R-hat"), _size_lines(rows, settings)),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _coupling_lines(rows: dict[str, Any], settings: Settings) -> list[tuple[str, ...]]:
+    lines = []
+    for size in settings.coupling_sizes:
+        row = rows.get(f"couplings {size}")
+        if row:
+            found = [zip(*row[f"{n} shells"].values(), strict=True) for n in (1, 3)]
+            written = [", ".join(notation(value, error) for value, error in pairs) for pairs in found]
+            lines.append((f"{size}×{size}", f"{row['n_samples']:,}", *written))
+    return lines
+
+
+def _time_lines(rows: dict[str, Any]) -> list[tuple[str, ...]]:
+    lines = []
+    for kind in KINDS:
+        row = rows.get(f"time {kind}")
+        if row:
+            m = row["magnetisation"]
+            lines.append(
+                (
+                    kind,
+                    notation(row["tau_steps"], row["tau_error"]),
+                    f"{row['share']:.4f}",
+                    notation(*work(row)),
+                    f"{row['acceptance']:.3f}",
+                    notation(m["value"], m["error"]),
+                )
+            )
+    return lines
+
+
+def _ratios(rows: dict[str, Any]) -> str:
+    if not all(f"time {kind}" in rows for kind in KINDS):
+        return ""
+    best, error = work(rows["time SLMC"])
+    parts = []
+    for kind in ("local", "bare Wolff"):
+        time_, uncertainty = work(rows[f"time {kind}"])
+        ratio, relative = time_ / best, ((uncertainty / time_) ** 2 + (error / best) ** 2) ** 0.5
+        parts.append(f"{kind} / SLMC = {notation(ratio, ratio * relative)}")
+    return "Ratios of τ per N spins: " + ", ".join(parts) + " (published: 21 and 2.3).\n"
+
+
+def _size_lines(rows: dict[str, Any], settings: Settings) -> list[tuple[str, ...]]:
+    lines = []
+    sizes = sorted({*settings.scaling_sizes, *settings.acceptance_sizes})
+    for size in sizes:
+        for kind in (*KINDS, "restricted"):
+            row = rows.get(f"{kind} {size}")
+            if row:
+                m = row["magnetisation"]
+                rate = f"{row['ess_per_second']:.3g}" if row["ess_per_second"] else "–"
+                acceptance = notation(row["acceptance"], row["acceptance_error"])
+                lines.append(
+                    (
+                        str(size),
+                        kind,
+                        notation(*work(row)),
+                        acceptance,
+                        notation(m["value"], m["error"]),
+                        rate,
+                        "–" if m["r_hat"] is None else f"{m['r_hat']:.3f}",
+                    )
+                )
+    return lines
+
+
+def main() -> None:
+    options = arguments(__doc__.splitlines()[0], choose="parts: couplings, autocorrelation, sizes (default: all)")
+    settings = QUICK if options.quick else Settings()
+    result_folder, page_folder = folders(options)
+    results = ResultFile(result_folder / "plaquette.json", settings._asdict())
+    if not options.report_only:
+        use_all_cores()
+        wanted = jobs(settings)
+        for part in options.chosen or wanted:
+            for name, make in wanted[part].items():
+                if name not in results.rows:
+                    results.add(name, make())
+    exponents = draw(results.rows, settings, page_folder / "plaquette.svg")
+    (page_folder / "plaquette.md").write_text(page(results, settings, exponents))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Replica exchange: every temperature keeps its distribution, wrong swap rules are caught, walkers are followed."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import exact_draws
+import objects
+from slmc.montecarlo import (
+    HamiltonianTrajectory,
+    LocalSweep,
+    MetropolisHastings,
+    ReplicaExchange,
+    ReplicaTarget,
+    Target,
+    init_chains,
+    round_trips,
+    run_chains,
+    stacked,
+    tuned_ladder,
+)
+from slmc.selflearning import CumulativeUpdate
+from slmc.systems.spins import CheckerboardSweep, DoubleExchange, PlaquetteIsing
+from slmc.testing import check_invariance
+
+TEMPERATURES = (1.5, 2.2, 3.5)
+SHAPE = (3, 3)
+N_DRAWS = 16384
+STATES = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=9))).reshape(-1, *SHAPE)
+
+
+def plaquette(temperature):
+    return PlaquetteIsing(SHAPE, 1.0, 0.3, temperature)
+
+
+def draws(seed=1):
+    """Independent exact draws at each temperature, side by side."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    for temperature in TEMPERATURES:
+        log_weights = np.asarray(jax.vmap(plaquette(temperature).log_weight)(STATES))
+        weights = np.exp(log_weights - log_weights.max())
+        columns.append(rng.choice(len(weights), N_DRAWS, p=weights / weights.sum()))
+    return STATES[np.stack(columns, 1)]
+
+
+def magnetisation(replica):
+    return lambda spins: jnp.asarray(jnp.sum(spins[replica]), jnp.int64)
+
+
+STATISTICS = {f"magnetisation at T = {t}": magnetisation(k) for k, t in enumerate(TEMPERATURES)} | {
+    "first and last": lambda spins: jnp.asarray(jnp.sum(spins[0]) + 20 * jnp.sum(spins[2]), jnp.int64)
+}
+
+
+def sweeps():
+    return stacked([CheckerboardSweep(plaquette(t)) for t in TEMPERATURES])
+
+
+def learned():
+    """At each temperature self-learning Monte Carlo with a model of its own, wrong on purpose."""
+    return stacked(
+        [
+            MetropolisHastings(plaquette(t), CumulativeUpdate(CheckerboardSweep(plaquette(1.2 * t + 0.1)), 2))
+            for t in TEMPERATURES
+        ]
+    )
+
+
+@pytest.mark.parametrize("make", [sweeps, learned])
+def test_every_temperature_keeps_its_distribution(make):
+    found = check_invariance(jax.random.key(2), ReplicaExchange(make()), draws(), STATISTICS, n_steps=2)
+    assert found.moved > 0.5
+
+
+class Inverse(Target):
+    """log W with the wrong sign."""
+
+    original: Target
+
+    def log_weight(self, x):
+        return -self.original.log_weight(x)
+
+
+class Backwards(ReplicaExchange):
+    """Wrong: swaps with the inverse of the ratio."""
+
+    def _swap(self, key, odd, replicas):
+        inverse = eqx.tree_at(lambda one: one.update.target, ReplicaExchange(self.update), Inverse(self.update.target))
+        swapped, rest = inverse._swap(key, odd, replicas._replace(log_weight=-replicas.log_weight))
+        return swapped._replace(log_weight=-swapped.log_weight), rest
+
+
+class Always(ReplicaExchange):
+    """Wrong: swaps whatever the weights."""
+
+    def _swap(self, key, odd, replicas):
+        level = replicas._replace(log_weight=jnp.full_like(replicas.log_weight, -1e9))
+        return super()._swap(key, odd, level)
+
+
+@pytest.mark.parametrize("wrong", [Backwards, Always])
+def test_wrong_swap_rules_are_caught(wrong):
+    with pytest.raises(AssertionError, match="does not leave its target invariant"):
+        check_invariance(jax.random.key(2), wrong(sweeps()), draws(), STATISTICS, n_steps=2)
+
+
+def test_spin_fermion_replicas_with_hmc():
+    """Two spins at two temperatures, whose weights are not powers of each other."""
+    temperatures, p = (0.2, 0.6), objects.DOUBLE_EXCHANGE_PAIR
+
+    def update(temperature):
+        target = DoubleExchange((2,), p["hopping"], p["coupling"], p["mu"], temperature)
+        return MetropolisHastings(target, HamiltonianTrajectory(target, objects.SPHERE, 0.4, 3))
+
+    exact = [exact_draws.double_exchange_pair(**p | {"temperature": t}) for t in temperatures]
+    rng = np.random.default_rng(3)
+    pairs = jnp.asarray(np.stack([one.draw(rng, 8192) for one in exact], 1))
+    statistics = {f"S1·S2 at {k}": lambda spins, k=k: jnp.sum(spins[k, 0] * spins[k, 1]) for k in range(2)}
+    exchange = ReplicaExchange(stacked([update(t) for t in temperatures]))
+    check_invariance(jax.random.key(4), exchange, pairs, statistics)
+
+
+def test_the_state_belongs_to_its_configuration():
+    exchange = ReplicaExchange(sweeps())
+    states, info = run_chains(jax.random.key(5), exchange, init_chains(exchange, draws()[:4]), 20)
+    target = ReplicaTarget(stacked([plaquette(t) for t in TEMPERATURES]))
+    for chain in range(4):
+        replicas = zip(TEMPERATURES, states.configuration[chain], strict=True)
+        log_weights = [float(plaquette(t).log_weight(spins)) for t, spins in replicas]
+        np.testing.assert_allclose(states.observables["log_weights"][chain], log_weights, atol=1e-12)
+        assert float(states.log_weight[chain]) == pytest.approx(sum(log_weights))
+        assert float(target.log_weight(states.configuration[chain])) == pytest.approx(sum(log_weights))
+    assert not np.any(np.asarray(info.swapped) & ~np.asarray(info.tried))
+    assert np.all(np.asarray(info.tried).sum(-1) == 1)
+    share = np.asarray(info.swapped).sum() / np.asarray(info.tried).sum()
+    assert share == pytest.approx(np.asarray(info.acceptance).sum() / np.asarray(info.tried).sum(), abs=0.2)
+
+
+def test_round_trips_are_counted():
+    # Walker 0 climbs from the first replica to the last and comes back: one round trip.
+    swapped = np.array([[1, 0], [0, 1], [0, 0], [0, 1], [1, 0]], bool)
+    found = round_trips(swapped)
+    assert found.n_round_trips == 1
+    np.testing.assert_array_equal(found.walkers[1], [1, 2, 0])
+    np.testing.assert_array_equal(found.walkers[-1], [0, 1, 2])
+
+
+def test_a_ladder_gets_closer_where_swaps_fail():
+    ladder = tuned_ladder(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.2, 0.8, 0.8]))
+    assert (ladder[0], ladder[-1]) == (1.0, 4.0)
+    assert np.all(np.diff(ladder) > 0)
+    assert ladder[1] < 1.7
+    even = np.geomspace(1, 8, 4)
+    np.testing.assert_allclose(tuned_ladder(even, np.full(3, 0.5)), even)
+
+
+def test_replicas_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="the same structure"):
+        stacked([LocalSweep(objects.ising(), objects.SPHERE, 0.5), LocalSweep(objects.gaussian(), objects.SPHERE, 0.5)])
+    with pytest.raises(ValueError, match="at least one"):
+        stacked([])

@@ -25,13 +25,13 @@ class Settings(NamedTuple):
     """Numbers of labelled configurations; network; steps of the optimiser; weights of the forces that are compared."""
 
     data: DataSettings = DataSettings()
-    n_labels: tuple[int, ...] = (128, 512, 2048)
+    n_labels: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096)
     network: tuple[int, int, int] = (2, 8, 16)
     n_steps: int = 800
-    force_weights: tuple[float, ...] = (100.0, 0.0)
+    force_weights: tuple[float, ...] = (100.0, 3.0, 0.0)
     variant_labels: int = 3000
-    variant_steps: int = 800
-    n_variants: int = 6
+    variant_steps: int = 1500
+    n_variants: int = 10
 
 
 class Variant(NamedTuple):
@@ -62,6 +62,10 @@ VARIANTS = {
     "one layer": Variant("1 layer, 8 channels, 16 hidden", _network(1, 8, 16)),
     "standard": Variant("2 layers, 8 channels, 16 hidden", _network(2, 8, 16)),
     "wide": Variant("2 layers, 12 channels, 32 hidden", _network(2, 12, 32)),
+    "three layers": Variant("3 layers, 8 channels, 16 hidden", _network(3, 8, 16)),
+    "more channels": Variant("2 layers, 16 channels, 16 hidden", _network(2, 16, 16)),
+    "more hidden": Variant("2 layers, 8 channels, 48 hidden", _network(2, 8, 48)),
+    "short filters": Variant("2 layers, 8 channels, 16 hidden, filters that reach 1 site", _network(2, 8, 16, 1)),
     "AdamW": Variant("2 layers, 8 channels, 16 hidden, AdamW", _network(2, 8, 16), "adamw", 1e-2),
     "dot-product": Variant(
         "Transformer, 2 layers, 4 heads, all shells, AdamW", _transformer("dot-product"), "adamw", 3e-3, 1e-4

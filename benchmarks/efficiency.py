@@ -113,7 +113,7 @@ SYSTEMS = {
         (2, 8, 16, None),
         start="12x12",
         steps=(14, 30, 90, 245),
-        training_steps=(100, 150, 400, 1800),
+        training_steps=(100, 100, 200, 1800),
         learning_rate=1e-2,
         batch_size=16,
         hmc=(4, 5),
@@ -122,7 +122,7 @@ SYSTEMS = {
         n_measure_thermalise=24,
         n_long=24,
         block=(("slmc", 40), ("hmc", 8)),
-        n_blocks=20,
+        n_blocks=16,
     ),
 }
 QUICK = {

@@ -21,6 +21,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("data_efficiency", "one layer", ("log-weights alone", "Variants")),
         ("peers", None, ("NUTS", "tinyDA")),
         ("cost", "4x4", ("cost.svg", "the same in float32")),
+        ("plaquette", "couplings 4", ("Ratios of τ", "plaquette.svg", "three shells")),
         ("strong_coupling", "6x6", ("s/√N", "Exact self-learning Monte Carlo")),
     ],
 )

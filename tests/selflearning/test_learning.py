@@ -1,6 +1,7 @@
 """Fits recover what is known, learning compiles each function once, errors say what is wrong."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
@@ -15,7 +16,13 @@ from slmc.montecarlo import Label, log_weight_and_force
 from slmc.montecarlo.tuning import step_size_of
 from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
 from slmc.selflearning.inner_chain import LENGTHS, InnerLine, expected_efficiency, innermost
-from slmc.selflearning.on_the_fly import LearningSettings, learning_round, self_learning_update, start_learning
+from slmc.selflearning.on_the_fly import (
+    LearningSettings,
+    is_finished,
+    learning_round,
+    self_learning_update,
+    start_learning,
+)
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
 from slmc.systems.spins.observables import staggered_magnetization_squared
 from slmc.systems.spins.problem import linear_part, nested_update
@@ -204,6 +211,30 @@ def make_learner():
         lambda update: update.proposal.step_size,
         settings=settings,
     )
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "training_steps", "residuals", "finished"),
+    [
+        (12, None, [0.3, 0.4, 0.4], True),
+        (12, None, [0.3, 0.4, 0.2], False),
+        (12, None, [0.3, 0.3], False),
+        (12, None, [0.5, 0.4, 0.3, 0.2, 0.1], True),
+        ((6, 6, 6, 12), None, [0.3, 0.4, 0.4], False),
+        ((6, 6, 6, 12), None, [0.3, 0.4, 0.4, 0.4], True),
+        (12, (5, 5, 5, 20), [0.3, 0.4, 0.4], False),
+    ],
+)
+def test_learning_ends_when_nothing_improves_but_not_before_all_listed_numbers_were_used(
+    n_steps, training_steps, residuals, finished
+):
+    settings = LearningSettings(n_rounds=5, n_steps=n_steps, training_steps=training_steps)
+    learner = replace(make_learner(), settings=settings)
+    chains = init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE))
+    state = start_learning(learner, Heisenberg(SHAPE, temperature=0.2), chains)
+    padded = np.array([*residuals, *[np.nan] * (5 - len(residuals))])
+    state = state._replace(n_rounds=np.asarray(len(residuals)), residuals=padded)
+    assert is_finished(learner, state) == finished
 
 
 def test_three_rounds_compile_each_function_once(caplog):

@@ -32,9 +32,10 @@ class LearningSettings:
     number for each round, the last of which holds for all further rounds, so that early rounds, whose models are
     poor, can be short. So does ``training_steps``, which replaces ``training.n_steps`` unless ``None``. Learning ends
     after ``n_rounds``, or earlier when the held-out residual has not fallen by ``least_improvement`` (relative) for
-    two rounds. ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective
-    samples a second, from measured costs (which differ from run to run). Their step size is tuned to
-    ``inner_acceptance``. ``held_out_share`` of the chains never enter the training data.
+    two rounds, but not before every number of a tuple was used: short rounds hold out too little to judge by.
+    ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective samples a
+    second, from measured costs (which differ from run to run). Their step size is tuned to ``inner_acceptance``.
+    ``held_out_share`` of the chains never enter the training data.
     """
 
     n_rounds: int = 5
@@ -172,7 +173,8 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
     n_rounds, settings = int(state.n_rounds), learner.settings
     if n_rounds >= settings.n_rounds:
         return True
-    if n_rounds < 3:
+    listed = (one for one in (settings.n_steps, settings.training_steps) if isinstance(one, tuple))
+    if n_rounds < max([3, *map(len, listed)]):
         return False
     residuals = np.asarray(state.residuals)[:n_rounds]
     return bool(np.min(residuals[-2:]) > (1 - settings.least_improvement) * np.min(residuals[:-2]))

@@ -71,7 +71,8 @@ def test_info_prints_what_other_programs_rely_on(slmc: Slmc, finished: Path) -> 
     assert code == 0
     found = json.loads(out)
     for name in ("magnetization", "staggered_magnetization", "energy"):
-        assert set(found["observables"][name]) == {"value", "error", "r_hat", "ess"}
+        assert set(found["observables"][name]) == {"value", "error", "r_hat", "ess", "monte_carlo_error"}
+        assert found["observables"][name]["monte_carlo_error"] is None
     for name in ("magnetization_squared", "staggered_magnetization_squared", "specific_heat", "density"):
         assert name in found["observables"]
     assert 0 < found["acceptance"] <= 1
@@ -128,7 +129,8 @@ def test_a_stored_model_is_a_start_on_another_lattice(slmc: Slmc, finished: Path
 def test_init_and_examples(slmc: Slmc) -> None:
     code, out, _ = slmc("examples")
     assert code == 0
-    for name in ("double_exchange", "double_exchange_linear", "double_exchange_network", "double_exchange_small"):
+    names = ("double_exchange", "double_exchange_linear", "double_exchange_network", "double_exchange_small")
+    for name in (*names, "temperatures", "diluted", "cubic"):
         assert name in out
         code, text, _ = slmc("init", name)
         assert code == 0

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,7 @@ from slmc.simulation import (
     Records,
     Reporter,
     RunSettings,
+    ScanSettings,
     Simulation,
     UserError,
     config_of,
@@ -31,13 +33,16 @@ from slmc.simulation import (
     locked,
     make_console,
     new_directory,
+    point_directory,
+    records_path,
     summarise,
     to_toml,
     use_all_cores,
 )
+from slmc.simulation.directory import RECORDS
 from slmc.statistics import notation
 from slmc.systems.spins import Heisenberg
-from slmc.systems.spins.problem import SpinProblem, scalar_names
+from slmc.systems.spins.problem import SCALARS, SpinProblem, scalar_names
 from slmc.systems.spins.settings import DoubleExchangeSettings, InnerSettings, ModelSettings, build_like
 
 app = typer.Typer(
@@ -90,6 +95,10 @@ class DoubleExchangeConfig(RunSettings):
         if self.learning.batch_size % 32:
             raise ValueError(f"learning.batch_size must be a multiple of 32; got {self.learning.batch_size}")
         n_chains = self.measurement.n_chains
+        if n_chains % self.target.n_samples:
+            raise ValueError(
+                f"measurement.n_chains = {n_chains} must be a multiple of target.n_samples = {self.target.n_samples}"
+            )
         first_steps = self.learning.n_steps if isinstance(self.learning.n_steps, int) else self.learning.n_steps[0]
         if first_steps * (n_chains - n_held_out(n_chains, self.learning.held_out_share)) < 32:
             raise ValueError(
@@ -149,6 +158,8 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
         ),
         names=scalar_names(config.measurement.observables, config.target.shape),
         filling=config.target.filling,
+        concentration=config.target.concentration,
+        n_samples=config.target.n_samples,
     )
 
 
@@ -173,7 +184,10 @@ def run(
             model = settings.model.model_copy(update={"file": "start.eqx"})
             settings = settings.model_copy(update={"model": model})
         (directory / "config.toml").write_text(to_toml(settings))
-        _carry_out(directory, settings, problem, quiet)
+        if settings.scan.temperatures:
+            _carry_out_scan(directory, settings, quiet)
+        else:
+            _carry_out(directory, settings, problem, quiet)
 
 
 @app.command()
@@ -183,14 +197,22 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
     use_all_cores()
     problem = build(settings, directory)
     with locked(directory):
-        _carry_out(directory, settings, problem, quiet)
+        if settings.scan.temperatures:
+            _carry_out_scan(directory, settings, quiet)
+        else:
+            _carry_out(directory, settings, problem, quiet)
 
 
 @app.command()
 def report(directory: Directory) -> None:
     """Write DIR/report.html anew from the stored records."""
     settings = load_config(config_of(directory), DoubleExchangeConfig)
-    path = _write_report(directory, summarise(directory, build(settings, directory)), settings)
+    if settings.scan.temperatures:
+        for number, place in _begun(directory, settings):
+            _write_report(place, summarise(place, build(_point(settings, number), place)), _point(settings, number))
+        path = _write_scan_report(directory, settings)
+    else:
+        path = _write_report(directory, summarise(directory, build(settings, directory)), settings)
     typer.echo(f"wrote {path}")
 
 
@@ -201,6 +223,13 @@ def info(
 ) -> None:
     """Show what a run has found so far."""
     settings = load_config(config_of(directory), DoubleExchangeConfig)
+    if settings.scan.temperatures:
+        points = _summaries(directory, settings)
+        if as_json:
+            typer.echo(json.dumps({"points": points}, indent=1))
+        else:
+            _print_scan(make_console(), directory, points)
+        return
     summary = summarise(directory, build(settings, directory))
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
@@ -264,7 +293,7 @@ def _config_path(config: str) -> Path:
     return ready_made[config]
 
 
-def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinProblem, quiet: bool) -> None:
+def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinProblem, quiet: bool) -> bool:
     reporter = Reporter(quiet=quiet)
     reporter.note(f"slmc {__version__}: {settings.title or settings.system}, results in {directory}")
     complete = Simulation(directory, settings, problem, reporter).run()
@@ -272,24 +301,118 @@ def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinPro
     _write_report(directory, summary, settings)
     if not quiet and complete:
         _print_summary(reporter.console, directory, summary)
+    return complete
+
+
+def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool) -> None:
+    """One temperature after the other; those that are complete are passed over."""
+    Records(directory / RECORDS)
+    started, before = time.monotonic(), directory / "start.eqx"
+    for number, temperature in enumerate(settings.scan.temperatures):
+        place = point_directory(directory, temperature)
+        place.mkdir(exist_ok=True)
+        start = place / "start.eqx"
+        if before.is_file() and not start.is_file():
+            shutil.copyfile(before, start.with_suffix(".part"))
+            start.with_suffix(".part").rename(start)
+        point = _point(settings, number)
+        (place / "config.toml").write_text(to_toml(point))
+        limit = settings.measurement.wall_time
+        if limit is not None:
+            left = max(1e-3, limit - (time.monotonic() - started))
+            point = point.model_copy(update={"measurement": point.measurement.model_copy(update={"wall_time": left})})
+        complete = _carry_out(place, point, build(point, place), quiet=True)
+        _write_scan_report(directory, settings)
+        if not complete:
+            Reporter(quiet=quiet).note(f"stopped at T = {temperature:g}; continue with: slmc resume {directory}")
+            return
+        if not quiet:
+            _print_scan(make_console(), directory, _summaries(directory, settings))
+        before = place / "model.eqx"
+
+
+def _point(settings: DoubleExchangeConfig, number: int) -> DoubleExchangeConfig:
+    """The settings of one temperature of a scan: an ordinary run that starts from the model of the one before."""
+    temperature = settings.scan.temperatures[number]
+    has_start = number > 0 or settings.model.file is not None
+    return settings.model_copy(
+        update={
+            "title": f"{settings.title or settings.system}, T = {temperature:g}",
+            "seed": settings.seed + number,
+            "target": settings.target.model_copy(update={"temperature": temperature}),
+            "model": settings.model.model_copy(update={"file": "start.eqx" if has_start else None}),
+            "scan": ScanSettings(),
+        }
+    )
+
+
+def _begun(directory: Path, settings: DoubleExchangeConfig) -> list[tuple[int, Path]]:
+    """The temperatures of a scan that have been begun: their number and directory."""
+    places = [point_directory(directory, temperature) for temperature in settings.scan.temperatures]
+    return [(number, place) for number, place in enumerate(places) if (place / "config.toml").is_file()]
+
+
+def _summaries(directory: Path, settings: DoubleExchangeConfig) -> list[dict[str, Any]]:
+    found = []
+    for number, place in _begun(directory, settings):
+        summary = summarise(place, build(_point(settings, number), place))
+        about = {"temperature": settings.scan.temperatures[number], "directory": place.name}
+        found.append(about | summary)
+    return found
+
+
+def _write_scan_report(directory: Path, settings: DoubleExchangeConfig) -> Path:
+    from slmc.report import write_scan_report
+
+    about = {
+        "title": settings.title or settings.system,
+        "directory": directory.name,
+        "version": __version__,
+        "n_points": len(settings.scan.temperatures),
+    }
+    path = directory / "report.html"
+    write_scan_report(_summaries(directory, settings), about, (directory / "config.toml").read_text(), path)
+    return path
+
+
+def _print_scan(console: Console, directory: Path, points: list[dict[str, Any]]) -> None:
+    shown = [point for point in points if point["observables"]]
+    if not shown:
+        console.print("no temperature has been measured yet")
+        return
+    names = [name for name in shown[0]["observables"] if name in SCALARS or name == "energy"]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("T", *names, "acceptance", "verdict"):
+        table.add_column(heading, justify="left" if heading == "verdict" else "right", overflow="fold")
+    for point in shown:
+        found = [point["observables"].get(name) or {} for name in names]
+        values = [notation(one.get("value"), one.get("error")) for one in found]
+        table.add_row(f"{point['temperature']:g}", *values, _number(point["acceptance"], ".3f"), point["verdict"])
+    console.print(table)
+    if (directory / "report.html").is_file():
+        console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
 
 
 def _write_report(directory: Path, summary: dict[str, Any], settings: DoubleExchangeConfig) -> Path:
     from slmc.report import write_report
 
     about = {**summary, "title": settings.title or settings.system, "directory": directory.name, "version": __version__}
-    records = Records(directory / "records.zarr", read_only=True).tree()
+    records = Records(records_path(directory), read_only=True).tree()
     write_report(records, about, (directory / "config.toml").read_text(), directory / "report.html")
     return directory / "report.html"
 
 
 def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -> None:
     baseline = summary.get("baseline", {}).get("observables", {})
+    diluted = any(one["monte_carlo_error"] is not None for one in summary["observables"].values())
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("observable", "value", "R-hat", "ESS", *(["exact chain"] if baseline else [])):
+    more = (["of it Monte Carlo"] if diluted else []) + (["exact chain"] if baseline else [])
+    for heading in ("observable", "value", "R-hat", "ESS", *more):
         table.add_column(heading, justify="left" if heading == "observable" else "right", no_wrap=True)
     for name, one in summary["observables"].items():
         row = [name, notation(one["value"], one["error"]), _number(one["r_hat"], ".3f"), _number(one["ess"], ".0f")]
+        if diluted:
+            row.append(_number(one["monte_carlo_error"], ".2g"))
         if baseline:
             row.append(notation(baseline[name]["value"], baseline[name]["error"]) if name in baseline else "")
         table.add_row(*row)

@@ -1,6 +1,7 @@
 """Replica exchange: every temperature keeps its distribution, wrong swap rules are caught, walkers are followed."""
 
 import itertools
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -16,6 +17,7 @@ from slmc.montecarlo import (
     MetropolisHastings,
     ReplicaExchange,
     ReplicaTarget,
+    Signs,
     Target,
     init_chains,
     round_trips,
@@ -23,8 +25,9 @@ from slmc.montecarlo import (
     stacked,
     tuned_ladder,
 )
-from slmc.selflearning import CumulativeUpdate
-from slmc.systems.spins import CheckerboardSweep, DoubleExchange, PlaquetteIsing
+from slmc.selflearning import CumulativeUpdate, Learner, LearningSettings, TrainingSettings, fit_linear, learn_ladder
+from slmc.statistics import estimate
+from slmc.systems.spins import CheckerboardSweep, DoubleExchange, Ising, PlaquetteIsing
 from slmc.testing import check_invariance
 
 TEMPERATURES = (1.5, 2.2, 3.5)
@@ -164,3 +167,55 @@ def test_replicas_of_different_shapes_are_refused():
         stacked([LocalSweep(objects.ising(), objects.SPHERE, 0.5), LocalSweep(objects.gaussian(), objects.SPHERE, 0.5)])
     with pytest.raises(ValueError, match="at least one"):
         stacked([])
+
+
+def learner_at(temperature):
+    target = PlaquetteIsing((4, 4), 1.0, 0.3, temperature)
+    return Learner(target, Signs(), CheckerboardSweep(target), CheckerboardSweep, start=_solve, settings=LADDER)
+
+
+LADDER = LearningSettings(n_rounds=2, n_steps=20, n_updates=2, training=TrainingSettings(n_steps=0))
+
+
+def _solve(model, labels):
+    return fit_linear(model, labels, Signs())
+
+
+def test_a_learned_ladder_swaps_evenly_and_samples_every_temperature():
+    """Temperatures crowded at one end are spread out while learning; frozen, every replica keeps its energy."""
+    temperatures = (6.0, 5.7, 5.4, 2.2)
+    start = Signs().random(jax.random.key(0), (8, 4, 4, 4))
+    found = learn_ladder(jax.random.key(1), learner_at, Ising((4, 4)), temperatures, start, n_rounds=3, n_steps=150)
+    first, last = found.reports[0], found.reports[-1]
+    assert np.ptp(last.swap_acceptance) < 0.5 * np.ptp(first.swap_acceptance)
+    assert (found.temperatures[[0, -1]] == [6.0, 2.2]).all()
+    assert last.round_trips > first.round_trips
+    assert len({float(model.reduced_couplings[0]) for model in found.models}) == 4
+
+    def observe(state, info):
+        return state.observables["log_weights"]
+
+    _, log_weights = run_chains(jax.random.key(2), found.update, found.chains, 600, observe)
+    states = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=16))).reshape(-1, 4, 4)
+    for replica, temperature in enumerate(found.temperatures):
+        exact = np.asarray(jax.vmap(learner_at(float(temperature)).target.log_weight)(states))
+        weights = np.exp(exact - exact.max())
+        seen = estimate(np.asarray(log_weights)[:, :, replica])
+        assert seen.value == pytest.approx(np.average(exact, weights=weights), abs=4 * seen.error)
+        assert seen.error < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "settings", "words"),
+    [((1.0,), LADDER, "at least 2 temperatures"), ((1.0, 2.0), None, "share the length of the inner chain")],
+)
+def test_ladder_errors(temperatures, settings, words):
+    def make(temperature):
+        learner = learner_at(temperature)
+        if settings is None:
+            chosen = replace(learner.settings, n_updates=None)
+            return replace(learner, settings=chosen, observable=jnp.mean)
+        return learner
+
+    with pytest.raises(ValueError, match=words):
+        learn_ladder(jax.random.key(1), make, Ising((4, 4)), temperatures, jnp.ones((2, len(temperatures), 4, 4)))

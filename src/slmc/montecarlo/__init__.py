@@ -3,6 +3,7 @@
 - ``target``: what is sampled, ``log_weight``
 - ``update``: a Markov step; its state, its info, ``Sequence``, ``run``
 - ``metropolis``: proposals and the exact decision
+- ``host``: targets computed outside JAX
 - ``local``: sweeps of one-site decisions
 - ``manifolds``, ``integrators``, ``hamiltonian``: Hamiltonian trajectories (HMC, SLHMC)
 - ``chains``: many chains on many devices
@@ -12,6 +13,7 @@
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
+from slmc.montecarlo.host import HostTarget
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Signs, Sphere
@@ -44,6 +46,7 @@ __all__ = [
     "DualAveraging",
     "Flat",
     "HamiltonianTrajectory",
+    "HostTarget",
     "Info",
     "Integrator",
     "Label",

@@ -6,7 +6,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 
 class Manifold(eqx.Module):
@@ -72,13 +72,15 @@ class Sphere(Manifold):
     """Unit vectors (classical spins): points S with |S| = 1 in the last axis.
 
     Geodesic flow is rotation along great circles, S(t) = S cos(|p|t) + (p/|p|) sin(|p|t): Byrne, Girolami,
-    Scand. J. Stat. 40, 825 (2013).
+    Scand. J. Stat. 40, 825 (2013). A zero vector stands for a site without a spin (a diluted lattice): nothing is
+    tangent to it and nothing moves it.
     """
 
     point_ndim = 1
 
     def project(self, position, vector):
-        return vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
+        tangent = vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
+        return jnp.where(_is_unit(position), tangent, 0.0)
 
     def move(self, position, momentum, time):
         speed = jnp.sqrt(jnp.sum(momentum**2, axis=-1, keepdims=True))
@@ -92,7 +94,8 @@ class Sphere(Manifold):
         return moved, self.project(moved, turned)
 
     def perturb(self, key, position, step_size):
-        return _normalise(position + step_size * jax.random.normal(key, position.shape, position.dtype))
+        moved = _normalise(position + step_size * jax.random.normal(key, position.shape, position.dtype))
+        return jnp.where(_is_unit(position), moved, 0.0)
 
     def random(self, key, shape):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
@@ -116,5 +119,10 @@ class Signs(Manifold):
         return jax.random.rademacher(key, shape, jnp.float64)
 
 
+def _is_unit(vectors: Float[Array, "... n"]) -> Bool[Array, "... 1"]:
+    return jnp.sum(vectors**2, axis=-1, keepdims=True) > 0.5
+
+
 def _normalise(vectors: Float[Array, "... n"]) -> Float[Array, "... n"]:
-    return vectors / jnp.sqrt(jnp.sum(vectors**2, axis=-1, keepdims=True))
+    length = jnp.sqrt(jnp.sum(vectors**2, axis=-1, keepdims=True))
+    return vectors / jnp.where(length > 0, length, 1.0)

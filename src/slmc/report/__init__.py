@@ -2,5 +2,6 @@
 
 from slmc.report.notation import concise
 from slmc.report.page import write_report
+from slmc.report.scan_page import write_scan_report
 
-__all__ = ["concise", "write_report"]
+__all__ = ["concise", "write_report", "write_scan_report"]

@@ -1,6 +1,5 @@
 """The HTML page: numbers and figures put into the template, written in one piece or not at all."""
 
-import importlib.resources
 import math
 import os
 from pathlib import Path
@@ -30,7 +29,8 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
     summary = finite_only(summary)
     run = Stored(records, summary)
     plots = [figure(run) for figure in FIGURES]
-    page = _template().render(
+    page = render(
+        "run.html",
         summary=summary,
         status=_status(summary),
         phases=PHASES,
@@ -38,22 +38,24 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
         tiles=_tiles(run),
         rows=_rows(run),
         has_baseline=bool(run.baseline().get("observables")),
+        has_samples=any(one.get("monte_carlo_error") is not None for one in run.observables().values()),
         plots=plots,
         left_out=[plot for plot in plots if not plot.panels],
         config=config,
     )
-    _write_atomically(page, Path(path))
+    write_atomically(page, Path(path))
 
 
-def _template() -> jinja2.Template:
-    source = importlib.resources.files("slmc.report").joinpath("template.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+def render(template: str, **values: Any) -> str:
+    """A page of the templates."""
+    loader = jinja2.PackageLoader("slmc.report")
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     # Captions and SVG are ours; everything that comes from the run is escaped.
     environment.filters["ours"] = Markup
-    return environment.from_string(source)
+    return environment.get_template(template).render(**values)
 
 
-def _write_atomically(text: str, path: Path) -> None:
+def write_atomically(text: str, path: Path) -> None:
     # Not a tempfile, which only its owner could read: a report is for sharing.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -121,6 +123,7 @@ class Row(NamedTuple):
     description: str
     units: str
     value: str
+    monte_carlo: str
     exact: str
     difference: str
     r_hat: str
@@ -148,6 +151,7 @@ def _row(run: Stored, name: str, estimate: dict[str, Any], exact: dict[str, Any]
         description=run.attribute(name, "description") or symbol(name).words,
         units=units if units != "1" else "",
         value=concise(estimate.get("value"), estimate.get("error")),
+        monte_carlo=plain(estimate.get("monte_carlo_error"), 2),
         exact=concise(exact.get("value"), exact.get("error")),
         difference="–" if difference is None else f"{difference:+.1f} σ".replace("-", "−"),
         r_hat="–" if r_hat is None else f"{r_hat:.3f}",

@@ -4,11 +4,13 @@
 - ``linear``: one least-squares solve
 - ``training``: AdamW on the variance of the residual plus force matching
 - ``on_the_fly``: sample, fit, propose with the new model, repeat, freeze
+- ``ladder``: replica exchange of self-learning updates, its temperatures tuned while learning
 - ``diagnostics``: residual, expected acceptance, figures of merit
 """
 
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import MeasuredAcceptance, expected_acceptance, measure_acceptance
+from slmc.selflearning.ladder import LadderReport, LadderResult, learn_ladder
 from slmc.selflearning.linear import fit_linear
 from slmc.selflearning.on_the_fly import Learner, LearningResult, LearningSettings, RoundReport, learn
 from slmc.selflearning.training import FitResult, TrainingSettings, centred, fit, residual
@@ -16,6 +18,8 @@ from slmc.selflearning.training import FitResult, TrainingSettings, centred, fit
 __all__ = [
     "CumulativeUpdate",
     "FitResult",
+    "LadderReport",
+    "LadderResult",
     "Learner",
     "LearningResult",
     "LearningSettings",
@@ -27,6 +31,7 @@ __all__ = [
     "fit",
     "fit_linear",
     "learn",
+    "learn_ladder",
     "measure_acceptance",
     "residual",
 ]

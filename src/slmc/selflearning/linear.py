@@ -39,18 +39,23 @@ def fit_linear(
     ``where(model)`` picks the part of the model in whose parameters log W_θ is linear (all of it by default). The
     constant is free in every use of a weight; a parameter that only shifts log W_θ comes out as zero. Forces
     are compared along ``manifold``. ``ridge``, relative to the largest eigenvalue of the normal matrix, keeps
-    combinations of features that never vary at zero.
+    combinations of features that never vary at zero. Raises ``ValueError`` for labels without finite forces unless
+    ``force_weight`` is 0.
     """
     parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
     theta, unravel = ravel_pytree(parameters)
     features, remainder = _features(model, where, labels.configuration, manifold)
     log_weights = np.asarray(labels.log_weight) - remainder.log_weight
-    forces = np.asarray(jax.vmap(manifold.project)(labels.configuration, labels.force)) - remainder.force
-    forces = forces.reshape(len(log_weights), -1)
     centred = features.log_weight - features.log_weight.mean(0)
-    scale = force_weight / manifold.n_points(labels.configuration.shape[1:])
-    normal = centred.T @ centred + scale * np.einsum("bip,biq->pq", features.force, features.force)
-    right = centred.T @ (log_weights - log_weights.mean()) + scale * np.einsum("bip,bi->p", features.force, forces)
+    normal = centred.T @ centred
+    right = centred.T @ (log_weights - log_weights.mean())
+    if force_weight > 0:
+        forces = np.asarray(jax.vmap(manifold.project)(labels.configuration, labels.force)) - remainder.force
+        if not np.all(np.isfinite(forces)):
+            raise ValueError("the labels hold forces that are not finite; give force_weight=0 to fit without them.")
+        scale = force_weight / manifold.n_points(labels.configuration.shape[1:])
+        normal += scale * np.einsum("bip,biq->pq", features.force, features.force)
+        right += scale * np.einsum("bip,bi->p", features.force, forces.reshape(len(log_weights), -1))
     values, vectors = np.linalg.eigh(normal)
     # The smallest normal number keeps a model without any feature that varies (a constant alone) at zero.
     solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1] + np.finfo(float).tiny))

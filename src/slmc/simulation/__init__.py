@@ -7,13 +7,13 @@
 - ``summary``: what was found; ``devices``: where it runs
 """
 
-from slmc.simulation.config import RunSettings, load_config, validated
+from slmc.simulation.config import RunSettings, ScanSettings, load_config, validated
 from slmc.simulation.devices import use_all_cores
-from slmc.simulation.directory import config_of, locked, new_directory
+from slmc.simulation.directory import config_of, locked, new_directory, point_directory, records_path
 from slmc.simulation.errors import UserError
 from slmc.simulation.model_file import load_model, save_model
 from slmc.simulation.progress import Reporter, make_console
-from slmc.simulation.records import Records
+from slmc.simulation.records import Records, Variable
 from slmc.simulation.runner import Problem, Simulation
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
@@ -23,14 +23,18 @@ __all__ = [
     "Records",
     "Reporter",
     "RunSettings",
+    "ScanSettings",
     "Simulation",
     "UserError",
+    "Variable",
     "config_of",
     "load_config",
     "load_model",
     "locked",
     "make_console",
     "new_directory",
+    "point_directory",
+    "records_path",
     "save_model",
     "summarise",
     "to_toml",

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from slmc.settings import Settings
 from slmc.simulation.errors import UserError
@@ -67,6 +67,21 @@ class BaselineSettings(Settings):
     n_steps: int = Field(0, ge=0, description="exact updates per chain; 0: none")
 
 
+class ScanSettings(Settings):
+    """Several temperatures in one run, each starting from the model learned at the one before."""
+
+    temperatures: tuple[PositiveFloat, ...] = Field(
+        (), description="instead of target.temperature, in this order (high to low learns best); empty: no scan"
+    )
+
+    @field_validator("temperatures")
+    @classmethod
+    def _distinct(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(temperatures)) < len(temperatures):
+            raise ValueError(f"each temperature must be listed once; got {list(temperatures)}")
+        return temperatures
+
+
 class RunSettings(Settings):
     """What every run has; a system adds the sections [target], [model] and [inner]."""
 
@@ -77,6 +92,7 @@ class RunSettings(Settings):
     learning: LearningSection = LearningSection()
     measurement: MeasurementSettings = MeasurementSettings()
     baseline: BaselineSettings = BaselineSettings()
+    scan: ScanSettings = ScanSettings()
 
 
 Config = TypeVar("Config", bound=RunSettings)

@@ -9,6 +9,9 @@ from pathlib import Path
 from slmc.simulation.errors import UserError
 
 
+RECORDS = "records.zarr"
+
+
 def new_directory(out: Path | None, name: str) -> Path:
     """An empty directory for a run: ``out``, or the first free of runs/NAME, runs/NAME-2, …
 
@@ -27,6 +30,17 @@ def new_directory(out: Path | None, name: str) -> Path:
     except OSError as error:
         raise UserError(f"--out {out} cannot be made: {error.strerror}.") from None
     return out
+
+
+def point_directory(directory: Path, temperature: float) -> Path:
+    """Where a scan keeps what belongs to one of its temperatures: a complete run but for its records."""
+    return directory / f"T={temperature!r}"
+
+
+def records_path(directory: Path) -> Path:
+    """Where the records of a run are: its own, or, for a point of a scan, a group of the scan's."""
+    of_scan = directory.absolute().parent / RECORDS
+    return of_scan / directory.name if of_scan.is_dir() else directory / RECORDS
 
 
 def config_of(directory: Path) -> Path:

@@ -47,6 +47,7 @@ from slmc.selflearning.on_the_fly import (
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
 from slmc.simulation.config import RunSettings
+from slmc.simulation.directory import records_path
 from slmc.simulation.errors import Stopped
 from slmc.simulation.model_file import save_model
 from slmc.simulation.progress import Reporter
@@ -81,6 +82,8 @@ class Problem(Protocol):
     def model(self) -> Target: ...
     @property
     def n_sites(self) -> int: ...
+    @property
+    def n_samples(self) -> int: ...
     @property
     def figure_of_merit(self) -> str: ...
     @property
@@ -122,7 +125,7 @@ class Simulation:
 
     def __init__(self, directory: Path, settings: RunSettings, problem: Problem, reporter: Reporter) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
-        self.records = Records(directory / "records.zarr")
+        self.records = Records(records_path(directory))
         self.checkpoints = Checkpoints(directory / "checkpoints", _identity(settings))
         self.clock = Clock(directory / "progress.json")
         self._key = jax.random.key(settings.seed)
@@ -407,12 +410,12 @@ class Simulation:
         series = self._series["measurement"]
         if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
             return False
-        found = {name: estimate(series[name]) for name in wanted}
+        found = {name: estimate(series[name], self.problem.n_samples) for name in wanted}
         return all(one.error <= wanted[name] and not one.verdict for name, one in found.items())
 
     def _samples_a_second(self) -> float:
         series, seconds = self._series["measurement"], self.clock.seconds("measure")
-        ess = estimate(series[self.problem.figure_of_merit]).ess
+        ess = estimate(series[self.problem.figure_of_merit], self.problem.n_samples).ess
         return ess / seconds if ess and seconds > 0 else math.nan
 
     def _check_finite(self, log_weight: np.ndarray) -> None:
@@ -429,7 +432,7 @@ class Simulation:
             self._warn("high", "acceptance is 1: steps are too small; lower exact.acceptance.")
         if n_draws < 4 * self.settings.measurement.block_size:
             return
-        found = estimate(series[self.problem.figure_of_merit])
+        found = estimate(series[self.problem.figure_of_merit], self.problem.n_samples)
         if found.r_hat is not None and found.r_hat > 1.1:
             self._warn(
                 f"chains {group}",
@@ -463,7 +466,12 @@ class Simulation:
 
 def _identity(settings: RunSettings) -> str:
     """A digest of all settings but those that may change while a run is interrupted: how long it goes on."""
-    free: Any = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
+    free: Any = {
+        "title": True,
+        "scan": True,
+        "measurement": {"n_steps", "wanted_error", "wall_time"},
+        "baseline": {"n_steps"},
+    }
     return hashlib.sha256(settings.model_dump_json(exclude=free).encode()).hexdigest()
 
 

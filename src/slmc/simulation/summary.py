@@ -10,6 +10,7 @@ import numpy as np
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.inner_chain import InnerLine
 from slmc.simulation.clock import read_progress, time_split
+from slmc.simulation.directory import records_path
 from slmc.simulation.records import Records
 from slmc.simulation.runner import Problem
 from slmc.statistics import Estimate, estimate
@@ -20,14 +21,14 @@ _INTERNAL = ("log_weight", "accepted", "log_ratio", "structure_factor", "grand_e
 def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
     """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet."""
     stored = read_progress(directory / "progress.json")
-    records = Records(directory / "records.zarr", read_only=True)
+    records = Records(records_path(directory), read_only=True)
     series, learning = records.read("measurement"), records.read("learning")
     phase = stored.get("phase", "thermalise")
     found = observables(series, problem)
     evaluations = stored.get("evaluations", {})
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = problem.figure_of_merit
-    measured = estimate(series[merit]) if found else None
+    measured = estimate(series[merit], problem.n_samples) if found else None
     result = {
         "observables": {name: _as_dict(one) for name, one in found.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
@@ -47,7 +48,7 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
     baseline = records.read("baseline")
     if baseline:
         compared = observables(baseline, problem)
-        reference = estimate(baseline[merit]) if compared else None
+        reference = estimate(baseline[merit], problem.n_samples) if compared else None
         result["baseline"] = {
             "observables": {name: _as_dict(one) for name, one in compared.items()},
             "acceptance": float(baseline["accepted"].mean()),
@@ -62,7 +63,7 @@ def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str,
     """Estimates of all recorded scalars and of what is derived from them."""
     if not series or series["log_weight"].size == 0:
         return {}
-    plain = {name: estimate(values) for name, values in series.items() if name not in _INTERNAL}
+    plain = {name: estimate(values, problem.n_samples) for name, values in series.items() if name not in _INTERNAL}
     return {**plain, **problem.derived(series)}
 
 

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +18,16 @@ Series = Float[np.ndarray, "chain draw"]
 class Estimate(NamedTuple):
     """A mean, its Monte Carlo standard error, R-hat and the number of effective samples.
 
-    ``r_hat`` is ``None`` where it is not defined (a series that never varies).
+    ``r_hat`` is ``None`` where it is not defined (a series that never varies). For an average over samples of
+    quenched disorder ``error`` is that of both, the finite number of samples and Monte Carlo noise, and
+    ``monte_carlo_error`` the part that longer chains would make smaller.
     """
 
     value: float
     error: float
     r_hat: float | None = None
     ess: float | None = None
+    monte_carlo_error: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -38,12 +41,15 @@ class Estimate(NamedTuple):
         return ""
 
 
-def estimate(series: Series) -> Estimate:
+def estimate(series: Series, n_samples: int = 1) -> Estimate:
     """Mean over all chains and draws; error and effective samples for the mean; rank-normalised split R-hat.
 
     Vehtari et al., Bayesian Analysis 16, 667 (2021), as computed by arviz-stats. A series that varies only by
-    rounding has error 0 and no R-hat.
+    rounding has error 0 and no R-hat. With ``n_samples`` samples of quenched disorder, among which the chains are
+    divided in order, it is their average (see ``disorder_average``).
     """
+    if n_samples > 1:
+        return disorder_average([estimate(part) for part in samples_of(series, n_samples)])
     series = np.asarray(series, dtype=np.float64)
     value = float(np.mean(series))
     if np.ptp(series) <= _ROUNDING * abs(value):
@@ -58,14 +64,47 @@ def estimate(series: Series) -> Estimate:
     return Estimate(value, error, r_hat, ess)
 
 
+def samples_of(series: Series, n_samples: int) -> list[np.ndarray]:
+    """The chains of each sample of quenched disorder. Raises ``ValueError`` unless samples divide the chains."""
+    if n_samples < 1 or len(series) % n_samples:
+        raise ValueError(f"{len(series)} chains cannot be divided among {n_samples} samples.")
+    return list(np.asarray(series, dtype=np.float64).reshape(n_samples, -1, np.shape(series)[1]))
+
+
+def disorder_average(samples: Sequence[Estimate]) -> Estimate:
+    """The average of a quantity over samples of quenched disorder, each with its own Monte Carlo estimate.
+
+        error² = Σ_s (x_s − x̄)² / (n (n − 1)),   monte_carlo_error² = Σ_s error_s² / n²
+
+    The spread of the samples' estimates holds both kinds of noise, so that ``error`` is the whole error of the
+    disorder average. R-hat is the worst of the samples', within which alone chains should agree; effective samples
+    add up.
+    """
+    values = np.array([one.value for one in samples])
+    n = len(values)
+    error = float(values.std(ddof=1) / n**0.5) if n > 1 else math.nan
+    noise = math.sqrt(sum(one.error**2 for one in samples)) / n
+    r_hat = max((one.r_hat for one in samples if one.r_hat is not None), default=None)
+    known = [one.ess for one in samples if one.ess is not None]
+    return Estimate(float(values.mean()), error, r_hat, sum(known) if known else None, noise)
+
+
 def jackknife(
-    function: Callable[[Mapping[str, np.ndarray]], float], series: Mapping[str, Series], n_blocks: int = 20
+    function: Callable[[Mapping[str, np.ndarray]], float],
+    series: Mapping[str, Series],
+    n_blocks: int = 20,
+    n_samples: int = 1,
 ) -> Estimate:
     """``function`` of the pooled series, with the jackknife error over at most ``n_blocks`` blocks per chain.
 
     For quantities that are no means, such as ratios of moments. Blocks hold at least ten effective samples; R-hat
-    and effective samples are the worst of the series.
+    and effective samples are the worst of the series. With ``n_samples`` of quenched disorder the function is taken
+    in each of them and averaged (see ``disorder_average``).
     """
+    if n_samples > 1:
+        divided = {name: samples_of(one, n_samples) for name, one in series.items()}
+        parts = [{name: one[number] for name, one in divided.items()} for number in range(n_samples)]
+        return disorder_average([jackknife(function, part, n_blocks) for part in parts])
     n_draws = min(one.shape[1] for one in series.values())
     inputs = [estimate(one) for one in series.values()]
     r_hat = max((one.r_hat for one in inputs if one.r_hat is not None), default=None)

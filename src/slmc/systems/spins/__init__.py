@@ -5,11 +5,13 @@
 - ``transformer``: the equivariant Transformer
 - ``network``: the equivariant network of position-only ``filters``
 - ``ising``: two-body and plaquette models of Ising spins; ``checkerboard`` and ``clusters``: their updates
+- ``dilution``: lattices with spins on a share of their sites
 - ``observables``: functions of one configuration
 """
 
 from slmc.systems.spins.checkerboard import CheckerboardSweep
 from slmc.systems.spins.clusters import SwendsenWangProposal, SwendsenWangUpdate, WolffProposal, WolffUpdate
+from slmc.systems.spins.dilution import diluted
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.ising import Ising, IsingTarget, PlaquetteIsing
@@ -32,4 +34,5 @@ __all__ = [
     "SwendsenWangUpdate",
     "WolffProposal",
     "WolffUpdate",
+    "diluted",
 ]

@@ -1,6 +1,7 @@
-"""Observables of classical spins, each a function of one configuration ``(*shape, 3)``."""
+"""Observables of classical spins, each a function of one configuration ``(*shape, 3)``.
 
-import math
+Averages over sites are averages over spins: sites without one (zero vectors, see ``diluted``) do not count.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,11 @@ from slmc.lattice import Shape, shells, staggered_sign
 Spins = Float[Array, "*lattice 3"]
 
 
+def n_spins(spins: Spins) -> Float[Array, ""]:
+    """N, the number of sites that hold a spin."""
+    return jnp.sum(jnp.asarray(jnp.any(spins != 0, axis=-1), spins.dtype))
+
+
 def magnetization(spins: Spins) -> Float[Array, ""]:
     """|m|, m = (1/N) Σ_i S_i."""
     return jnp.sqrt(magnetization_squared(spins))
@@ -18,7 +24,7 @@ def magnetization(spins: Spins) -> Float[Array, ""]:
 
 def magnetization_squared(spins: Spins) -> Float[Array, ""]:
     """m²."""
-    return jnp.sum(jnp.mean(spins.reshape(-1, 3), axis=0) ** 2)
+    return jnp.sum((jnp.sum(spins.reshape(-1, 3), axis=0) / n_spins(spins)) ** 2)
 
 
 def staggered_magnetization(spins: Spins) -> Float[Array, ""]:
@@ -35,14 +41,14 @@ def staggered_magnetization_squared(spins: Spins) -> Float[Array, ""]:
 def structure_factor(spins: Spins) -> Float[Array, "*lattice"]:
     """S(q) = (1/N) Σ_ij e^{−iq·(r_i − r_j)} S_i·S_j on the grid q_a = 2π n_a / L_a, n_a = 0 … L_a − 1."""
     amplitudes = jnp.fft.fftn(spins, axes=tuple(range(spins.ndim - 1)))
-    n_sites = math.prod(spins.shape[:-1])
-    return jnp.sum(jnp.abs(amplitudes) ** 2, axis=-1) / n_sites
+    return jnp.sum(jnp.abs(amplitudes) ** 2, axis=-1) / n_spins(spins)
 
 
 def correlation_by_distance(factor: Float[np.ndarray, "..."], shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Distances of the neighbour shells and ⟨S_i·S_j⟩ averaged over each, from the structure factor.
 
-    Leading axes (chains, draws) of ``factor`` are kept. Shell 0 is the site itself, where the value is 1.
+    Leading axes (chains, draws) of ``factor`` are kept. Shell 0 is the site itself, where the value is 1. On a diluted
+    lattice the average is over all sites at a distance from a spin, with zero for those without one.
     """
     axes = tuple(range(factor.ndim - len(shape), factor.ndim))
     by_displacement = np.fft.ifftn(factor, axes=axes).real.reshape(*factor.shape[: axes[0]], -1)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
@@ -27,6 +28,7 @@ from slmc.montecarlo.update import Label
 from slmc.selflearning import CumulativeUpdate, Learner, LearningSettings, centred, fit_linear
 from slmc.statistics import Estimate, jackknife
 from slmc.systems.spins import observables
+from slmc.systems.spins.dilution import diluted
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.network import EquivariantNetwork
@@ -69,6 +71,8 @@ class SpinProblem(NamedTuple):
     learning: LearningSettings
     names: tuple[str, ...]
     filling: float | None
+    concentration: float = 1.0
+    n_samples: int = 1
 
     @property
     def n_sites(self) -> int:
@@ -81,7 +85,11 @@ class SpinProblem(NamedTuple):
         return next((name for name in slow if name in self.names), "log_weight")
 
     def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array:
-        return Sphere().random(key, (n_chains, *self.target.shape, 3))
+        """Random spins; on a diluted lattice on random sites, the same ones in all chains of a sample."""
+        spins = Sphere().random(key, (n_chains, *self.target.shape, 3))
+        if self.concentration == 1:
+            return spins
+        return diluted(jax.random.fold_in(key, 1), spins, self.concentration, self.n_samples)
 
     def exact(self, target: Target, step_size: Any = 0.3) -> Update:
         """The update without a model."""
@@ -169,7 +177,9 @@ class SpinProblem(NamedTuple):
         for name in ("magnetization", "staggered_magnetization"):
             squared = series.get(f"{name}_squared")
             if squared is not None:
-                found[f"binder_{name}"] = jackknife(lambda one: observables.binder_ratio(one["m"]), {"m": squared})
+                found[f"binder_{name}"] = jackknife(
+                    lambda one: observables.binder_ratio(one["m"]), {"m": squared}, n_samples=self.n_samples
+                )
         if "grand_energy" in series and "energy_variance" in series:
             temperature = float(self.target.temperature)
 
@@ -177,7 +187,7 @@ class SpinProblem(NamedTuple):
                 return observables.specific_heat(one["grand_energy"], one["energy_variance"], temperature, self.n_sites)
 
             names = ("grand_energy", "energy_variance")
-            found["specific_heat"] = jackknife(heat, {name: series[name] for name in names})
+            found["specific_heat"] = jackknife(heat, {name: series[name] for name in names}, n_samples=self.n_samples)
         return found
 
 

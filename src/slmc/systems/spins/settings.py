@@ -28,6 +28,8 @@ class DoubleExchangeSettings(Settings):
     filling: float | None = Field(
         None, gt=0, lt=2, description="electrons per site; the chemical potential is then found while thermalising"
     )
+    concentration: float = Field(1.0, gt=0, le=1, description="share of the sites that hold a spin")
+    n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
     @field_validator("shape")
     @classmethod
@@ -44,6 +46,8 @@ class DoubleExchangeSettings(Settings):
             raise ValueError(f"hopping must list 1 to {available} values on this lattice; got {len(hoppings)}")
         if self.filling is not None and self.chemical_potential != 0:
             raise ValueError("chemical_potential and filling exclude each other; leave one of them out")
+        if self.concentration == 1 and self.n_samples > 1:
+            raise ValueError("n_samples > 1 needs concentration < 1; without dilution all samples are the same")
         return self
 
     def build(self) -> DoubleExchange:

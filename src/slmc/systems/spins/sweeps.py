@@ -59,8 +59,10 @@ def _sweep(key: Key[Array, ""], target: Heisenberg, state: State, renew) -> tupl
 
     def visit(spins: Float[Array, "site 3"], inputs) -> tuple[Float[Array, "site 3"], None]:
         site, key = inputs
-        field = strength @ spins[table[site]]
-        return spins.at[site].set(renew(key, field, spins[site])), None
+        field, spin = strength @ spins[table[site]], spins[site]
+        # A zero vector is a site without a spin, and stays one.
+        renewed = jnp.where(jnp.any(spin != 0), renew(key, field, spin), spin)
+        return spins.at[site].set(renewed), None
 
     flat = state.configuration.reshape(-1, 3)
     flat, _ = jax.lax.scan(visit, flat, (order, jax.random.split(key_sites, len(sites))))

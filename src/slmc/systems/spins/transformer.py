@@ -24,7 +24,7 @@ class AttentionLayer(eqx.Module):
     ``filters`` are the weights by shell (0, the site itself, first) of Q, K, V, per head. With
     ``attention="dot-product"`` M_ij = ReLU((1/√3) S^Q_i·S^K_j), S^α = W̄^α S; with ``"factored"``
     M_ij depends on the position alone, through ``scores`` by shell, and Q and K do not exist. No softmax in
-    either case. All weights zero: the identity.
+    either case. All weights zero: the identity. Sites without a spin (zero vectors) stay without one.
     """
 
     filters: Float[Array, "role head shell"]
@@ -40,7 +40,10 @@ class AttentionLayer(eqx.Module):
             (values,) = filtered
             attention = filter_matrix(shape, self.scores, on_site=True)
         moved = spins + jnp.einsum("hij,hjc->ic", attention, values)
-        return moved / jnp.sqrt(jnp.sum(moved**2, axis=-1, keepdims=True))
+        is_spin = jnp.any(spins != 0, axis=-1, keepdims=True)
+        # The square root must not see a zero, not even where its value is dropped: its derivative would be NaN.
+        squared = jnp.where(is_spin, jnp.sum(moved**2, axis=-1, keepdims=True), 1.0)
+        return jnp.where(is_spin, moved / jnp.sqrt(squared), 0.0)
 
 
 class EquivariantTransformer(Target):

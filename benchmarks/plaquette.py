@@ -297,16 +297,16 @@ def _size_lines(rows: dict[str, Any], settings: Settings) -> list[tuple[str, ...
 
 
 def main() -> None:
-    options = arguments(__doc__.splitlines()[0], choose="parts: couplings, autocorrelation, sizes (default: all)")
+    options = arguments(__doc__.splitlines()[0], choose="couplings, autocorrelation, sizes, or rows such as 'local 40' (default: all)")
     settings = QUICK if options.quick else Settings()
     result_folder, page_folder = folders(options)
     results = ResultFile(result_folder / "plaquette.json", settings._asdict())
     if not options.report_only:
         use_all_cores()
-        wanted = jobs(settings)
-        for part in options.chosen or wanted:
-            for name, make in wanted[part].items():
-                if name not in results.rows:
+        for part, rows in jobs(settings).items():
+            for name, make in rows.items():
+                asked = not options.chosen or {part, name} & set(options.chosen)
+                if asked and name not in results.rows:
                     results.add(name, make())
     exponents = draw(results.rows, settings, page_folder / "plaquette.svg")
     (page_folder / "plaquette.md").write_text(page(results, settings, exponents))

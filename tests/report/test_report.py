@@ -12,7 +12,7 @@ import xarray
 from playwright.sync_api import Browser, Page, sync_playwright
 from synthetic_runs import CONFIG, chain_group, finished, interrupted
 
-from slmc.report import figures, write_report
+from slmc.report import figures, write_report, write_scan_report
 from slmc.report.notation import concise, plain
 from slmc.report.stored import Stored, binned_errors, correlations
 
@@ -90,6 +90,51 @@ def test_opens_in_a_browser(browser: Browser, tmp_path: Path, run: tuple, expect
     write_report(*run, CONFIG, path)
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
     assert_opens_well(browser, path, expected)
+
+
+def scan_points(baseline: bool) -> list[dict]:
+    """Summaries of three temperatures, the last still running."""
+    points = []
+    for temperature in (0.5, 0.2, 0.05):
+        _, summary = finished(n_draws=100, baseline=baseline, verdict="ok")
+        for one in summary["observables"].values():
+            one["value"] *= 1 - temperature
+        points.append(summary | {"temperature": temperature, "directory": f"T={temperature}"})
+    points[2] |= {"phase": "measure", "verdict": "ok so far, the run is not finished", "warnings": ["slow"]}
+    return points
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_scan_opens_in_a_browser(browser: Browser, tmp_path: Path, baseline: bool) -> None:
+    about = {"title": "Three temperatures", "directory": "scan", "version": "1", "n_points": 3}
+    path = tmp_path / "report.html"
+    write_scan_report(scan_points(baseline), about, CONFIG, path)
+    assert_opens_well(browser, path, {"temperature", "costs"})
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    links = [link.get_attribute("href") for link in page.locator("#observables tbody a").all()]
+    assert links == ["T=0.5/report.html", "T=0.2/report.html", "T=0.05/report.html"]
+    assert "T = 0.05: slow" in page.locator("#warnings").inner_text()
+    page.close()
+
+
+def test_a_scan_that_has_only_begun_opens(browser: Browser, tmp_path: Path) -> None:
+    _, begun = interrupted("thermalise")
+    about = {"title": "None yet", "directory": "scan", "version": "1", "n_points": 3}
+    write_scan_report([begun | {"temperature": 0.5, "directory": "T=0.5"}], about, CONFIG, tmp_path / "report.html")
+    assert_opens_well(browser, tmp_path / "report.html", set())
+
+
+def test_errors_of_the_disorder_average_stand_beside_its_monte_carlo_part(browser: Browser, tmp_path: Path) -> None:
+    records, summary = finished(n_draws=100, baseline=False)
+    one = {"value": 0.5, "error": 0.02, "r_hat": 1.0, "ess": 500, "monte_carlo_error": 0.0031}
+    summary["observables"] = {"staggered_magnetization": one}
+    write_report(records, summary, CONFIG, tmp_path / "report.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    assert "Monte Carlo error" in page.locator("#observables thead").inner_text()
+    assert "0.0031" in page.locator("#observables tbody tr").inner_text()
+    page.close()
 
 
 def test_records_from_disk(browser: Browser, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def _is_doubtful(point: dict[str, Any]) -> bool:
 
 def _tiles(points: Sequence[dict[str, Any]], n_points: int) -> list[Tile]:
     done = sum(point["phase"] == "done" for point in points)
-    evaluations = sum(sum(point["exact_evaluations"].values()) for point in points)
+    evaluations = sum(count or 0 for point in points for count in point["exact_evaluations"].values())
     seconds = sum(value or 0.0 for point in points for value in point["seconds"].values())
     accepted = [point["acceptance"] for point in points if point["acceptance"] is not None]
     return [

@@ -16,7 +16,7 @@ TINY = [
     "--set=target.coupling=2.0",
     "--set=target.concentration=0.7",
     "--set=target.n_samples=2",
-    "--set=measurement.observables=[magnetization,magnetization_squared,energy]",
+    '--set=measurement.observables=["magnetization","magnetization_squared","energy"]',
     "--set=model.name=linear",
     "--set=inner.update=heat-bath",
     "--set=inner.n_updates=2",

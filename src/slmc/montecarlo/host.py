@@ -67,7 +67,7 @@ def _on_host(function: Any, configuration: Array, shapes: tuple[tuple[int, ...],
                 f"a function of a HostTarget returned arrays of shapes {[one.shape for one in results]} for "
                 f"{len(batch)} configurations; they must be {wanted}."
             )
-        return tuple(one.reshape(*leading, *shape) for one, shape in zip(results, shapes, strict=True))
+        return tuple(one.reshape((*leading, *shape)) for one, shape in zip(results, shapes, strict=True))
 
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes)
     return jax.pure_callback(call, results, configuration, vmap_method="broadcast_all")

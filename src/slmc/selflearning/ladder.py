@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
@@ -84,10 +83,11 @@ def learn_ladder(
         exchange = ReplicaExchange(stacked(updates))
         chains = init_chains(exchange, configurations)
         key_swap = jax.random.fold_in(jax.random.fold_in(key, round_), len(found))
-        chains, (tried, swapped, acceptance) = run_chains(key_swap, exchange, chains, n_steps, _swaps)
+        chains, seen = run_chains(key_swap, exchange, chains, n_steps, _swaps)
+        tried, swapped, acceptance = jax.device_get(seen)
         configurations = chains.configuration
-        by_pair = np.asarray(jnp.sum(acceptance, (0, 1)) / jnp.maximum(jnp.sum(tried, (0, 1)), 1))
-        trips = sum(round_trips(one).n_round_trips for one in np.asarray(swapped))
+        by_pair = np.sum(acceptance, (0, 1)) / np.maximum(np.sum(tried, (0, 1)), 1)
+        trips = sum(round_trips(one).n_round_trips for one in swapped)
         # A step evaluates every replica twice: its own update, and the configuration it may swap for.
         evaluations += 2 * n_steps * len(found) * len(configurations)
         reports.append(LadderReport(found, by_pair, np.array(residuals), trips, evaluations))

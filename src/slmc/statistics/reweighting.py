@@ -10,14 +10,13 @@ from slmc.statistics.estimates import Estimate, estimate
 
 
 def reweighted(
-    series: Float[np.ndarray, "state chain draw"],
-    log_weights: Float[np.ndarray, "state sampled chain draw"],
-    wanted: Float[np.ndarray, "new sampled chain draw"],
+    series: Float[np.ndarray, "state chain draw"], log_weights: np.ndarray, wanted: np.ndarray
 ) -> list[Estimate]:
     """Averages of an observable in each of the ``wanted`` states, from samples of several states together.
 
-    ``series[k]`` is the observable on samples of state k (a temperature), ``log_weights[l, k]`` log W_l of the same
-    samples in every sampled state l, ``wanted[n, k]`` in each new one; constants in log W are free. For a classical
+    ``series[k]`` is the observable on samples of state k (a temperature), ``log_weights[l, k]``, of shape (state,
+    state, chain, draw), log W_l of the same samples in every sampled state l, ``wanted[n, k]``, of shape (any, state,
+    chain, draw), in each new one; constants in log W are free. For a classical
     model log W = −H/T, so that all of them follow from the recorded energies; otherwise the target has to be evaluated
     again. Samples are thinned to independent ones, by the slower of the observable and the log-weight, before the
     multistate Bennett acceptance ratio combines them (Shirts, Chodera, J. Chem. Phys. 129, 124105 (2008), by pymbar,

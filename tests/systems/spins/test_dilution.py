@@ -1,6 +1,5 @@
 """Sites without a spin: nothing moves them, and what is left is sampled as if they were not there."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +116,7 @@ def test_electrons_live_on_all_sites():
 def test_models_stay_symmetric_and_smooth(name):
     model = objects.MODELS[name]((4, 4))
     spins = diluted(jax.random.key(2), objects.random_spins(2, 1, 4, 4), 0.5)[0]
-    value, force = eqx.filter_jit(jax.value_and_grad(model.log_weight))(spins)
+    value, force = jax.value_and_grad(lambda x: model.log_weight(x))(spins)
     assert np.isfinite(force).all()
     moved = jnp.roll(spins, 1, 0).transpose(1, 0, 2) @ jnp.diag(jnp.array([1.0, -1.0, 1.0]))
     assert float(model.log_weight(moved)) == pytest.approx(float(value), abs=1e-10)

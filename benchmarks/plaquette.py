@@ -297,7 +297,9 @@ def _size_lines(rows: dict[str, Any], settings: Settings) -> list[tuple[str, ...
 
 
 def main() -> None:
-    options = arguments(__doc__.splitlines()[0], choose="couplings, autocorrelation, sizes, or rows such as 'local 40' (default: all)")
+    options = arguments(
+        __doc__.splitlines()[0], choose="couplings, autocorrelation, sizes, or rows such as 'local 40' (default: all)"
+    )
     settings = QUICK if options.quick else Settings()
     result_folder, page_folder = folders(options)
     results = ResultFile(result_folder / "plaquette.json", settings._asdict())

@@ -73,7 +73,10 @@ def test_power_law_is_found_and_its_error_is_that_of_the_seeds(monkeypatch):
     assert scattered.error == pytest.approx(np.std([1.2, 1.5, 1.8]) / np.sqrt(3), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["anchor", "scaling", "efficiency", "strong_coupling", "peers"])
+RESULTS = sorted(path.stem for path in (BENCHMARKS / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", RESULTS)
 def test_pages_of_the_docs_are_those_of_the_stored_rows(name):
     stored = (BENCHMARKS / "results" / f"{name}.json").read_text()
     assert json.loads(stored)["rows"]

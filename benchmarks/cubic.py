@@ -2,7 +2,8 @@
 
     python benchmarks/cubic.py
 
-Writes ``benchmarks/results/cubic.json`` and, from it, ``docs/results/cubic.md`` and ``.svg``. Interrupted, it continues.
+Writes ``benchmarks/results/cubic.json`` and, from it, ``docs/results/cubic.md`` and ``.svg``. Interrupted, it
+continues.
 """
 
 import time

@@ -40,7 +40,8 @@ for part in ((found.model, found.residual), states):
 @pytest.fixture(scope="module")
 def digests():
     """Digests of (training, sampling) by number of devices, in processes of their own."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    left_out = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
     environment["PJRT_NPROC"] = "16"
     found = {}
     for n_devices in (1, 2, 4):

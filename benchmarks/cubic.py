@@ -130,6 +130,10 @@ def measured(place: int, settings: Settings) -> dict[str, Any]:
     }
 
 
+def _nothing(state: State, info: Any) -> None:
+    return None
+
+
 def timed(update: Update, states: State, n_steps: int) -> tuple[np.ndarray, np.ndarray, float]:
     """m² and acceptance of every step, and the seconds all of them took, after one that compiled."""
     key = jax.random.key(17)
@@ -152,7 +156,7 @@ def cost(size: int, settings: Settings) -> dict[str, Any]:
     states = init_chains(heat_bath(model), spins)
 
     def inner(states: State) -> State:
-        return run_chains(jax.random.key(1), heat_bath(model), states, settings.n_updates, observe)[0]
+        return run_chains(jax.random.key(1), heat_bath(model), states, settings.n_updates, _nothing)[0]
 
     weight = jax.jit(lambda spins: jax.lax.map(lambda one: evaluate(target, one)[0], spins))
     return {

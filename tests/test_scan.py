@@ -49,7 +49,7 @@ def records(directory: Path) -> dict[str, np.ndarray]:
 def test_a_scan_from_start_to_end(tmp_path: Path) -> None:
     """One test, since each run takes seconds: groups, reports, wall time, SIGKILL, resuming, further temperatures."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    options = [*TINY, "--set=scan.temperatures=[0.5,0.25]", "--set=baseline.n_steps=40"]
+    options = [*TINY, "--set=scan.temperatures=[0.5,0.25]", "--set=baseline.n_steps=20"]
     finished = slmc("run", "double_exchange_small", "--out", whole, *options)
     assert finished.returncode == 0, finished.stderr
     assert "0.25" in finished.stdout
@@ -80,7 +80,7 @@ def _check_groups(scan: Path) -> None:
     found = records(scan)
     for temperature in ("0.5", "0.25"):
         assert found[f"/T={temperature}/measurement/energy"].shape == (4, 40)
-        assert found[f"/T={temperature}/baseline/energy"].shape == (4, 40)
+        assert found[f"/T={temperature}/baseline/energy"].shape == (4, 20)
         assert (scan / f"T={temperature}" / "report.html").is_file()
     assert not np.array_equal(found["/T=0.5/measurement/energy"], found["/T=0.25/measurement/energy"])
     assert not (scan / "T=0.5" / "start.eqx").exists()

@@ -228,7 +228,7 @@ def work(row: dict[str, Any]) -> tuple[float, float]:
 def draw(rows: dict[str, Any], settings: Settings, path: Any) -> dict[str, str]:
     """τ per N spins touched against L; returns the fitted exponents in words."""
     figure, axes = pyplot.subplots(figsize=(6.5, 4.4), layout="constrained")
-    words = {}
+    words: dict[str, str] = {}
     for kind in (*KINDS, "restricted"):
         found = [(size, *work(rows[f"{kind} {size}"])) for size in settings.scaling_sizes if f"{kind} {size}" in rows]
         if len(found) < 2:
@@ -241,8 +241,9 @@ def draw(rows: dict[str, Any], settings: Settings, path: Any) -> dict[str, str]:
         axes.errorbar(sizes, times, errors, fmt="o-", markersize=4, label=f"{kind}: $L^{{{slope:.2f}}}$")
     axes.set(xscale="log", yscale="log", xlabel="$L$", ylabel=r"$\tau$ of $|M|$, per $N$ spins touched")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False)
-    figure.savefig(path)
+    if words:
+        axes.legend(frameon=False)
+        figure.savefig(path)
     pyplot.close(figure)
     return words
 
@@ -266,12 +267,17 @@ def page(results: ResultFile, settings: Settings, exponents: dict[str, str]) -> 
         "",
         _ratios(rows),
         _speed_words(rows, settings),
-        "\n## Against size, at T_c\n",
-        "![Autocorrelation time against L](plaquette.svg)\n",
-        "Exponents of L: " + ", ".join(f"{kind} {words}" for kind, words in exponents.items()) + ".\n",
-        table(("L", "update", "τ per N spins", "acceptance", "⟨|m|⟩", "ESS / s", "R-hat"), _size_lines(rows, settings)),
-        "",
     ]
+    lines = _size_lines(rows, settings)
+    if lines:
+        header = ("L", "update", "τ per N spins", "acceptance", "⟨|m|⟩", "ESS / s", "R-hat")
+        parts += [
+            "\n## Against size, at T_c\n",
+            "![Autocorrelation time against L](plaquette.svg)\n",
+            "Exponents of L: " + ", ".join(f"{kind} {words}" for kind, words in exponents.items()) + ".\n",
+            table(header, lines),
+            "",
+        ]
     return "\n".join(parts)
 
 

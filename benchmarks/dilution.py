@@ -136,8 +136,11 @@ def page(results: ResultFile, settings: Settings) -> str:
             "part that longer chains would make smaller.\n",
             table(header, lines),
             "\n![Couplings against distance](dilution.svg)\n",
-            "At J = 1 the couplings change sign with distance and fall off, as those of Ruderman, Kittel, Kasuya and "
-            "Yosida; at strong coupling they are ferromagnetic and short-ranged.\n",
+            "At J = 1 the couplings change sign with distance, as those of Ruderman, Kittel, Kasuya and Yosida; at "
+            "strong coupling that between nearest neighbours is ferromagnetic, grows with dilution and outweighs all "
+            "others.\n",
+            "On diluted lattices s is pooled over samples: it counts that log W has a mean of its own in each, which "
+            "the model cannot know and no decision sees. The acceptance is therefore above erfc(s/2).\n",
             "`examples/06_dilution.py` does this by hand, `slmc run diluted` from a file.\n",
         ]
     )

@@ -263,7 +263,10 @@ def page(results: ResultFile, settings: Settings, exponents: dict[str, str]) -> 
         f"\n## Autocorrelation time of |M| at L = {settings.time_size}, T = {settings.time_temperature:g}\n",
         "τ = n / (2 ESS) in steps, times the share of the lattice that a step touches (a sweep: all of it; a cluster: "
         "its mean size, whether accepted or not), is the time per N spins touched.\n",
-        table(("update", "τ (steps)", "share touched", "τ per N spins", "acceptance", "⟨&#124;m&#124;⟩"), _time_lines(rows)),
+        table(
+            ("update", "τ (steps)", "share touched", "τ per N spins", "acceptance", "⟨&#124;m&#124;⟩"),
+            _time_lines(rows),
+        ),
         "",
         _ratios(rows),
         _speed_words(rows, settings),

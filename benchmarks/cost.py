@@ -15,6 +15,7 @@ import numpy as np
 from exact_labels import SPHERE
 from matplotlib import pyplot
 from result_file import ResultFile, arguments, folders, table
+from timing import least_seconds
 
 from slmc.lattice import n_sites
 from slmc.montecarlo import SinglePrecision
@@ -85,8 +86,7 @@ def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
         return jax.lax.scan(body, spins, length=n_repeats)[0]
 
     program = jax.jit(repeated)
-    jax.block_until_ready(program(spins))
-    return min(_timed(program, spins) for _ in range(5)) / (n_repeats * len(spins))
+    return least_seconds(lambda: program(spins), 5) / (n_repeats * len(spins))
 
 
 def _timed(program: Callable[[jax.Array], Any], spins: jax.Array) -> float:
@@ -152,8 +152,7 @@ def main() -> None:
     results = ResultFile(result_folder / "cost.json", settings._asdict())
     if not options.report_only:
         for size in settings.sizes:
-            if f"{size}x{size}" not in results.rows:
-                results.add(f"{size}x{size}", measured(size, settings))
+            results.make(f"{size}x{size}", measured, size, settings)
     draw(results, settings, page_folder / "cost.svg")
     (page_folder / "cost.md").write_text(page(results, settings))
 

@@ -7,6 +7,7 @@ continues.
 """
 
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +15,11 @@ import numpy as np
 from exact_labels import SPHERE, hamiltonian_chain, step_size_of
 from matplotlib import pyplot
 from result_file import ResultFile, arguments, folders, table, use_all_cores
+from timing import least_seconds
 
 from slmc.lattice import n_sites, shells
 from slmc.montecarlo import (
     LocalSweep,
-    MetropolisHastings,
-    Sequence,
     State,
     Target,
     Update,
@@ -29,7 +29,6 @@ from slmc.montecarlo import (
     tune_step_size,
 )
 from slmc.selflearning import (
-    CumulativeUpdate,
     Learner,
     LearningSettings,
     TrainingSettings,
@@ -38,8 +37,10 @@ from slmc.selflearning import (
     learn,
 )
 from slmc.statistics import estimate, notation
-from slmc.systems.spins import DoubleExchange, HeatBathSweep, Heisenberg, OverRelaxationSweep
+from slmc.systems.spins import DoubleExchange, Heisenberg
 from slmc.systems.spins.observables import magnetization_squared
+from slmc.systems.spins.problem import inner_update
+from slmc.systems.spins.settings import InnerSettings
 
 
 class Settings(NamedTuple):
@@ -68,9 +69,22 @@ def target_of(size: int, settings: Settings) -> DoubleExchange:
     )
 
 
-def heat_bath(model: Heisenberg) -> Update:
-    reflect = OverRelaxationSweep(model)
-    return Sequence((reflect, HeatBathSweep(model), reflect))
+heat_bath = partial(inner_update, settings=InnerSettings(update="heat-bath"))
+
+
+def prepared(
+    key: jax.Array, target: Target, starts: jax.Array, n_labels: tuple[int, ...], n_updates: int
+) -> tuple[Learner, State]:
+    """What learns the linear model by shells, and chains in which exact HMC has been tuned."""
+    exact = hamiltonian_chain(target, 0.1, 5)
+    exact, chains = tune_step_size(key, exact, init_chains(exact, starts), step_size_of, 0.8, 20, 2)
+    training = TrainingSettings(n_steps=0)
+    settings = LearningSettings(n_rounds=len(n_labels), n_steps=n_labels, n_updates=n_updates, training=training)
+    return Learner(target, SPHERE, exact, heat_bath, start=_solved, settings=settings), chains
+
+
+def _solved(model: Target, labels: Any) -> Target:
+    return fit_linear(model, labels, SPHERE)
 
 
 def observe(state: State, info: Any) -> tuple[jax.Array, jax.Array]:
@@ -83,21 +97,12 @@ def measured(place: int, settings: Settings) -> dict[str, Any]:
     target = target_of(size, settings)
     shape, key = target.shape, jax.random.key(size)
     starts = SPHERE.random(key, (settings.n_chains, *shape, 3))
-    exact = hamiltonian_chain(target, 0.1, 5)
-    exact, chains = tune_step_size(key, exact, init_chains(exact, starts), step_size_of, 0.8, 20, 2)
-    learning = LearningSettings(
-        n_rounds=len(settings.n_labels),
-        n_steps=settings.n_labels,
-        n_updates=settings.n_updates,
-        training=TrainingSettings(n_steps=0, force_weight=1.0),
-    )
-    learner = Learner(target, SPHERE, exact, heat_bath, start=_solved, settings=learning)
+    learner, chains = prepared(key, target, starts, settings.n_labels, settings.n_updates)
     started = time.perf_counter()
     learned = learn(key, learner, Heisenberg(shape, temperature=settings.temperature), chains.configuration, 100)
     seconds_learning = time.perf_counter() - started
     model, report = learned.model, learned.reports[-1]
-    update = MetropolisHastings(target, CumulativeUpdate(heat_bath(model), settings.n_updates))
-    n_steps = settings.n_steps[place]
+    update, n_steps = learned.update, settings.n_steps[place]
     states, _ = run_chains(key, update, learned.chains, max(4, n_steps // 10), observe)
     series, accepted, seconds = timed(update, states, n_steps)
     # Autocorrelation of local sweeps is a property of the distribution, which the model describes closely; a sweep of
@@ -161,23 +166,9 @@ def cost(size: int, settings: Settings) -> dict[str, Any]:
     weight = jax.jit(lambda spins: jax.lax.map(lambda one: evaluate(target, one)[0], spins))
     return {
         "n_sites": n_sites(target.shape),
-        "seconds_exact": _least(lambda: weight(spins)) / 2,
-        "seconds_inner_chain": _least(lambda: inner(states)) / 2,
+        "seconds_exact": least_seconds(lambda: weight(spins)) / 2,
+        "seconds_inner_chain": least_seconds(lambda: inner(states)) / 2,
     }
-
-
-def _least(function: Any) -> float:
-    jax.block_until_ready(function())
-    best = np.inf
-    for _ in range(3):
-        started = time.perf_counter()
-        jax.block_until_ready(function())
-        best = min(best, time.perf_counter() - started)
-    return float(best)
-
-
-def _solved(model: Target, labels: Any) -> Target:
-    return fit_linear(model, labels, SPHERE)
 
 
 def _local_step(update: Any) -> jax.Array:
@@ -252,11 +243,9 @@ def main() -> None:
     if not options.report_only:
         use_all_cores()
         for size in (*settings.sizes, *settings.timed):
-            if f"cost {size}" not in results.rows:
-                results.add(f"cost {size}", cost(size, settings))
+            results.make(f"cost {size}", cost, size, settings)
         for place, size in enumerate(settings.sizes):
-            if f"L = {size}" not in results.rows:
-                results.add(f"L = {size}", measured(place, settings))
+            results.make(f"L = {size}", measured, place, settings)
     draw(results.rows, settings, page_folder / "cubic.svg")
     (page_folder / "cubic.md").write_text(page(results, settings))
 

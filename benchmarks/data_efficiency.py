@@ -198,8 +198,8 @@ def main() -> None:
                     results.add(name_of(n_labels, force_weight), row)
         longer = settings._replace(n_steps=settings.variant_steps)
         for name, variant in list(VARIANTS.items())[: settings.n_variants]:
-            if name not in results.rows:
-                results.add(name, measured(variant, settings.variant_labels, settings.force_weights[0], longer, data))
+            weight = settings.force_weights[0]
+            results.make(name, measured, variant, settings.variant_labels, weight, longer, data)
     draw(results, settings, page_folder / "data_efficiency.svg")
     (page_folder / "data_efficiency.md").write_text(page(results, settings))
 

@@ -10,22 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from cubic import heat_bath, timed
-from exact_labels import SPHERE, hamiltonian_chain, step_size_of
+from cubic import prepared, timed
+from exact_labels import SPHERE
 from matplotlib import pyplot
 from result_file import ResultFile, arguments, folders, table, use_all_cores
 
 from slmc.lattice import shells
-from slmc.montecarlo import MetropolisHastings, Target, init_chains, tune_step_size
-from slmc.selflearning import (
-    CumulativeUpdate,
-    Learner,
-    LearningSettings,
-    TrainingSettings,
-    expected_acceptance,
-    fit_linear,
-    learn,
-)
+from slmc.selflearning import expected_acceptance, learn
 from slmc.statistics import estimate, notation
 from slmc.systems.spins import DoubleExchange, Heisenberg, diluted
 
@@ -57,19 +48,10 @@ def measured(kind: str, concentration: float, settings: Settings) -> dict[str, A
     n_samples = settings.n_samples if concentration < 1 else 1
     starts = SPHERE.random(key, (settings.n_chains, *settings.shape, 3))
     starts = diluted(jax.random.fold_in(key, 1), starts, concentration, n_samples)
-    exact = hamiltonian_chain(target, 0.1, 5)
-    exact, chains = tune_step_size(key, exact, init_chains(exact, starts), step_size_of, 0.8, 20, 2)
-    learning = LearningSettings(
-        n_rounds=len(settings.n_labels),
-        n_steps=settings.n_labels,
-        n_updates=settings.n_updates,
-        training=TrainingSettings(n_steps=0),
-    )
-    learner = Learner(target, SPHERE, exact, heat_bath, start=_solved, settings=learning)
+    learner, chains = prepared(key, target, starts, settings.n_labels, settings.n_updates)
     model = Heisenberg(settings.shape, temperature=float(target.temperature))
     learned = learn(key, learner, model, chains.configuration, 100)
-    update = MetropolisHastings(target, CumulativeUpdate(heat_bath(learned.model), settings.n_updates))
-    series, accepted, _ = timed(update, learned.chains, settings.n_steps)
+    series, accepted, _ = timed(learned.update, learned.chains, settings.n_steps)
     residual = learned.reports[-1].residual
     return {
         "residual": residual,
@@ -79,10 +61,6 @@ def measured(kind: str, concentration: float, settings: Settings) -> dict[str, A
         "couplings": np.asarray(learned.model.couplings).tolist(),
         "magnetization_squared": estimate(series, n_samples)._asdict(),
     }
-
-
-def _solved(model: Target, labels: Any) -> Target:
-    return fit_linear(model, labels, SPHERE)
 
 
 def draw(rows: dict[str, Any], settings: Settings, path: Any) -> None:
@@ -156,8 +134,7 @@ def main() -> None:
         for kind in COUPLINGS:
             for concentration in settings.concentrations:
                 name = f"{kind} {concentration:g}"
-                if name not in results.rows:
-                    results.add(name, measured(kind, concentration, settings))
+                results.make(name, measured, kind, concentration, settings)
     draw(results.rows, settings, page_folder / "dilution.svg")
     (page_folder / "dilution.md").write_text(page(results, settings))
 

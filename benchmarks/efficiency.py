@@ -19,6 +19,7 @@ import numpy as np
 from efficiency_page import page
 from exact_labels import SPHERE, cache_folder, hamiltonian_chain, step_size_of
 from result_file import ResultFile, arguments, folders, use_all_cores
+from timing import least_seconds
 
 from slmc.lattice import n_sites
 from slmc.montecarlo import (
@@ -399,13 +400,7 @@ def _seconds_each(target: Target, configurations: np.ndarray, n_times: int = 5) 
     """Seconds of one evaluation on one core: the least of several runs of one program."""
     run = jax.jit(lambda target, spins: jax.lax.map(partial(_evaluated, target), spins, batch_size=4))
     spins = jnp.concatenate([jnp.asarray(configurations)] * (8 if configurations[0].size < 200 else 1))
-    jax.block_until_ready(run(target, spins))
-    best = np.inf
-    for _ in range(n_times):
-        started = time.perf_counter()
-        jax.block_until_ready(run(target, spins))
-        best = min(best, time.perf_counter() - started)
-    return float(best / len(spins))
+    return least_seconds(lambda: run(target, spins), n_times) / len(spins)
 
 
 def _evaluated(target: Target, spins: jax.Array) -> Any:

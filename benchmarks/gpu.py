@@ -7,7 +7,6 @@ Needs jax with CUDA (``pip install "jax[cuda12]"``); where no CUDA device is pre
 """
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from exact_labels import SPHERE, hamiltonian_chain
 from result_file import ResultFile, arguments, folders
+from timing import least_seconds
 
 from slmc.montecarlo import MetropolisHastings, init_chains, run_chains
 from slmc.montecarlo.target import evaluate
@@ -45,24 +45,13 @@ def measured(size: int, batch: int, settings: Settings) -> dict[str, Any]:
         "exact": _seconds(jax.vmap(lambda one: evaluate(target, one)), spins) / batch,
         "exact_force": _seconds(jax.vmap(jax.grad(target.log_weight)), spins) / batch,
         "network_force": _seconds(jax.vmap(jax.value_and_grad(network.log_weight)), spins) / batch,
-        "self_learning_step": _timed(lambda: run_chains(jax.random.key(2), update, states, 2)) / (2 * batch),
+        "self_learning_step": least_seconds(lambda: run_chains(jax.random.key(2), update, states, 2)) / (2 * batch),
     }
 
 
 def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
     program = jax.jit(function)
-    return _timed(lambda: program(jnp.asarray(spins)))
-
-
-def _timed(function: Callable[[], Any]) -> float:
-    """The least of three runs, after one to compile."""
-    best = float("inf")
-    for number in range(4):
-        started = time.perf_counter()
-        jax.block_until_ready(function())
-        if number:
-            best = min(best, time.perf_counter() - started)
-    return best
+    return least_seconds(lambda: program(jnp.asarray(spins)))
 
 
 def main() -> None:
@@ -76,8 +65,7 @@ def main() -> None:
     results = ResultFile(result_folder / "gpu.json", settings._asdict() | {"device": jax.devices()[0].device_kind})
     for size in settings.sizes:
         for batch in settings.batches:
-            if f"{size}x{size}, batch {batch}" not in results.rows:
-                results.add(f"{size}x{size}, batch {batch}", measured(size, batch, settings))
+            results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
 
 
 if __name__ == "__main__":

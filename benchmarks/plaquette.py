@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from result_file import ResultFile, arguments, folders, table, use_all_cores
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from timing import least_seconds
 
 from slmc.montecarlo import Label, MetropolisHastings, Signs, Update, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate, fit_linear
@@ -68,10 +69,6 @@ def slmc(target: PlaquetteIsing, model: Ising, radius: float | None = None) -> M
 
 def observe(state: Any, info: Any) -> tuple[jax.Array, jax.Array]:
     return jnp.abs(jnp.mean(state.configuration)), info.accepted
-
-
-def configurations(state: Any, info: Any) -> tuple[jax.Array, jax.Array]:
-    return jnp.asarray(state.configuration, jnp.int8), state.log_weight
 
 
 def thermalised(target: PlaquetteIsing, settings: Settings) -> jax.Array:
@@ -176,9 +173,9 @@ def speed(size: int, settings: Settings) -> dict[str, Any]:
     return {
         "n_spins": size**2,
         "largest_cluster": int(max(np.unique(one, return_counts=True)[1].max() for one in labels)),
-        "seconds_labels": _least(lambda: jax.block_until_ready(run(bonds))) / len(spins),
-        "seconds_scipy": _least(lambda: [_connected(one) for one in on_host]) / len(spins),
-        "seconds_wolff": _least(lambda: jax.block_until_ready(whole(keys))) / len(spins),
+        "seconds_labels": least_seconds(lambda: run(bonds), 20) / len(spins),
+        "seconds_scipy": least_seconds(lambda: [_connected(one) for one in on_host], 20) / len(spins),
+        "seconds_wolff": least_seconds(lambda: whole(keys), 20) / len(spins),
     }
 
 
@@ -188,16 +185,6 @@ def _connected(bonds: np.ndarray) -> np.ndarray:
     first, second = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
     graph = coo_matrix((np.ones(len(first), bool), (first, second)), shape=(numbers.size,) * 2)
     return connected_components(graph, directed=False)[1]
-
-
-def _least(function: Callable[[], Any]) -> float:
-    function()
-    found = []
-    for _ in range(20):
-        started = time.perf_counter()
-        function()
-        found.append(time.perf_counter() - started)
-    return min(found)
 
 
 KINDS = ("local", "bare Wolff", "SLMC")
@@ -373,9 +360,8 @@ def main() -> None:
         use_all_cores()
         for part, rows in jobs(settings).items():
             for name, make in rows.items():
-                asked = not options.chosen or {part, name} & set(options.chosen)
-                if asked and name not in results.rows:
-                    results.add(name, make())
+                if not options.chosen or {part, name} & set(options.chosen):
+                    results.make(name, make)
     exponents = draw(results.rows, settings, page_folder / "plaquette.svg")
     (page_folder / "plaquette.md").write_text(page(results, settings, exponents))
 

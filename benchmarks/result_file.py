@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ class ResultFile:
         self.rows[name] = row
         self.store()
         print(name, json.dumps(row), flush=True)
+
+    def make(self, name: str, function: Callable[..., dict[str, Any]], *arguments: Any) -> None:
+        """Adds what ``function(*arguments)`` returns, unless the row is already there."""
+        if name not in self.rows:
+            self.add(name, function(*arguments))
 
     def made(self) -> dict[str, str]:
         """Command, date and commit, for a row of a file whose rows are made by different commands."""

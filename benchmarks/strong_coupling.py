@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from exact_labels import SPHERE, ExactData, cache_folder, hamiltonian_chain, labelled_chains, tuned
 from result_file import ResultFile, arguments, folders, table, use_all_cores
+from timing import least_seconds
 
 from slmc.lattice import n_sites
 from slmc.montecarlo import Label, MetropolisHastings, init_chains, over_chains, run_chains
@@ -158,13 +159,7 @@ def sampled(settings: Settings) -> dict[str, Any]:
 def seconds_of(target: Any, spins: np.ndarray, n_times: int = 3) -> float:
     """Seconds of log W of one configuration, one core, the least of several; ``spins`` are done in one program."""
     run = jax.jit(jax.vmap(lambda one: evaluate(target, one)))
-    jax.block_until_ready(run(jnp.asarray(spins)))
-    best = np.inf
-    for _ in range(n_times):
-        started = time.perf_counter()
-        jax.block_until_ready(run(jnp.asarray(spins)))
-        best = min(best, time.perf_counter() - started)
-    return float(best / len(spins))
+    return least_seconds(lambda: run(jnp.asarray(spins)), n_times) / len(spins)
 
 
 def _data(settings: Settings) -> ExactData:
@@ -278,15 +273,11 @@ def main() -> None:
     results = ResultFile(result_folder / "strong_coupling.json", settings._asdict())
     if not options.report_only:
         use_all_cores()
-        if "learning" not in results.rows:
-            results.add("learning", learned(settings))
-        if "exact chain" not in results.rows:
-            results.add("exact chain", sampled(settings))
+        results.make("learning", learned, settings)
+        results.make("exact chain", sampled, settings)
         for size, n_tested in zip(settings.sizes, settings.n_tested, strict=True):
-            if f"{size}x{size}" not in results.rows:
-                results.add(f"{size}x{size}", tested(size, n_tested, settings))
-            if f"{size}x{size}: seconds" not in results.rows:
-                results.add(f"{size}x{size}: seconds", timed(size))
+            results.make(f"{size}x{size}", tested, size, n_tested, settings)
+            results.make(f"{size}x{size}: seconds", timed, size)
     (page_folder / "strong_coupling.md").write_text(page(results, settings))
 
 

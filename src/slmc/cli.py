@@ -184,10 +184,7 @@ def run(
             model = settings.model.model_copy(update={"file": "start.eqx"})
             settings = settings.model_copy(update={"model": model})
         (directory / "config.toml").write_text(to_toml(settings))
-        if settings.scan.temperatures:
-            _carry_out_scan(directory, settings, quiet)
-        else:
-            _carry_out(directory, settings, problem, quiet)
+        _carry_out(directory, settings, problem, quiet)
 
 
 @app.command()
@@ -197,10 +194,7 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
     use_all_cores()
     problem = build(settings, directory)
     with locked(directory):
-        if settings.scan.temperatures:
-            _carry_out_scan(directory, settings, quiet)
-        else:
-            _carry_out(directory, settings, problem, quiet)
+        _carry_out(directory, settings, problem, quiet)
 
 
 @app.command()
@@ -210,7 +204,7 @@ def report(directory: Directory) -> None:
     if settings.scan.temperatures:
         for number, place in _begun(directory, settings):
             _write_report(place, summarise(place, build(_point(settings, number), place)), _point(settings, number))
-        path = _write_scan_report(directory, settings)
+        path = _write_scan_report(directory, settings, _summaries(directory, settings))
     else:
         path = _write_report(directory, summarise(directory, build(settings, directory)), settings)
     typer.echo(f"wrote {path}")
@@ -294,6 +288,9 @@ def _config_path(config: str) -> Path:
 
 
 def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinProblem, quiet: bool) -> bool:
+    """Runs or continues one run, or a scan; whether it is complete."""
+    if settings.scan.temperatures:
+        return _carry_out_scan(directory, settings, quiet)
     reporter = Reporter(quiet=quiet)
     reporter.note(f"slmc {__version__}: {settings.title or settings.system}, results in {directory}")
     complete = Simulation(directory, settings, problem, reporter).run()
@@ -304,7 +301,7 @@ def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinPro
     return complete
 
 
-def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool) -> None:
+def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool) -> bool:
     """One temperature after the other; those that are complete are passed over."""
     Records(directory / RECORDS)
     started, before = time.monotonic(), directory / "start.eqx"
@@ -322,13 +319,15 @@ def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool
             left = max(1e-3, limit - (time.monotonic() - started))
             point = point.model_copy(update={"measurement": point.measurement.model_copy(update={"wall_time": left})})
         complete = _carry_out(place, point, build(point, place), quiet=True)
-        _write_scan_report(directory, settings)
+        points = _summaries(directory, settings)
+        _write_scan_report(directory, settings, points)
         if not complete:
             Reporter(quiet=quiet).note(f"stopped at T = {temperature:g}; continue with: slmc resume {directory}")
-            return
+            return False
         if not quiet:
-            _print_scan(make_console(), directory, _summaries(directory, settings))
+            _print_scan(make_console(), directory, points)
         before = place / "model.eqx"
+    return True
 
 
 def _point(settings: DoubleExchangeConfig, number: int) -> DoubleExchangeConfig:
@@ -361,7 +360,7 @@ def _summaries(directory: Path, settings: DoubleExchangeConfig) -> list[dict[str
     return found
 
 
-def _write_scan_report(directory: Path, settings: DoubleExchangeConfig) -> Path:
+def _write_scan_report(directory: Path, settings: DoubleExchangeConfig, points: list[dict[str, Any]]) -> Path:
     from slmc.report import write_scan_report
 
     about = {
@@ -371,7 +370,7 @@ def _write_scan_report(directory: Path, settings: DoubleExchangeConfig) -> Path:
         "n_points": len(settings.scan.temperatures),
     }
     path = directory / "report.html"
-    write_scan_report(_summaries(directory, settings), about, (directory / "config.toml").read_text(), path)
+    write_scan_report(points, about, (directory / "config.toml").read_text(), path)
     return path
 
 

@@ -80,7 +80,7 @@ class Sphere(Manifold):
 
     def project(self, position, vector):
         tangent = vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
-        return jnp.where(_is_unit(position), tangent, 0.0)
+        return jnp.where(occupied(position), tangent, 0.0)
 
     def move(self, position, momentum, time):
         speed = jnp.sqrt(jnp.sum(momentum**2, axis=-1, keepdims=True))
@@ -95,7 +95,7 @@ class Sphere(Manifold):
 
     def perturb(self, key, position, step_size):
         moved = _normalise(position + step_size * jax.random.normal(key, position.shape, position.dtype))
-        return jnp.where(_is_unit(position), moved, 0.0)
+        return jnp.where(occupied(position), moved, 0.0)
 
     def random(self, key, shape):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
@@ -119,8 +119,9 @@ class Signs(Manifold):
         return jax.random.rademacher(key, shape, jnp.float64)
 
 
-def _is_unit(vectors: Float[Array, "... n"]) -> Bool[Array, "... 1"]:
-    return jnp.sum(vectors**2, axis=-1, keepdims=True) > 0.5
+def occupied(vectors: Float[Array, "... n"]) -> Bool[Array, "... 1"]:
+    """Where there is a vector at all: a zero vector stands for a site without a spin."""
+    return jnp.any(vectors != 0, axis=-1, keepdims=True)
 
 
 def _normalise(vectors: Float[Array, "... n"]) -> Float[Array, "... n"]:

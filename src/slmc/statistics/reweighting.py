@@ -46,9 +46,10 @@ def reweighted(
     observable, sampled, new = pooled(series), pooled(log_weights), pooled(wanted)
     # An additive constant of the observable or of log W is free; large ones cost digits.
     shift = observable.min() - 1.0
-    bar = pymbar.MBAR(-(sampled - sampled.max(axis=1, keepdims=True)), counts, solver_protocol="robust")
+    sampled = sampled - sampled.max(axis=1, keepdims=True)
+    bar = pymbar.MBAR(-sampled, counts, solver_protocol="robust")
     result = bar.compute_expectations(observable - shift, u_kn=-(new - new.max(axis=1, keepdims=True)))
-    mixture = np.log(counts)[:, None] + np.asarray(bar.f_k)[:, None] + sampled - sampled.max(axis=1, keepdims=True)
+    mixture = np.log(counts)[:, None] + np.asarray(bar.f_k)[:, None] + sampled
     log_share = new - np.logaddexp.reduce(mixture, axis=0)
     share = np.exp(log_share - log_share.max(axis=1, keepdims=True))
     sizes = share.sum(1) ** 2 / (share**2).sum(1)

@@ -5,6 +5,7 @@
 - ``transformer``: the equivariant Transformer
 - ``network``: the equivariant network of position-only ``filters``
 - ``ising``: two-body and plaquette models of Ising spins; ``checkerboard`` and ``clusters``: their updates
+- ``parameters``: what several models check alike
 - ``dilution``: lattices with spins on a share of their sites
 - ``observables``: functions of one configuration
 """

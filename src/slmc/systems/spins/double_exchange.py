@@ -19,6 +19,7 @@ from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells, shell_su
 from slmc.montecarlo.target import LogWeight, MeasuredTarget
 from slmc.systems.spins.hermitian import eigenvalues
 from slmc.systems.spins.observables import Spins
+from slmc.systems.spins.parameters import check_temperature
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
@@ -58,8 +59,7 @@ class DoubleExchange(MeasuredTarget):
         self.chemical_potential = jnp.asarray(chemical_potential, jnp.float64)
         self.temperature = jnp.asarray(temperature, jnp.float64)
         resolve_n_shells(self.shape, len(self.hopping), "the number of hoppings")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive; got {temperature}.")
+        check_temperature(temperature)
 
     @property
     def n_sites(self) -> int:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc.lattice import Shape, check_shape, resolve_n_shells, shells
+from slmc.lattice import Shape, check_shape, shells
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.systems.spins.observables import Spins
+from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
 
 class Heisenberg(Target):
@@ -38,16 +39,8 @@ class Heisenberg(Target):
         constant: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
-        self.shape = check_shape(shape)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive; got {temperature}.")
-        self.temperature = float(temperature)
-        if couplings is None:
-            couplings = jnp.zeros(resolve_n_shells(self.shape, n_shells))
-        elif n_shells is not None and n_shells != len(couplings):
-            raise ValueError(f"n_shells is {n_shells} but {len(couplings)} couplings are given; leave n_shells out.")
-        resolve_n_shells(self.shape, len(couplings), "the number of couplings")
-        self.reduced_couplings = jnp.asarray(couplings, jnp.float64) / self.temperature
+        self.shape, self.temperature = check_shape(shape), check_temperature(temperature)
+        self.reduced_couplings = couplings_by_shell(self.shape, n_shells, couplings) / self.temperature
         self.reduced_constant = jnp.asarray(constant, jnp.float64) / self.temperature
 
     @property

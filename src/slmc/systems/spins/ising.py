@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc.lattice import Shape, check_shape, coordinates, neighbours, resolve_n_shells, shells_of_origin
+from slmc.lattice import Shape, check_shape, coordinates, neighbours, shells_of_origin
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
 IsingSpins = Float[Array, "*lattice"]
 """+1 or −1 at every site."""
@@ -59,13 +60,10 @@ class Ising(IsingTarget):
         constant: float = 0.0,
         temperature: float = 1.0,
     ) -> None:
-        self.shape, self.temperature = check_shape(shape), _checked(temperature)
-        if couplings is None:
-            couplings = jnp.zeros(resolve_n_shells(self.shape, 1 if n_shells is None else n_shells))
-        elif n_shells is not None and n_shells != len(couplings):
-            raise ValueError(f"n_shells is {n_shells} but {len(couplings)} couplings are given; leave n_shells out.")
-        resolve_n_shells(self.shape, len(couplings), "the number of couplings")
-        self.reduced_couplings = jnp.asarray(couplings, jnp.float64) / self.temperature
+        self.shape, self.temperature = check_shape(shape), check_temperature(temperature)
+        if couplings is None and n_shells is None:
+            n_shells = 1
+        self.reduced_couplings = couplings_by_shell(self.shape, n_shells, couplings) / self.temperature
         self.reduced_constant = jnp.asarray(constant, jnp.float64) / self.temperature
 
     @property
@@ -115,7 +113,7 @@ class PlaquetteIsing(IsingTarget):
         temperature: float = 2.493,
     ) -> None:
         self.shape = check_shape(shape)
-        self.temperature = jnp.asarray(_checked(temperature), jnp.float64)
+        self.temperature = jnp.asarray(check_temperature(temperature), jnp.float64)
         self.coupling = jnp.asarray(coupling, jnp.float64)
         self.plaquette_coupling = jnp.asarray(plaquette_coupling, jnp.float64)
 
@@ -134,12 +132,6 @@ class PlaquetteIsing(IsingTarget):
         near = np.array([step for step in steps if 1 <= np.count_nonzero(step) <= 2]).reshape(-1, len(self.shape))
         reached = (coordinates(self.shape)[:, None, :] + near[None]) % np.array(self.shape)
         return np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), self.shape)
-
-
-def _checked(temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive; got {temperature}.")
-    return float(temperature)
 
 
 def _bonds_by_shell(shape: Shape, n_shells: int) -> list[tuple[int, list[tuple[tuple[int, ...], float]]]]:

@@ -10,6 +10,7 @@ from slmc.lattice import Shape, check_shape, n_sites
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.systems.spins.filters import carried, filtered, multiplicities
 from slmc.systems.spins.observables import Spins
+from slmc.systems.spins.parameters import check_temperature
 
 Channels = Float[Array, "channel 3 site"]
 """Vectors at every site; sites last, so that products over all sites are one loop over memory."""
@@ -107,8 +108,7 @@ class EquivariantNetwork(Target):
             )
         if reach is not None and reach < 0:
             raise ValueError(f"reach must be 0 or more, or None for all of the torus; got {reach}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive; got {temperature}.")
+        check_temperature(temperature)
         counts = multiplicities(self.shape, reach)
         # A sum over all displacements is of order one.
         scale = 1 / np.sqrt(counts * len(counts))[None]

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, shells, staggered_sign
+from slmc.montecarlo.manifolds import occupied
 
 Spins = Float[Array, "*lattice 3"]
 
 
 def n_spins(spins: Spins) -> Float[Array, ""]:
     """N, the number of sites that hold a spin."""
-    return jnp.sum(jnp.asarray(jnp.any(spins != 0, axis=-1), spins.dtype))
+    return jnp.sum(jnp.asarray(occupied(spins), spins.dtype))
 
 
 def magnetization(spins: Spins) -> Float[Array, ""]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from slmc.lattice import neighbours
 from slmc.montecarlo.local import random_direction
+from slmc.montecarlo.manifolds import occupied
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.spins.heisenberg import Heisenberg
 
@@ -61,7 +62,7 @@ def _sweep(key: Key[Array, ""], target: Heisenberg, state: State, renew) -> tupl
         site, key = inputs
         field, spin = strength @ spins[table[site]], spins[site]
         # A zero vector is a site without a spin, and stays one.
-        renewed = jnp.where(jnp.any(spin != 0), renew(key, field, spin), spin)
+        renewed = jnp.where(occupied(spin), renew(key, field, spin), spin)
         return spins.at[site].set(renewed), None
 
     flat = state.configuration.reshape(-1, 3)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells
+from slmc.montecarlo.manifolds import occupied
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.systems.spins.heisenberg import Heisenberg, carry_over, filter_matrix
 from slmc.systems.spins.observables import Spins
@@ -40,7 +41,7 @@ class AttentionLayer(eqx.Module):
             (values,) = filtered
             attention = filter_matrix(shape, self.scores, on_site=True)
         moved = spins + jnp.einsum("hij,hjc->ic", attention, values)
-        is_spin = jnp.any(spins != 0, axis=-1, keepdims=True)
+        is_spin = occupied(spins)
         # The square root must not see a zero, not even where its value is dropped: its derivative would be NaN.
         squared = jnp.where(is_spin, jnp.sum(moved**2, axis=-1, keepdims=True), 1.0)
         return jnp.where(is_spin, moved / jnp.sqrt(squared), 0.0)

@@ -21,7 +21,7 @@ from slmc.systems.spins import (
     WolffProposal,
     WolffUpdate,
 )
-from slmc.systems.spins.clusters import cluster_labels
+from slmc.systems.spins.clusters import cluster_labels, propagated_labels
 from slmc.testing import check_detailed_balance, check_invariance
 
 N_DRAWS = 16384
@@ -116,7 +116,8 @@ def test_too_many_couplings():
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 7), (4, 6, 5), (30,), (2, 4)])
-def test_labels_are_connected_components(shape):
+@pytest.mark.parametrize("labels", [cluster_labels, propagated_labels])
+def test_labels_are_connected_components(labels, shape):
     rng = np.random.default_rng(6)
     n = int(np.prod(shape))
     sites = np.arange(n).reshape(shape)
@@ -125,7 +126,7 @@ def test_labels_are_connected_components(shape):
         pairs = [(sites[b], np.roll(sites, -1, axis)[b]) for axis, b in enumerate(bonds)]
         first, second = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
         _, expected = connected_components(coo_matrix((np.ones(len(first)), (first, second)), (n, n)), directed=False)
-        found = np.asarray(cluster_labels(jnp.asarray(bonds))).ravel()
+        found = np.asarray(labels(jnp.asarray(bonds))).ravel()
         least = np.array([np.flatnonzero(expected == label)[0] for label in expected])
         np.testing.assert_array_equal(found, least)
 

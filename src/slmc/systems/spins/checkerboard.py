@@ -28,16 +28,16 @@ class CheckerboardSweep(Update):
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         colours = colouring(self.target.interacting()).reshape(self.target.shape)
         masks = jnp.asarray(colours[None] == np.arange(colours.max() + 1).reshape(-1, *(1,) * colours.ndim))
-        key_order, key_colours = jax.random.split(key)
+        key_order, key_sites = jax.random.split(key)
+        # Every site is decided once, so one number a site serves all colours.
+        threshold = jnp.log(jax.random.uniform(key_sites, state.configuration.shape, jnp.float64))
 
-        def visit(spins: Float[Array, "..."], inputs) -> tuple[Float[Array, "..."], Array]:
-            colour, key = inputs
+        def visit(spins: Float[Array, "..."], colour: Array) -> tuple[Float[Array, "..."], Array]:
             change = -2 * spins * self.target.local_fields(spins)
-            accepted = masks[colour] & (jnp.log(jax.random.uniform(key, spins.shape, jnp.float64)) < change)
+            accepted = masks[colour] & (threshold < change)
             return jnp.where(accepted, -spins, spins), jnp.sum(accepted)
 
-        inputs = random_direction(key_order, len(masks)), jax.random.split(key_colours, len(masks))
-        spins, accepted = jax.lax.scan(visit, state.configuration, inputs)
+        spins, accepted = jax.lax.scan(visit, state.configuration, random_direction(key_order, len(masks)))
         after = self.init(spins)
         share = jnp.sum(accepted) / spins.size
         return after, Info(jnp.asarray(share, jnp.float64), after.log_weight - state.log_weight)

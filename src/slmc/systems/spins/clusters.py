@@ -5,6 +5,8 @@ whole clusters of bonds are flipped. For a model with J_1 alone every flip is ac
 proposal's own ratio, that of the J_1 model, leaves the rest to the decision.
 """
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -115,8 +117,32 @@ def draw_bonds(key: Key[Array, ""], reduced_coupling: Float[Array, ""], spins: I
 def cluster_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
     """The least site number of the cluster to which each site belongs.
 
-    Labels spread along bonds and then jump to the label of the site they name, which halves the remaining way, until
-    nothing changes: O(N log N).
+    On a CPU by union–find on the host, elsewhere by propagation inside the compiled program; the labels are the same.
+    """
+    return jax.lax.platform_dependent(bonds, cpu=_joined, default=propagated_labels)
+
+
+def _joined(bonds: Bonds) -> Int[Array, "*lattice"]:
+    shape = bonds.shape[1:]
+    extents = np.array(shape)
+
+    def call(drawn: Array) -> np.ndarray:
+        from slmc.systems.spins.union_find import join
+
+        found = np.asarray(drawn)
+        leading = found.shape[: -1 - len(shape)]
+        labels = np.empty((math.prod(leading), n_sites(shape)), np.int32)
+        join(extents, found.reshape(len(labels), len(shape), -1), labels)
+        return labels.reshape(*leading, *shape)
+
+    # One call for all chains of a group: the way to the host and back costs as much as joining a thousand sites.
+    return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, jnp.int32), bonds, vmap_method="broadcast_all")
+
+
+def propagated_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
+    """``cluster_labels`` without the host: labels spread along bonds until nothing changes.
+
+    In between each jumps to the label of the site it names, which halves the remaining way: O(N log N).
     """
     shape = bonds.shape[1:]
 
@@ -144,9 +170,8 @@ def _next(field: Array, axis: int) -> Array:
 
 
 def _along_axes(*fields: Array) -> list[tuple[Array, ...]]:
-    """The fields at the next site, for every axis longer than one site."""
-    axes = range(fields[0].ndim)
-    return [tuple(_next(field, axis) for field in fields) for axis in axes]
+    """The fields at the next site, for every axis."""
+    return [tuple(_next(field, axis) for field in fields) for axis in range(fields[0].ndim)]
 
 
 def _aligned(spins: IsingSpins) -> Float[Array, ""]:

@@ -89,7 +89,9 @@ def energy(run: Stored) -> Plot:
         if exact is not None:
             axes.axhline(exact, color=VERMILION, linestyle="--", linewidth=1.2, label="exact")
         low, high = min(np.nanmin(energies), exact or np.inf), np.nanmax(energies[len(energies) // 10 :])
-        axes.set(xlabel="step", ylabel="$E / N J_1$", ylim=(low - 0.05 * abs(high - low), high + 0.05 * abs(high - low)))
+        axes.set(
+            xlabel="step", ylabel="$E / N J_1$", ylim=(low - 0.05 * abs(high - low), high + 0.05 * abs(high - low))
+        )
         axes.legend()
     if exact is not None:
         with plot.panel("Relative error of the energy") as axes:
@@ -119,7 +121,9 @@ def variance(run: Stored) -> Plot:
         with plot.panel("Acceptance of the sampler") as axes:
             axes.plot(steps, accepted, color=AMBER, linewidth=0.9)
             axes.set(xlabel="step", ylabel="acceptance", ylim=(0, 1.02))
-    plot.caption = "The variance vanishes for an eigenstate of H, whatever its energy; it falls with the error of the energy."
+    plot.caption = (
+        "The variance vanishes for an eigenstate of H, whatever its energy; it falls with the error of the energy."
+    )
     return plot
 
 
@@ -131,7 +135,9 @@ def dependence(run: Stored) -> Plot:
         plot.caption = "No attention weights are stored: the model has none, or its token lattice was not given."
         return plot
     if not np.any(spread):
-        plot.caption = "Zero for all layers and heads: the attention weights of this model do not see the configuration."
+        plot.caption = (
+            "Zero for all layers and heads: the attention weights of this model do not see the configuration."
+        )
         return plot
     for layer in range(spread.shape[1]):
         with plot.panel(f"Layer {layer + 1}") as axes:

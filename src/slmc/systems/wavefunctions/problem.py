@@ -147,7 +147,10 @@ class NetKetProblem:
         shaped = by_displacement.reshape(1, *by_displacement.shape[:2], *self.token_shape)
         return {
             "input_dependence": Recorded(
-                ("evaluation", "layer", "head"), spread[None], "", "relative spread of attention weights over configurations"
+                ("evaluation", "layer", "head"),
+                spread[None],
+                "",
+                "relative spread of attention weights over configurations",
             ),
             "attention_map": Recorded(
                 ("evaluation", "layer", "head", *tokens), shaped, "", "mean attention weight by displacement of tokens"

@@ -38,7 +38,8 @@ class ModelSettings(Settings):
     n_heads: PositiveInt = Field(4, description="attention heads")
     patch: PositiveInt = Field(2, description="sites in a patch, in each direction")
     projection: tuple[Projection, ...] = Field(
-        (), description='symmetries to project on: "translations", "point_group", "spin_flip"; costs as many evaluations'
+        (),
+        description='symmetries to project on: "translations", "point_group", "spin_flip"; costs as many evaluations',
     )
     momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
     parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")
@@ -98,7 +99,9 @@ class ReconfigurationSettings(Settings):
     learning_rate: PositiveFloat = Field(0.02, description="at the beginning")
     final_share: float = Field(0.1, gt=0, le=1, description="of the learning rate at the end, reached along a cosine")
     diag_shift: PositiveFloat = Field(1e-3, description="added to the diagonal of the matrix of overlaps, at first")
-    final_diag_shift: PositiveFloat | None = Field(None, description="at the end, reached geometrically; left out: the same")
+    final_diag_shift: PositiveFloat | None = Field(
+        None, description="at the end, reached geometrically; left out: the same"
+    )
 
 
 def describe(model: ModelSettings, shape: tuple[int, ...]) -> dict[str, Any]:

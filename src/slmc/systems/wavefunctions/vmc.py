@@ -11,6 +11,7 @@ from netket.sampler.rules import ExchangeRule, GlobalSpinFlipRule, MetropolisRul
 from slmc.systems.wavefunctions.hamiltonian import J1J2
 from slmc.systems.wavefunctions.settings import ReconfigurationSettings, SamplingSettings
 
+
 def exchange_sampler(problem: J1J2, settings: SamplingSettings) -> Any:
     """Metropolis sampling of |ψ|²: exchanges of two opposite spins, and flips of all of them."""
     rule: MetropolisRule = ExchangeRule(graph=problem.graph, d_max=settings.max_distance)

@@ -75,10 +75,12 @@ def test_how_to_runs_from_top_to_bottom(page, first, capsys):
 def test_settings_in_how_tos_are_valid(page, block, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(block)
-    kind = DoubleExchangeConfig
     if system_of(path) == "wavefunction":
-        from slmc.cli_wavefunctions import WaveFunctionConfig as kind
-    load_config(path, kind)
+        from slmc.cli_wavefunctions import WaveFunctionConfig
+
+        load_config(path, WaveFunctionConfig)
+    else:
+        load_config(path, DoubleExchangeConfig)
 
 
 def test_readme_names_files_that_exist():

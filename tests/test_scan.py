@@ -90,17 +90,7 @@ def test_killed_and_resumed_a_scan_gives_the_same_bits_and_goes_on_to_new_temper
 ) -> None:
     directory = tmp_path / "run"
     options = [*TINY, "--set=scan.temperatures=[0.5,0.25]", "--set=baseline.n_steps=40"]
-    command = [
-        sys.executable,
-        "-m",
-        "slmc.cli",
-        "run",
-        "double_exchange_small",
-        "--out",
-        str(directory),
-        "-q",
-        *options,
-    ]
+    command = [sys.executable, "-m", "slmc.cli", "run", "double_exchange_small", "--out", str(directory), "-q", *options]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 200
         while not (directory / "T=0.25" / "progress.json").is_file() and time.monotonic() < deadline:

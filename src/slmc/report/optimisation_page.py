@@ -146,7 +146,7 @@ def dependence(run: Stored) -> Plot:
             axes.set(xlabel="step", ylabel="input-dependence", ylim=(0, None))
     plot.caption = (
         "Spread of the attention weights over configurations relative to their mean, one line a head: "
-        "√(Σ Var α<sub>ij</sub> / Σ ⟨α<sub>ij</sub>⟩²). Zero means that queries and keys do nothing that positions could not."
+        "√(Σ Var α<sub>ij</sub> / Σ ⟨α<sub>ij</sub>⟩²). At zero, queries and keys do nothing that positions could not."
     )
     return plot
 
@@ -166,8 +166,8 @@ def maps(run: Stored) -> Plot:
             _draw_map(axes, last[layer, head], largest)
     left = len(pictures) - N_MAPS_SHOWN
     plot.caption = (
-        "Mean weight that a patch gives to the patch at a displacement from it, over configurations and patches, after the "
-        f"last step; red is positive, blue negative, the same scale everywhere (largest {largest:.2g})."
+        "Mean weight that a patch gives to the patch at a displacement from it, over configurations and patches, at the "
+        f"last one; red is positive, blue negative, the same scale everywhere (largest {largest:.2g})."
         + (f" {left} more heads are stored in the records." if left > 0 else "")
     )
     return plot

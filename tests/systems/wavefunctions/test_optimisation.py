@@ -1,4 +1,4 @@
-"""Optimised wave functions against exact diagonalisation; runs from a file, resumed, diverging, and of NetKet's own models."""
+"""Optimised wave functions against exact diagonalisation; runs from a file, resumed, diverging; NetKet's own models."""
 
 import json
 import sys

@@ -9,8 +9,8 @@ it also stores (``sow``) under ``WEIGHTS``. They differ in what α may look at:
 
 p is a free number for every displacement on the torus of tokens, one set a head, so that all three are translation
 invariant. Factored attention has neither queries nor keys: its weights do not depend on the input. Rende, Viteritti,
-Mach. Learn.: Sci. Technol. 6, 010501 (2025), arXiv:2405.18874; factored attention: Rende, Gerace, Laio, Goldt, Phys. Rev.
-Res. 6, 023057 (2024). The position term of dot-product attention is that of T5 (arXiv:1910.10683).
+Mach. Learn.: Sci. Technol. 6, 010501 (2025), arXiv:2405.18874; factored attention: Rende, Gerace, Laio, Goldt,
+Phys. Rev. Res. 6, 023057 (2024). The position term of dot-product attention is that of T5 (arXiv:1910.10683).
 """
 
 import functools

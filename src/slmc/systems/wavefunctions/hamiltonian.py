@@ -34,8 +34,8 @@ def j1j2(shape: Shape, j2: float = 0.0, marshall: bool = False) -> J1J2:
     """H = Σ_⟨ij⟩ S_i·S_j + J2 Σ_⟨⟨ij⟩⟩ S_i·S_j, S = 1/2, periodic, total S^z = 0, J1 = 1.
 
     The second sum is over the next distance: diagonals of the square lattice, second neighbours of the chain. S is
-    half of what NetKet's operators are made of, σ·σ = 4 S·S; energies here are those of S·S. With ``marshall`` the
-    basis is rotated by π about z on one sublattice, which makes all amplitudes positive at J2 = 0. Every pair counts once.
+    half of what NetKet's operators are made of, σ·σ = 4 S·S; energies here are those of S·S. Every pair counts once.
+    With ``marshall`` the basis is rotated by π about z on one sublattice, making all amplitudes positive at J2 = 0.
 
     Raises ``ValueError`` for extents that are odd or smaller than 4.
     """

@@ -1,4 +1,4 @@
-"""What is read off a wave function beside its energy: the V-score, attention maps, and their dependence on the input."""
+"""What is read off a wave function beside its energy: V-score, attention maps, their dependence on the input."""
 
 from typing import Any
 

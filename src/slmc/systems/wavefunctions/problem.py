@@ -32,9 +32,9 @@ class NetKetProblem:
     """What ``simulation.Optimisation`` needs to know, for a driver of NetKet with an ``MCState``.
 
     ``driver`` is ``netket.driver.VMC_SR``, ``VMC`` or another that minimises ``hamiltonian``, with any model inside;
-    records are of energies a site in the units of ``hamiltonian``. ``token_shape`` is the torus of tokens of a model with attention,
-    whose weights are then recorded. ``exact_energy`` (a site's) and ``description`` (what the file of the final parameters
-    says of the model) are optional.
+    records are of energies a site in the units of ``hamiltonian``. ``token_shape`` is the torus of tokens of a model
+    with attention, whose weights are then recorded. ``exact_energy`` (a site's) and ``description`` (what the file of
+    the final parameters says of the model) are optional.
 
     The problem changes the driver it was given.
     """
@@ -150,7 +150,7 @@ class NetKetProblem:
                 ("evaluation", "layer", "head"),
                 spread[None],
                 "",
-                "relative spread of attention weights over configurations",
+                "relative spread of the weights over configurations",
             ),
             "attention_map": Recorded(
                 ("evaluation", "layer", "head", *tokens), shaped, "", "mean attention weight by displacement of tokens"

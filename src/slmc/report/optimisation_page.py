@@ -166,8 +166,8 @@ def maps(run: Stored) -> Plot:
             _draw_map(axes, last[layer, head], largest)
     left = len(pictures) - N_MAPS_SHOWN
     plot.caption = (
-        "Mean weight that a patch gives to the patch at a displacement from it, over configurations and patches, at the "
-        f"last one; red is positive, blue negative, the same scale everywhere (largest {largest:.2g})."
+        "Mean weight that a patch gives to the patch at a displacement from it, over configurations and patches, at "
+        f"the last observation; red is positive, blue negative, the same scale everywhere (largest {largest:.2g})."
         + (f" {left} more heads are stored in the records." if left > 0 else "")
     )
     return plot

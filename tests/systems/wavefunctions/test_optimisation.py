@@ -190,7 +190,6 @@ class Worsening:
             size = 8
 
     state = _State()
-    _loss_name = "Energy"
 
     def run(self, n_steps, callback, **_):
         for step in range(n_steps):

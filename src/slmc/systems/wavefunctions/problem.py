@@ -95,7 +95,7 @@ class NetKetProblem:
         steps: list[tuple[float, ...]] = []
 
         def watch(step: int, found: dict[str, Any], driver: Any) -> bool:
-            steps.append(self._figures(step, found[driver._loss_name], found.get("acceptance")))
+            steps.append(self._figures(step, found["Energy"], found.get("acceptance")))
             return True
 
         with _plain_jax():
@@ -124,7 +124,7 @@ class NetKetProblem:
         self._above = self._above + 1 if mean.real > self._first_energy else 0
         if self._above >= _PATIENCE:
             raise FloatingPointError(
-                f"the energy diverges: at step {step + 1} it has been above that of the first step for {_PATIENCE} steps"
+                f"the energy diverges: at step {step + 1} it has been above that of the first for {_PATIENCE} steps"
             )
         n = self.n_sites
         score = v_score(mean.real, variance, n)

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -39,6 +39,7 @@ class StepSettings(Settings):
     wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
 
 
+@runtime_checkable
 class Variational(Protocol):
     """What a run needs to know of a wave function; ``systems.wavefunctions.NetKetProblem`` is one."""
 

@@ -8,7 +8,7 @@ from slmc.systems.wavefunctions import exact_energy, exact_ground_state, fidelit
 from slmc.systems.wavefunctions.hamiltonian import KNOWN_ENERGIES
 
 
-@pytest.mark.parametrize(("shape", "j2", "marshall"), [((8,), 0.3, False), ((6,), 0.5, True)])
+@pytest.mark.parametrize(("shape", "j2", "marshall"), [((6,), 0.3, False), ((6,), 0.5, True)])
 def test_matrix_elements(shape, j2, marshall):
     physics = j1j2(shape, j2, marshall)
     states = np.asarray(physics.hilbert.all_states())

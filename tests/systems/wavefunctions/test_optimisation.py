@@ -193,7 +193,7 @@ class Worsening:
 
     def run(self, n_steps, callback, **_):
         for step in range(n_steps):
-            stats = nk.stats.Stats(mean=-1.0 + 0.1 * step, error_of_mean=0.01, variance=1.0)
+            stats = nk.stats.Stats(mean=-1.0 + 0.01 * step, error_of_mean=0.01, variance=1.0)
             callback(step, {"Energy": stats}, self)
 
 

@@ -14,7 +14,7 @@ Phys. Rev. Res. 6, 023057 (2024). The position term of dot-product attention is 
 """
 
 import functools
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, coordinates, n_sites
-
-Attention = Literal["dot-product", "decoupled", "factored"]
-"""The kinds by name."""
 
 Tokens = Float[Array, "batch token feature"]
 Weights = Float[Array, "batch head token token"]
@@ -111,5 +108,5 @@ def _attend(module: nn.Module, weights: Float[Array, "some head token token"], t
     return dense(n_features, "output")(mixed.reshape(tokens.shape))
 
 
-def _by_head(features: Tokens, n_heads: int) -> Float[Array, "batch token head feature"]:
+def _by_head(features: Tokens, n_heads: int) -> Float[Array, "batch token head part"]:
     return features.reshape(*features.shape[:-1], n_heads, -1)

@@ -3,7 +3,6 @@
 import functools
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import netket as nk
 import numpy as np
 from jaxtyping import Array, Complex
@@ -76,8 +75,8 @@ def exact_energy(shape: Shape, j2: float) -> float | None:
     return KNOWN_ENERGIES.get((tuple(shape), float(j2)))
 
 
-def fidelity(log_amplitudes: Complex[Array, " state"], exact: np.ndarray) -> float:
+def fidelity(log_amplitudes: Complex[Array | np.ndarray, " state"], exact: np.ndarray) -> float:
     """|⟨ψ|φ⟩|² of normalised states, ψ from log ψ over the whole basis."""
-    amplitudes = np.asarray(jnp.exp(log_amplitudes - log_amplitudes.real.max()))
+    amplitudes = np.exp(np.asarray(log_amplitudes) - np.max(np.real(log_amplitudes)))
     overlap = np.vdot(amplitudes, exact)
     return float(abs(overlap) ** 2 / (np.vdot(amplitudes, amplitudes).real * np.vdot(exact, exact).real))

@@ -1,7 +1,9 @@
 """What is read off a wave function beside its energy: V-score, attention maps, their dependence on the input."""
 
+import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -26,8 +28,7 @@ def attention_weights(model: Any, variables: Any, spins: Float[Array, "sample si
     For a projected wave function, those of the configurations as they are, not of their images.
     """
     bare, variables = _without_projection(model, variables)
-    _, stored = bare.apply(variables, spins, mutable=["intermediates"])
-    found = _collect(stored.get("intermediates", {}))
+    found = _collect(_sown(bare, variables, spins))
     return jnp.stack(found) if found else None
 
 
@@ -49,6 +50,12 @@ def attention_map(weights: AttentionWeights, token_shape: Shape) -> Float[np.nda
     for i, reached in enumerate(numbers):
         sums[..., reached] += mean[..., i, :]
     return sums / len(numbers)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sown(model: Any, variables: Any, spins: Any) -> Any:
+    _, stored = model.apply(variables, spins, mutable=["intermediates"])
+    return stored.get("intermediates", {})
 
 
 def _without_projection(model: Any, variables: Any) -> tuple[Any, Any]:

@@ -162,7 +162,7 @@ class NetKetProblem:
         state = self.driver.state
         with _plain_jax():
             state.sample(chain_length=n_draws)
-            energies = np.asarray(state.local_estimators(self.hamiltonian)) / self.n_sites
+            energies = np.asarray(state.local_estimators(self.hamiltonian).data) / self.n_sites
             energies = energies.reshape(state.sampler.n_chains, n_draws)
         if not np.isfinite(energies).all():
             raise FloatingPointError("local energies are not finite while measuring")

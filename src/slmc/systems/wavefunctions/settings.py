@@ -34,7 +34,7 @@ class ModelSettings(Settings):
         "factored", description='"factored" (positions alone), "dot-product" or "decoupled"'
     )
     n_layers: PositiveInt = Field(2, description="encoder blocks")
-    n_features: PositiveInt = Field(24, description="numbers in a token, a multiple of n_heads")
+    n_features: PositiveInt = Field(16, description="numbers in a token, a multiple of n_heads")
     n_heads: PositiveInt = Field(4, description="attention heads")
     patch: PositiveInt = Field(2, description="sites in a patch, in each direction")
     projection: tuple[Projection, ...] = Field(
@@ -75,13 +75,13 @@ class ModelSettings(Settings):
 class SamplingSettings(Settings):
     """NetKet's exchange sampler."""
 
-    n_samples: PositiveInt = Field(1024, description="configurations in a step, a multiple of n_chains")
+    n_samples: PositiveInt = Field(512, description="configurations in a step, a multiple of n_chains")
     n_chains: PositiveInt = Field(256, description="Markov chains")
     max_distance: PositiveInt = Field(2, description="largest graph distance over which two spins are exchanged")
     sweep_size: PositiveInt | None = Field(None, description="exchanges between draws; left out: the number of sites")
     global_flips: float = Field(0.1, ge=0, lt=1, description="share of moves that flip all spins instead")
     n_thermalise: int = Field(100, ge=0, description="draws thrown away before the first step")
-    n_discard: int = Field(2, ge=0, description="draws thrown away after each change of the parameters")
+    n_discard: int = Field(1, ge=0, description="draws thrown away after each change of the parameters")
     chunk_size: PositiveInt | None = Field(None, description="configurations evaluated at once; left out: all")
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """Variational Monte Carlo by NetKet: its exchange sampler and its stochastic reconfiguration, from settings."""
 
+import contextlib
+import io
 from typing import Any
 
 import netket as nk
@@ -50,12 +52,13 @@ def reconfiguration(problem: J1J2, state: Any, settings: ReconfigurationSettings
     """
     rate = optax.cosine_decay_schedule(settings.learning_rate, n_steps, settings.final_share)
     ratio = (settings.final_diag_shift or settings.diag_shift) / settings.diag_shift
-    return nk.driver.VMC_SR(
-        problem.hamiltonian,
-        optax.sgd(rate),
-        diag_shift=lambda step: settings.diag_shift * ratio ** min(1.0, step / n_steps),
-        variational_state=state,
-        use_ntk=True,
-        on_the_fly=False,
-        mode="complex",
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints how it averages diagnostics that we do not read
+        return nk.driver.VMC_SR(
+            problem.hamiltonian,
+            optax.sgd(rate),
+            diag_shift=lambda step: settings.diag_shift * ratio ** min(1.0, step / n_steps),
+            variational_state=state,
+            use_ntk=True,
+            on_the_fly=False,
+            mode="complex",
+        )

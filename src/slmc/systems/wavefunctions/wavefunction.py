@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Complex, Float, Num
 
 from slmc.lattice import Shape, n_sites
-from slmc.systems.wavefunctions.attention import ATTENTIONS, Attention, Tokens, dense
+from slmc.systems.wavefunctions.attention import ATTENTIONS, Tokens, dense
 
 Spins = Num[Array, "*batch site"]
 """Spins ±1 (twice S^z), sites in row-major order; what NetKet's ``Spin`` space holds."""
@@ -41,7 +41,7 @@ class VisionTransformer(nn.Module):
     n_layers: int = 2
     n_features: int = 32
     n_heads: int = 4
-    attention: Attention = "factored"
+    attention: str = "factored"
     patch: int = 2
 
     @nn.compact
@@ -67,7 +67,7 @@ class EncoderBlock(nn.Module):
 
     token_shape: Shape
     n_heads: int
-    attention: Attention
+    attention: str
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
@@ -112,4 +112,4 @@ def patches(spins: Spins, shape: Shape, patch: int) -> Float[Array, "batch token
 
 
 def _norm(name: str) -> Any:
-    return nn.LayerNorm(param_dtype=jnp.float64, name=name)
+    return nn.LayerNorm(param_dtype=jnp.float64, use_fast_variance=False, name=name)

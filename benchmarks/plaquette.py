@@ -325,7 +325,8 @@ def _speed_words(rows: dict[str, Any], settings: Settings) -> str:
     return (
         f"A Wolff cluster on {row['n_spins']:,} spins at T_c (largest cluster {row['largest_cluster']:,}) "
         f"takes {whole:.2g} ms on one core, bonds and ratio included. Labels alone take {labels:.2g} ms by propagation "
-        f"inside the compiled program and {other:.2g} ms by SciPy's connected components on the host, a callback not counted.\n"
+        f"inside the compiled program and {other:.2g} ms by SciPy's connected components on the host, a callback not "
+        "counted.\n"
     )
 
 

@@ -20,7 +20,7 @@ from slmc import (
 from slmc.lattice import shells
 from slmc.selflearning import LearningSettings, TrainingSettings, fit_linear
 from slmc.statistics import estimate, notation
-from slmc.systems.spins import diluted
+from slmc.systems.spins import DoubleExchange, Heisenberg, diluted
 from slmc.systems.spins.observables import magnetization_squared
 
 shape, n_chains, n_steps = (6, 6), 16, 400

@@ -3,10 +3,11 @@
 import jax
 import numpy as np
 
-from slmc import DoubleExchange, HamiltonianTrajectory, Heisenberg, Learner, MetropolisHastings, Sphere, run_chains
+from slmc import HamiltonianTrajectory, Learner, MetropolisHastings, Sphere, run_chains
 from slmc.montecarlo import round_trips
 from slmc.selflearning import LearningSettings, TrainingSettings, fit_linear, learn_ladder
 from slmc.statistics import estimate, notation
+from slmc.systems.spins import DoubleExchange, Heisenberg
 from slmc.systems.spins.observables import staggered_magnetization_squared
 
 shape, n_chains, n_steps = (4, 4), 4, 500

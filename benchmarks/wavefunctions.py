@@ -63,7 +63,7 @@ _TINY = (
 )
 QUICK = {"4x4": Part("wavefunction_small", _TINY, ("factored", "dot-product"), 1)}
 
-SLICE = 240.0
+SLICE = 180.0
 """Seconds after which a run stops and is resumed, so that no process of this benchmark runs for long."""
 
 

@@ -25,6 +25,8 @@ from slmc.statistics import estimate
 
 PHASES = ("optimise", "measure", "done")
 
+_FREE = "[reconfiguration], optimisation.n_steps, measurement_blocks, measurement_draws and wall_time"
+
 WAVE_FUNCTION = "wavefunction.eqx"
 """Name of the file of the optimised parameters in a run's directory."""
 
@@ -81,7 +83,8 @@ class Optimisation:
     ) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
         self.records = Records(directory / "records.zarr")
-        self.checkpoints = Checkpoints(directory / "checkpoints", hashlib.sha256(identity.encode()).hexdigest())
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        self.checkpoints = Checkpoints(directory / "checkpoints", digest, _FREE)
         self.clock = Clock(directory / "progress.json")
 
     def run(self) -> bool:

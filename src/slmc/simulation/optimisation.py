@@ -139,6 +139,8 @@ class Optimisation:
 
     def _optimise(self, block: int) -> None:
         n_steps = min(self.settings.block_size, self.settings.n_steps - block * self.settings.block_size)
+        if n_steps <= 0:
+            return  # fewer steps are asked for than were done before an interruption
         with self._kept(block), self.clock.lap("optimise"):
             steps = _as_variables(self.problem.advance(n_steps))
         with self.clock.lap("other"):

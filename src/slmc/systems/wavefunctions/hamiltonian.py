@@ -11,7 +11,7 @@ from scipy.sparse.linalg import eigsh
 
 from slmc.lattice import Shape, check_shape, n_sites
 
-KNOWN_ENERGIES = {
+KNOWN_ENERGIES: dict[tuple[Shape, float], float] = {
     ((4, 4), 0.0): -0.7017801875,
     ((4, 4), 0.5): -0.528620,
     ((6, 6), 0.0): -0.6788721388,

@@ -26,6 +26,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("dilution", "weak 0.5", ("dilution.svg", "of the error Monte Carlo")),
         ("plaquette", "couplings 4", ("Ratios of τ", "plaquette.svg", "three shells")),
         ("strong_coupling", "6x6", ("s/√N", "Exact self-learning Monte Carlo")),
+        ("wavefunctions", "4x4 dot-product 1", ("V-score", "wavefunctions-energy.svg", "look at the input")),
     ],
 )
 def test_benchmark_writes_its_page_and_continues(tmp_path, name, a_row, words):

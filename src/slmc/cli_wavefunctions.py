@@ -86,13 +86,12 @@ def resume(directory: Path, quiet: bool) -> None:
 
 
 def report(directory: Path) -> Path:
-    settings = load_config(config_of(directory), WaveFunctionConfig)
-    return _write_report(directory, settings, build(settings))
+    return _write_report(directory, load_config(config_of(directory), WaveFunctionConfig))
 
 
 def info(directory: Path) -> dict[str, Any]:
-    settings = load_config(config_of(directory), WaveFunctionConfig)
-    return summarise_optimisation(directory, build(settings))
+    load_config(config_of(directory), WaveFunctionConfig)
+    return summarise_optimisation(directory)
 
 
 def _carry_out(directory: Path, settings: WaveFunctionConfig, problem: NetKetProblem, quiet: bool) -> None:
@@ -101,9 +100,9 @@ def _carry_out(directory: Path, settings: WaveFunctionConfig, problem: NetKetPro
     try:
         Optimisation(directory, settings.optimisation, problem, reporter, _identity(settings)).run()
     finally:
-        _write_report(directory, settings, problem)
+        _write_report(directory, settings)
     if not quiet:
-        print_summary(reporter.console, directory, summarise_optimisation(directory, problem))
+        print_summary(reporter.console, directory, summarise_optimisation(directory))
 
 
 def _identity(settings: WaveFunctionConfig) -> str:
@@ -116,10 +115,10 @@ def _identity(settings: WaveFunctionConfig) -> str:
     return settings.model_dump_json(exclude=free)
 
 
-def _write_report(directory: Path, settings: WaveFunctionConfig, problem: NetKetProblem) -> Path:
+def _write_report(directory: Path, settings: WaveFunctionConfig) -> Path:
     from slmc.report import write_optimisation_report
 
-    summary = summarise_optimisation(directory, problem)
+    summary = summarise_optimisation(directory)
     about = {**summary, "title": settings.title or settings.system, "directory": directory.name, "version": __version__}
     records = Records(directory / "records.zarr", read_only=True).tree()
     path = directory / "report.html"

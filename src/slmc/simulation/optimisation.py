@@ -7,7 +7,7 @@ whatever a crash leaves behind is computed again.
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -24,6 +24,8 @@ from slmc.simulation.stopping import Stopper
 from slmc.statistics import estimate
 
 PHASES = ("optimise", "measure", "done")
+
+_FREE = "[reconfiguration], optimisation.n_steps, measurement_blocks, measurement_draws and wall_time"
 
 WAVE_FUNCTION = "wavefunction.eqx"
 """Name of the file of the optimised parameters in a run's directory."""
@@ -81,7 +83,8 @@ class Optimisation:
     ) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
         self.records = Records(directory / "records.zarr")
-        self.checkpoints = Checkpoints(directory / "checkpoints", hashlib.sha256(identity.encode()).hexdigest())
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        self.checkpoints = Checkpoints(directory / "checkpoints", digest, _FREE)
         self.clock = Clock(directory / "progress.json")
 
     def run(self) -> bool:
@@ -95,7 +98,7 @@ class Optimisation:
                 before = self._phase(state)
                 state = self._advance(state)
                 self.checkpoints.save(int(state.number), state, self.records.lengths())
-                self._save_progress(state)
+                self._save_progress(self._phase(state))
                 if self._phase(state) not in (before, "done"):
                     self._announce(state)
                 if stopper.requested:
@@ -105,7 +108,7 @@ class Optimisation:
         return self._phase(state) == "done"
 
     def _announce(self, state: VariationalState) -> None:
-        self._save_progress(state)
+        self._save_progress(self._phase(state))
         if self._phase(state) != "done":
             self.reporter.phase(self._phase(state), self._n_blocks(state), int(state.block))
 
@@ -117,8 +120,10 @@ class Optimisation:
         steps = math.ceil(settings.n_steps / settings.block_size)
         return steps if self._phase(state) == "optimise" else settings.measurement_blocks
 
-    def _save_progress(self, state: VariationalState) -> None:
-        self.clock.save(phase=self._phase(state), n_parameters=self.problem.n_parameters)
+    def _save_progress(self, phase: str) -> None:
+        problem = self.problem
+        about = {name: getattr(problem, name) for name in ("n_sites", "n_parameters", "exact_energy")}
+        self.clock.save(phase=phase, **about)
 
     def _advance(self, state: VariationalState) -> VariationalState:
         phase, block = self._phase(state), int(state.block)
@@ -134,6 +139,8 @@ class Optimisation:
 
     def _optimise(self, block: int) -> None:
         n_steps = min(self.settings.block_size, self.settings.n_steps - block * self.settings.block_size)
+        if n_steps <= 0:
+            return  # fewer steps are asked for than were done before an interruption
         with self._kept(block), self.clock.lap("optimise"):
             steps = _as_variables(self.problem.advance(n_steps))
         with self.clock.lap("other"):
@@ -153,7 +160,7 @@ class Optimisation:
         self.reporter.advance(block + 1, energy_per_site=float(np.mean(measured["energy"].values)))
 
     @contextlib.contextmanager
-    def _kept(self, block: int) -> Any:
+    def _kept(self, block: int) -> Iterator[None]:
         """Says where the last good state is when the optimisation fails."""
         try:
             yield
@@ -162,27 +169,27 @@ class Optimisation:
             kept = f"the state after step {step} is kept in {self.directory}" if block else "no state is kept"
             text = f"{error}; {kept}; lower reconfiguration.learning_rate or raise reconfiguration.diag_shift"
             self.clock.warnings.append(text)
-            self.clock.save(phase="optimise", n_parameters=self.problem.n_parameters)
+            self._save_progress("optimise")
             advice = f"in config.toml, then: slmc resume {self.directory}" if block else "and start again"
             raise FloatingPointError(f"{text} {advice}.") from None
 
 
-def summarise_optimisation(directory: Path, problem: Variational) -> dict[str, Any]:
+def summarise_optimisation(directory: Path) -> dict[str, Any]:
     """What a variational run found, from its records: the dictionary that ``slmc info --json`` prints."""
     stored = read_progress(directory / "progress.json")
     records = Records(directory / "records.zarr", read_only=True)
     steps, measured = records.read("optimisation"), records.read("measurement")
-    exact, phase = problem.exact_energy, stored.get("phase", "optimise")
+    exact, n_sites, phase = stored.get("exact_energy"), stored.get("n_sites", 0), stored.get("phase", "optimise")
     energy = estimate(measured["energy"]) if measured else None
     n_steps = len(steps.get("energy", ()))
     result: dict[str, Any] = {
-        "n_sites": problem.n_sites,
-        "n_parameters": problem.n_parameters,
+        "n_sites": n_sites,
+        "n_parameters": stored.get("n_parameters"),
         "n_steps": n_steps,
         "exact_energy": exact,
         "energy": None if energy is None else {name: _finite(one) for name, one in energy._asdict().items()},
         "relative_error": None if energy is None or exact is None else (energy.value - exact) / abs(exact),
-        "variance": None if not measured else _variance(measured) * problem.n_sites**2,
+        "variance": None if not measured else _variance(measured) * n_sites**2,
         "last_step_energy": float(steps["energy"][-1]) if n_steps else None,
         "seconds": stored.get("laps", {}),
         "seconds_per_step": stored.get("laps", {}).get("optimise", 0.0) / n_steps if n_steps else None,
@@ -190,7 +197,7 @@ def summarise_optimisation(directory: Path, problem: Variational) -> dict[str, A
         "warnings": stored.get("warnings", []),
     }
     variance = result["variance"]
-    result["v_score"] = None if energy is None else variance / energy.value**2 / problem.n_sites
+    result["v_score"] = None if energy is None else variance / energy.value**2 / n_sites
     result["verdict"] = _verdict(energy.verdict if energy is not None else None, phase)
     return result
 

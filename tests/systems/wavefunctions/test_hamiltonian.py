@@ -5,17 +5,26 @@ import pytest
 import reference_spins as reference
 
 from slmc.systems.wavefunctions import exact_energy, exact_ground_state, fidelity, j1j2
-from slmc.systems.wavefunctions.hamiltonian import KNOWN_ENERGIES
+from slmc.systems.wavefunctions.hamiltonian import KNOWN_ENERGIES, sparse_matrix
 
 
-@pytest.mark.parametrize(("shape", "j2", "marshall"), [((6,), 0.3, False), ((6,), 0.5, True)])
-def test_matrix_elements(shape, j2, marshall):
-    physics = j1j2(shape, j2, marshall)
-    states = np.asarray(physics.hilbert.all_states())
-    expected = reference.hamiltonian(shape, j2, marshall)
-    places = {tuple(state): place for place, state in enumerate(reference.basis(shape[0]))}
+def ordered(shape, j2, marshall):
+    """The reference's matrix in the order of NetKet's basis."""
+    states = np.asarray(j1j2(shape).hilbert.all_states())
+    places = {tuple(state): place for place, state in enumerate(reference.basis(int(np.prod(shape))))}
     order = [places[tuple(int(spin) for spin in state)] for state in states]
-    np.testing.assert_allclose(physics.hamiltonian.to_dense(), expected[np.ix_(order, order)], atol=1e-12)
+    return reference.hamiltonian(shape, j2, marshall)[np.ix_(order, order)]
+
+
+def test_matrix_elements_of_netkets_operator():
+    physics = j1j2((6,), 0.3, marshall=True)
+    np.testing.assert_allclose(physics.hamiltonian.to_dense(), ordered((6,), 0.3, True), atol=1e-12)
+
+
+@pytest.mark.parametrize("marshall", [False, True])
+def test_matrix_elements_of_the_matrix_that_is_diagonalised(marshall):
+    found = sparse_matrix(j1j2((8,)), 0.3, marshall).toarray()
+    np.testing.assert_allclose(found, ordered((8,), 0.3, marshall), atol=1e-12)
 
 
 def test_bonds_of_the_square_lattice():

@@ -65,9 +65,9 @@ def _without_projection(model: Any, variables: Any) -> tuple[Any, Any]:
     return inner, {"params": variables["params"]["wave_function"]}
 
 
-def _collect(stored: Any) -> list[Array]:
+def _collect(stored: Any) -> list[Any]:
     """The sown weights, in the order of the layers."""
-    found: list[Array] = []
+    found: list[Any] = []
     for name in sorted(stored, key=lambda name: (len(name), name)):  # block10 after block9
         one = stored[name]
         if name == WEIGHTS:

@@ -72,7 +72,7 @@ class EncoderBlock(nn.Module):
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
         n_features = tokens.shape[-1]
-        attend = ATTENTIONS[self.attention](self.token_shape, self.n_heads, name="attention")  # type: ignore[call-arg]
+        attend = ATTENTIONS[self.attention](self.token_shape, self.n_heads, name="attention")
         tokens = tokens + attend(_norm("norm1")(tokens))
         hidden = nn.gelu(dense(4 * n_features, "hidden")(_norm("norm2")(tokens)))
         return tokens + dense(n_features, "perceptron")(hidden)

@@ -8,9 +8,7 @@ import jax
 import numpy as np
 
 from slmc import (
-    DoubleExchange,
     HamiltonianTrajectory,
-    Heisenberg,
     Learner,
     MetropolisHastings,
     Sphere,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from slmc.lattice import Shape, n_sites
 from slmc.systems.wavefunctions.attention import WEIGHTS, displacement_numbers
@@ -22,7 +22,7 @@ def v_score(energy: float, variance: float, n_sites: int) -> float:
     return n_sites * variance / energy**2
 
 
-def attention_weights(model: Any, variables: Any, spins: Float[Array, "sample site"]) -> AttentionWeights | None:
+def attention_weights(model: Any, variables: Any, spins: Num[Array, "sample site"]) -> AttentionWeights | None:
     """Attention weights α^μ_ij of every layer for every configuration; ``None`` for a model without attention.
 
     For a projected wave function, those of the configurations as they are, not of their images.

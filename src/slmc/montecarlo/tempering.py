@@ -112,9 +112,7 @@ def stacked(replicas: Sequence[Module]) -> Module:
     if not replicas:
         raise ValueError("at least one replica is needed.")
     arrays, rest = zip(*(eqx.partition(one, eqx.is_array) for one in replicas), strict=True)
-    if any(jax.tree.structure(one) != jax.tree.structure(arrays[0]) for one in arrays) or any(
-        not eqx.tree_equal(one, rest[0]) for one in rest
-    ):
+    if len({jax.tree.structure(one) for one in arrays}) > 1 or any(not eqx.tree_equal(one, rest[0]) for one in rest):
         raise ValueError("replicas must have the same structure and differ in the values of their arrays alone.")
     return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), rest[0])
 

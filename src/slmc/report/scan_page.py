@@ -69,10 +69,17 @@ def observables_plot(points: Sequence[dict[str, Any]], names: Sequence[str]) -> 
                 if not known:
                     continue
                 temperatures, values, errors = zip(*known, strict=True)
-                hollow = {"markerfacecolor": "none", "markersize": 8} if colour == VERMILION else {}
-                line = "-" if colour == BLUE else "none"
+                ours = colour == BLUE
                 axes.errorbar(
-                    temperatures, values, errors, marker=marker, linestyle=line, color=colour, label=label, **hollow
+                    temperatures,
+                    values,
+                    errors,
+                    marker=marker,
+                    markersize=5 if ours else 8,
+                    markerfacecolor=colour if ours else "none",
+                    linestyle="-" if ours else "none",
+                    color=colour,
+                    label=label,
                 )
             axes.set_xlabel("$T$")
             if has_baseline and name == names[0]:

@@ -80,7 +80,7 @@ def learn_ladder(
             updates.append(learned.update)
             residuals.append(learned.reports[-1].residual)
             evaluations += learned.reports[-1].exact_evaluations
-        exchange = ReplicaExchange(stacked(updates))
+        exchange = ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
         chains = init_chains(exchange, configurations)
         key_swap = jax.random.fold_in(jax.random.fold_in(key, round_), len(found))
         chains, seen = run_chains(key_swap, exchange, chains, n_steps, _swaps)

@@ -73,7 +73,7 @@ def test_info_and_report_show_all_temperatures(scan: Path) -> None:
     for point in points:
         assert point["phase"] == "done"
         energy = point["observables"]["energy"]
-        assert 0 < energy["monte_carlo_error"]
+        assert energy["monte_carlo_error"] > 0
         assert point["baseline"]["observables"]["energy"]["monte_carlo_error"] > 0
     assert "acceptance" in slmc("info", scan).stdout
     one = json.loads(slmc("info", scan / "T=0.25", "--json").stdout)
@@ -90,7 +90,17 @@ def test_killed_and_resumed_a_scan_gives_the_same_bits_and_goes_on_to_new_temper
 ) -> None:
     directory = tmp_path / "run"
     options = [*TINY, "--set=scan.temperatures=[0.5,0.25]", "--set=baseline.n_steps=40"]
-    command = [sys.executable, "-m", "slmc.cli", "run", "double_exchange_small", "--out", str(directory), "-q", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "slmc.cli",
+        "run",
+        "double_exchange_small",
+        "--out",
+        str(directory),
+        "-q",
+        *options,
+    ]
     with subprocess.Popen(command) as process:
         deadline = time.monotonic() + 200
         while not (directory / "T=0.25" / "progress.json").is_file() and time.monotonic() < deadline:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from slmc.simulation.errors import UserError
 
-
 RECORDS = "records.zarr"
 
 

@@ -76,8 +76,7 @@ def as_points(matrices: Matrices) -> GroupPoints:
 
 def multiply(first: Matrices, second: Matrices) -> Matrices:
     """The matrix product at every site."""
-    n = second.shape[0]
-    return sum((first[:, k, None] * second[None, k] for k in range(1, n)), first[:, 0, None] * second[None, 0])
+    return jnp.sum(first[:, :, None] * second[None], axis=1)
 
 
 def dagger(matrices: Matrices) -> Matrices:

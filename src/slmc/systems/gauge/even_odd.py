@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from slmc.lattice import Shape
-from slmc.montecarlo.special_unitary import Matrices
-from slmc.systems.gauge.links import shifted
+from slmc.systems.gauge.links import LinkMatrices, shifted
 
 EVEN, ODD = 0, 1
 
@@ -19,8 +18,8 @@ class Hopping(NamedTuple):
     Without even–odd packing both are the links of the whole lattice.
     """
 
-    even: Matrices
-    odd: Matrices
+    even: LinkMatrices
+    odd: LinkMatrices
 
 
 def half_shape(shape: Shape) -> Shape:

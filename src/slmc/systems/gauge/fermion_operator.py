@@ -11,6 +11,7 @@ from jaxtyping import Array, Complex, Float, Key
 from slmc.lattice import Shape
 from slmc.montecarlo.special_unitary import Matrices
 from slmc.systems.gauge.even_odd import Hopping
+from slmc.systems.gauge.links import LinkMatrices
 
 FermionField = Complex[Array, "..."]
 """Spin (if any), colour, then the sites of one parity (or all)."""
@@ -42,7 +43,7 @@ class FermionOperator(eqx.Module):
         """The shape of a field on which B acts."""
 
     @abc.abstractmethod
-    def prepare(self, u: Matrices) -> Hopping:
+    def prepare(self, u: LinkMatrices) -> Hopping:
         """The links as A needs them, with boundary conditions and phases."""
 
     @abc.abstractmethod
@@ -72,7 +73,7 @@ def gaussian_field(key: Key[Array, ""], shape: tuple[int, ...]) -> FermionField:
     return jax.lax.complex(parts[0], parts[1])
 
 
-def with_boundary(u: Matrices, antiperiodic: bool) -> Matrices:
+def with_boundary(u: LinkMatrices, antiperiodic: bool) -> LinkMatrices:
     """The links with −1 on those that cross the end of the last direction (time) if that is antiperiodic."""
     if not antiperiodic:
         return u

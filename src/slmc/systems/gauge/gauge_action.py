@@ -1,17 +1,13 @@
 """Gauge actions of plaquettes and rectangles, and the effective action of self-learning Monte Carlo."""
 
-from typing import Literal
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, n_sites
-from slmc.montecarlo.special_unitary import Matrices, as_matrices, trace
+from slmc.montecarlo.special_unitary import as_matrices, trace
 from slmc.montecarlo.target import LogWeight, Target
-from slmc.systems.gauge.links import Links, check_lattice, planes, polyakov_lines, rectangle
-
-Improvement = Literal["Wilson", "tree-level Symanzik", "Iwasaki", "DBW2"]
+from slmc.systems.gauge.links import LinkMatrices, Links, check_lattice, planes, polyakov_lines, rectangle
 
 RECTANGLE_COEFFICIENTS: dict[str, float] = {
     "Wilson": 0.0,
@@ -37,7 +33,7 @@ class GaugeAction(Target):
     improvement: str = eqx.field(static=True)
     beta: Float[Array, ""]
 
-    def __init__(self, shape: Shape, n_colours: int, beta: float, improvement: Improvement = "Wilson") -> None:
+    def __init__(self, shape: Shape, n_colours: int, beta: float, improvement: str = "Wilson") -> None:
         self.shape, self.n_colours = check_lattice(shape), check_colours(n_colours)
         if improvement not in RECTANGLE_COEFFICIENTS:
             raise ValueError(f"improvement must be one of {', '.join(RECTANGLE_COEFFICIENTS)}; got {improvement!r}.")
@@ -108,14 +104,14 @@ class EffectiveAction(Target):
         return self.plaquette if self.rectangle is None and self.polyakov is None else None
 
 
-def plaquette_deficit(u: Matrices) -> Float[Array, ""]:
+def plaquette_deficit(u: LinkMatrices) -> Float[Array, ""]:
     """Σ_x Σ_{μ<ν} (1 − Re tr U_μν/N)."""
     dimension, shape = u.shape[2], u.shape[3:]
     total = sum((jnp.sum(rectangle(u, mu, nu)) for mu, nu in planes(dimension)), jnp.zeros((), u.real.dtype))
     return dimension * (dimension - 1) / 2 * n_sites(shape) - total / len(u)
 
 
-def rectangle_deficit(u: Matrices) -> Float[Array, ""]:
+def rectangle_deficit(u: LinkMatrices) -> Float[Array, ""]:
     """Σ_x Σ_{μ≠ν} (1 − Re tr R_μν/N), two links along μ and one along ν."""
     dimension, shape = u.shape[2], u.shape[3:]
     pairs = [(mu, nu) for pair in planes(dimension) for mu, nu in (pair, pair[::-1])]

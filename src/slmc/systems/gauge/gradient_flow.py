@@ -8,14 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slmc.montecarlo.special_unitary import (
-    Matrices,
     as_matrices,
     as_points,
     exponential,
     multiply,
     reprojected,
 )
-from slmc.systems.gauge.links import Links
+from slmc.systems.gauge.links import LinkMatrices, Links
 from slmc.systems.gauge.observables import energy_density, topological_charge
 from slmc.systems.gauge.smearing import stout_algebra
 
@@ -84,9 +83,9 @@ def _runge_kutta(links: Links, step_size: float) -> Links:
     return _moved(links, third)
 
 
-def _tangent(links: Links, step_size: float) -> Matrices:
+def _tangent(links: Links, step_size: float) -> LinkMatrices:
     return step_size * stout_algebra(links, ("plaquette",), jnp.ones(1))
 
 
-def _moved(links: Links, algebra: Matrices) -> Links:
+def _moved(links: Links, algebra: LinkMatrices) -> Links:
     return as_points(reprojected(multiply(exponential(algebra), as_matrices(links))))

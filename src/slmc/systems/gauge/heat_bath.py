@@ -12,7 +12,7 @@ from slmc.montecarlo.special_unitary import Matrices, as_matrices, as_points, mu
 from slmc.montecarlo.target import Target
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
-from slmc.systems.gauge.links import check_even, parity, staples
+from slmc.systems.gauge.links import LinkMatrices, check_even, parity, staples
 
 Quaternion = Float[Array, "4 *lattice"]
 """An element q_0 + i q·σ of the algebra spanned by SU(2)."""
@@ -54,7 +54,7 @@ class GaugeHeatBath(Update):
         log_weight = self.target.log_weight(links)
         return State(links, log_weight, state.observables), Info(jnp.ones(()), log_weight - state.log_weight)
 
-    def _swept(self, key: Key[Array, ""], u: Matrices) -> Matrices:
+    def _swept(self, key: Key[Array, ""], u: LinkMatrices) -> LinkMatrices:
         target = self.target
         assert isinstance(target, GaugeAction | EffectiveAction)
         assert target.plaquette_coupling is not None
@@ -62,7 +62,7 @@ class GaugeHeatBath(Update):
         stages, subgroups = _order(len(target.shape), target.n_colours)
         sites = jnp.asarray(parity(target.shape))
 
-        def visit(u: Matrices, inputs) -> tuple[Matrices, None]:
+        def visit(u: LinkMatrices, inputs) -> tuple[LinkMatrices, None]:
             direction, colour, pairs, key = inputs
             branches = [lambda u, mu=mu: staples(u, mu) for mu in range(len(target.shape))]
             field = jax.lax.switch(direction, branches, u)

@@ -59,8 +59,8 @@ def write_ildg(path: str | Path, links: Links, logical_file_name: str = "") -> N
 def read_ildg(path: str | Path) -> Links:
     """The links of a file in 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where the checksum or the
-    plaquette is not the one stored. A file without them is read as it is, since the format asks for neither.
+    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where the checksum or
+    the plaquette is not the one stored. A file without them is read as it is, since the format asks for neither.
     """
     records = _records(path)
     if _FORMAT not in records or _DATA not in records:

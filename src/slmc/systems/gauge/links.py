@@ -8,13 +8,16 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Complex, Float, Key
 
 from slmc.lattice import Shape, check_shape
 from slmc.montecarlo.special_unitary import Matrices, SpecialUnitary, as_matrices, as_points, dagger, identity, multiply
 
 Links = Float[Array, "direction *lattice 2 n n"]
 """U_μ(x), the matrix that leads from x to x + μ: direction, coordinates, real and imaginary part, row, column."""
+
+LinkMatrices = Complex[Array, "n n direction *lattice"]
+"""The gauge field as complex matrices with components first (``as_matrices``), as everything below works with it."""
 
 SiteMatrices = Float[Array, "*lattice 2 n n"]
 """A matrix on every site: a gauge transformation."""
@@ -63,7 +66,7 @@ def transformed(links: Links, by: SiteMatrices) -> Links:
     return as_points(jnp.stack(moved, axis=2))
 
 
-def line(u: Matrices, direction: int, length: int) -> Matrices:
+def line(u: LinkMatrices, direction: int, length: int) -> Matrices:
     """The product of ``length`` links along a direction, from every site x to x + length·μ."""
     dimension = u.shape[2]
     product = u[:, :, direction]
@@ -72,7 +75,7 @@ def line(u: Matrices, direction: int, length: int) -> Matrices:
     return product
 
 
-def rectangle(u: Matrices, first: int, second: int, lengths: tuple[int, int] = (1, 1)) -> Float[Array, "*lattice"]:
+def rectangle(u: LinkMatrices, first: int, second: int, lengths: tuple[int, int] = (1, 1)) -> Float[Array, "*lattice"]:
     """Re tr of the closed loop from every site: ``lengths[0]`` links along ``first``, ``lengths[1]`` along ``second``.
 
     (1, 1) is the plaquette U_μ(x) U_ν(x+μ) U_μ(x+ν)† U_ν(x)†.
@@ -84,7 +87,7 @@ def rectangle(u: Matrices, first: int, second: int, lengths: tuple[int, int] = (
     return jnp.sum(out.real * back.real + out.imag * back.imag, axis=(0, 1))
 
 
-def polyakov_lines(u: Matrices, direction: int) -> Matrices:
+def polyakov_lines(u: LinkMatrices, direction: int) -> Matrices:
     """The product of all links along a direction, closed by periodicity, at every transverse site."""
     along = jnp.moveaxis(u[:, :, direction], 2 + direction, 0)
     product = along[0]
@@ -98,7 +101,7 @@ def planes(dimension: int) -> Iterator[tuple[int, int]]:
     return itertools.combinations(range(dimension), 2)
 
 
-def staples(u: Matrices, direction: int) -> Matrices:
+def staples(u: LinkMatrices, direction: int) -> Matrices:
     """A(x) with Σ over plaquettes that hold U_μ(x) of Re tr P = Re tr U_μ(x) A(x), for one direction μ.
 
     Each of the 2(d − 1) terms is the product of the three other links, running from x + μ to x. On an extent of 2 or
@@ -124,6 +127,7 @@ def parity(shape: Shape) -> np.ndarray:
 
 
 __all__ = [
+    "LinkMatrices",
     "Links",
     "SiteMatrices",
     "check_even",

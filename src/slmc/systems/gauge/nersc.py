@@ -47,8 +47,8 @@ def write_nersc(path: str | Path, links: Links, fields: dict[str, str] | None = 
 def read_nersc(path: str | Path) -> Links:
     """The links of a file, 4D_SU3_GAUGE (two rows, the third restored) or 4D_SU3_GAUGE_3x3, 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where checksum, plaquette
-    or link trace are not those of the header.
+    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where checksum,
+    plaquette or link trace are not those of the header.
     """
     content = Path(path).read_bytes()
     header, data = _header(content, path)

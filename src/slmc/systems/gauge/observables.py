@@ -7,7 +7,7 @@ from jaxtyping import Array, Complex, Float, Key
 from slmc.lattice import n_sites
 from slmc.montecarlo.special_unitary import Matrices, antihermitian, as_matrices, dagger, multiply, trace
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
-from slmc.systems.gauge.links import Links, planes, polyakov_lines, rectangle, shifted
+from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines, rectangle, shifted
 from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient
 from slmc.systems.gauge.staggered_fermion import Staggered
 
@@ -95,7 +95,7 @@ def _propagated(operator: FermionOperator, hopping, source: FermionField, solver
     return operator.propagator(hopping, source, solve)
 
 
-def clover(u: Matrices, first: int, second: int) -> Matrices:
+def clover(u: LinkMatrices, first: int, second: int) -> Matrices:
     """F_μν(x), traceless and antihermitian, from the four plaquettes around x: Lüscher, JHEP 08, 071 (2010)."""
     dimension = u.shape[2]
     a, b = u[:, :, first], u[:, :, second]

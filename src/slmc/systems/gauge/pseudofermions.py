@@ -20,7 +20,7 @@ from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.rational import Rational, rational_power
 from slmc.systems.gauge.smearing import StoutSmearing
-from slmc.systems.gauge.solvers import Solver, conjugate_gradient, multi_shift
+from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient, multi_shift
 
 
 class Dynamical(NamedTuple):
@@ -180,9 +180,9 @@ class GivenPseudofermion(Target):
 
     def log_weight(self, links: Links) -> LogWeight:
         configuration = Dynamical(links, self.pseudofermion)
-        return (
-            self.action.log_weight(configuration) if self.with_gauge else self.action.fermion_log_weight(configuration)
-        )
+        if self.with_gauge:
+            return self.action.log_weight(configuration)
+        return self.action.fermion_log_weight(configuration)
 
 
 def _complex(values: Array) -> Array:

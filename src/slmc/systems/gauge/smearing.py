@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slmc.montecarlo.special_unitary import (
-    Matrices,
     antihermitian,
     as_matrices,
     as_points,
@@ -17,7 +16,7 @@ from slmc.montecarlo.special_unitary import (
     multiply,
     trace,
 )
-from slmc.systems.gauge.links import Links, planes, polyakov_lines, rectangle
+from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines, rectangle
 
 LOOPS = ("plaquette", "rectangle", "spatial Polyakov", "temporal Polyakov")
 
@@ -56,7 +55,7 @@ class StoutSmearing(eqx.Module):
         return links
 
 
-def stout_algebra(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Matrices:
+def stout_algebra(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> LinkMatrices:
     """Q of one layer: the tangent of the flow that makes the weighted loops larger."""
     gradient = jax.grad(_weighted_loops)(links, loops, weights)
     return antihermitian(multiply(as_matrices(gradient), dagger(as_matrices(links))))
@@ -71,7 +70,7 @@ def _weighted_loops(links: Links, loops: tuple[str, ...], weights: Float[Array, 
     return sum((weights[k] * _loop_sum(u, loop) for k, loop in enumerate(loops)), jnp.zeros((), u.real.dtype))
 
 
-def _loop_sum(u: Matrices, loop: str) -> Float[Array, ""]:
+def _loop_sum(u: LinkMatrices, loop: str) -> Float[Array, ""]:
     """Σ Re tr of all loops of a kind, each once."""
     dimension = u.shape[2]
     zero = jnp.zeros((), u.real.dtype)

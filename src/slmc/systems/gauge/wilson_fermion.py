@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from slmc.lattice import Shape
-from slmc.montecarlo.special_unitary import Matrices, dagger
+from slmc.montecarlo.special_unitary import dagger
 from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, neighbour, packed, unpacked
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, columns, with_boundary
 from slmc.systems.gauge.gauge_action import check_colours
-from slmc.systems.gauge.links import check_even, check_lattice
+from slmc.systems.gauge.links import LinkMatrices, check_even, check_lattice
 
 
 class Wilson(FermionOperator):
@@ -58,7 +58,7 @@ class Wilson(FermionOperator):
     def noise_shape(self) -> tuple[int, ...]:
         return self.field_shape
 
-    def prepare(self, u: Matrices) -> Hopping:
+    def prepare(self, u: LinkMatrices) -> Hopping:
         signed = with_boundary(u, self.antiperiodic)
         return Hopping(*packed(signed, len(self.shape))) if self.even_odd else Hopping(signed, signed)
 

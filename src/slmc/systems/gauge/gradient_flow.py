@@ -1,5 +1,6 @@
 """The gradient flow (Wilson flow) and the scales t_0 and w_0."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -31,7 +32,8 @@ class Flow(NamedTuple):
     links: Links
 
 
-def gradient_flow(links: Links, step_size: float = 0.02, n_steps: int = 100) -> Flow:
+@partial(jax.jit, static_argnames="n_steps")
+def gradient_flow(links: Links, step_size: float | Float[Array, ""] = 0.02, n_steps: int = 100) -> Flow:
     """V̇ = −g² ∂S_Wilson[V] V by the third-order Runge–Kutta scheme of Lüscher, JHEP 08, 071 (2010), eq. (C.2).
 
     ``energy`` is t² E with E = −Σ_{μ<ν} tr F_μν² by clover leaves, averaged over sites.
@@ -74,7 +76,7 @@ def _measured(links: Links) -> tuple[Array, Array]:
     return energy_density(links), charge
 
 
-def _runge_kutta(links: Links, step_size: float) -> Links:
+def _runge_kutta(links: Links, step_size: float | Array) -> Links:
     first = _tangent(links, step_size)
     links = _moved(links, first / 4)
     second = _tangent(links, step_size) * (8 / 9) - first * (17 / 36)
@@ -83,8 +85,8 @@ def _runge_kutta(links: Links, step_size: float) -> Links:
     return _moved(links, third)
 
 
-def _tangent(links: Links, step_size: float) -> LinkMatrices:
-    return step_size * stout_algebra(links, ("plaquette",), jnp.ones(1))
+def _tangent(links: Links, step_size: float | Array) -> LinkMatrices:
+    return jnp.asarray(step_size).astype(jnp.complex128) * stout_algebra(links, ("plaquette",), jnp.ones(1))
 
 
 def _moved(links: Links, algebra: LinkMatrices) -> Links:

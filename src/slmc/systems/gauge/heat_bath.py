@@ -59,7 +59,7 @@ class GaugeHeatBath(Update):
         assert isinstance(target, GaugeAction | EffectiveAction)
         assert target.plaquette_coupling is not None
         strength = target.plaquette_coupling / target.n_colours
-        stages, subgroups = _order(len(target.shape), target.n_colours)
+        stages, subgroups = self._order(len(target.shape), target.n_colours)
         sites = jnp.asarray(parity(target.shape))
 
         def visit(u: LinkMatrices, inputs) -> tuple[LinkMatrices, None]:
@@ -74,6 +74,13 @@ class GaugeHeatBath(Update):
         keys = jax.random.split(key, len(stages))
         inputs = (jnp.asarray(stages[:, 0]), jnp.asarray(stages[:, 1]), jnp.asarray(subgroups), keys)
         return jax.lax.scan(visit, u, inputs)[0]
+
+    def _order(self, dimension: int, n_colours: int) -> tuple[np.ndarray, np.ndarray]:
+        """(direction, parity) of every stage there and back, and the subgroups of each stage in the same order."""
+        there = np.array(list(itertools.product(range(dimension), range(2))))
+        pairs = np.array(list(itertools.combinations(range(n_colours), 2)))
+        subgroups = np.stack([pairs] * len(there) + [pairs[::-1]] * len(there))
+        return np.concatenate([there, there[::-1]]), subgroups
 
     def _renewed(
         self, key: Key[Array, ""], link: Matrices, field: Matrices, pairs: Int[Array, "subgroup 2"], strength: Array
@@ -95,14 +102,6 @@ class GaugeHeatBath(Update):
 
         link, _ = jax.lax.scan(visit, link, (pairs, jax.random.split(key, len(pairs))))
         return reprojected(link)
-
-
-def _order(dimension: int, n_colours: int) -> tuple[np.ndarray, np.ndarray]:
-    """(direction, parity) of every stage there and back, and the subgroups of each stage in the same order."""
-    there = np.array(list(itertools.product(range(dimension), range(2))))
-    pairs = np.array(list(itertools.combinations(range(n_colours), 2)))
-    subgroups = np.stack([pairs] * len(there) + [pairs[::-1]] * len(there))
-    return np.concatenate([there, there[::-1]]), subgroups
 
 
 def quaternion(matrix: Complex[Array, "2 2 *lattice"]) -> Quaternion:

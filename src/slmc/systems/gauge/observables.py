@@ -1,5 +1,8 @@
 """What is measured on a gauge field: loops, fermion correlators, topological charge."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Key
@@ -12,11 +15,13 @@ from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradie
 from slmc.systems.gauge.staggered_fermion import Staggered
 
 
+@jax.jit
 def plaquette(links: Links) -> Float[Array, ""]:
     """Re tr U_μν/N averaged over sites and planes; 1 on the ordered field."""
     return wilson_loop(links, 1, 1)
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def wilson_loop(links: Links, first: int, second: int) -> Float[Array, ""]:
     """Re tr W/N of R×T loops, averaged over sites, planes and, for R ≠ T, both orientations."""
     u = as_matrices(links)
@@ -25,6 +30,7 @@ def wilson_loop(links: Links, first: int, second: int) -> Float[Array, ""]:
     return jnp.mean(jnp.stack(values)) / len(u)
 
 
+@partial(jax.jit, static_argnums=(1, 2))
 def static_loop(links: Links, distance: int, time: int) -> Float[Array, ""]:
     """Re tr W/N of loops of ``distance`` links in space and ``time`` in the last direction: the static potential's."""
     u, last = as_matrices(links), len(links) - 1
@@ -32,6 +38,7 @@ def static_loop(links: Links, distance: int, time: int) -> Float[Array, ""]:
     return jnp.mean(jnp.stack(values)) / len(u)
 
 
+@partial(jax.jit, static_argnums=1)
 def polyakov_loop(links: Links, direction: int = -1) -> Complex[Array, ""]:
     """tr Pol/N averaged over the sites transverse to a direction; time, the last, by default."""
     u = as_matrices(links)
@@ -52,6 +59,7 @@ def staggered_condensate(operator: Staggered, trace_inverse: Float[Array, ""]) -
     return 2 * operator.mass * trace_inverse / n_sites(operator.shape)
 
 
+@eqx.filter_jit
 def noisy_condensate(
     key: Key[Array, ""], operator: FermionOperator, links: Links, n_sources: int = 4, solver: Solver = STANDARD_SOLVER
 ) -> Float[Array, ""]:
@@ -67,6 +75,7 @@ def noisy_condensate(
     return jnp.mean(jax.lax.map(one, jax.random.split(key, n_sources))) / n_sites(operator.shape)
 
 
+@eqx.filter_jit
 def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = STANDARD_SOLVER) -> Float[Array, " time"]:
     """C(t) = Σ_x tr |M⁻¹(x, t; 0)|²: the pseudoscalar correlator of a point source at the origin.
 
@@ -109,6 +118,7 @@ def clover(u: LinkMatrices, first: int, second: int) -> Matrices:
     return antihermitian(right_up + left_up + left_down + right_down) / 4
 
 
+@jax.jit
 def topological_charge(links: Links) -> Float[Array, ""]:
     """Q = −(1/32π²) Σ_x ε_μνρσ tr F_μν F_ρσ by clover leaves; four dimensions. Measure it on a flowed field.
 
@@ -122,6 +132,7 @@ def topological_charge(links: Links) -> Float[Array, ""]:
     return -jnp.sum(sum(density[1:], density[0])) / (4 * jnp.pi**2)
 
 
+@jax.jit
 def energy_density(links: Links) -> Float[Array, ""]:
     """E = −Σ_{μ<ν} tr F_μν F_μν by clover leaves, averaged over sites."""
     u = as_matrices(links)

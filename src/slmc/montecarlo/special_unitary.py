@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from slmc.montecarlo.manifolds import Manifold
@@ -180,10 +181,15 @@ def _exponential_of_three(algebra: Matrices) -> Matrices:
     squared = multiply(x, x)
     half_trace = trace(squared) / 2
     determinant = sum((x[0, k] * _minor(x, k) for k in (1, 2)), x[0, 0] * _minor(x, 0))
-    # Horner's rule: S ← 1 + X S/k with S = a + b X + c X².
-    a, b, c = jnp.ones_like(half_trace), jnp.zeros_like(half_trace), jnp.zeros_like(half_trace)
-    for k in range(_N_TERMS, 0, -1):
-        a, b, c = 1 + c * determinant / k, (a + c * half_trace) / k, b / k
+
+    # Horner's rule: S ← 1 + X S/k with S = a + b X + c X². A loop, lest XLA compute the sum anew for every element.
+    def add(coefficients: tuple[Array, Array, Array], inverse: Array) -> tuple[tuple[Array, Array, Array], None]:
+        a, b, c = coefficients
+        return (1 + inverse * c * determinant, inverse * (a + c * half_trace), inverse * b), None
+
+    start = jnp.ones_like(half_trace), jnp.zeros_like(half_trace), jnp.zeros_like(half_trace)
+    inverses = jnp.asarray(1 / np.arange(_N_TERMS, 0, -1), algebra.dtype)
+    (a, b, c), _ = jax.lax.scan(add, start, inverses)
     found = a[None, None] * identity(3, algebra.ndim - 2, algebra.dtype) + b[None, None] * x + c[None, None] * squared
     for _ in range(_N_SQUARINGS):
         found = multiply(found, found)

@@ -8,6 +8,7 @@ import pytest
 
 import reference_gauge as reference
 from slmc.montecarlo import INTEGRATORS, SpecialUnitary
+from slmc.montecarlo.integrators import integrate
 from slmc.montecarlo.special_unitary import as_matrices, multiply, trace
 from slmc.systems.gauge import EffectiveAction, GaugeAction, random_links, transformed, unit_links
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS
@@ -99,6 +100,31 @@ def test_trajectories_are_reversible(name):
     links = random_links(jax.random.key(9), (2, 2), 3)
     target = GaugeAction((2, 2), 3, 4.0)
     check_reversible_trajectory(jax.random.key(10), INTEGRATORS[name], target, MANIFOLD, links, 0.2, 10)
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_order_of_the_energy_error(name):
+    integrator, target = INTEGRATORS[name], GaugeAction((2, 2), 3, 4.0)
+    links = random_links(jax.random.key(11), (2, 2), 3)
+    momenta = jax.vmap(MANIFOLD.draw_momentum, (0, None))(jax.random.split(jax.random.key(12), 8), links)
+
+    def energy(position, momentum):
+        return jnp.sum(momentum**2) / 2 - target.log_weight(position)
+
+    @jax.jit
+    def errors(momenta, step_size, length):
+        def one(momentum):
+            carry = jax.lax.fori_loop(
+                0, length, lambda _, at: integrate(integrator, target, MANIFOLD, *at, step_size, 1), (links, momentum)
+            )
+            return energy(*carry) - energy(links, momentum)
+
+        return jnp.sqrt(jnp.mean(jax.vmap(one)(momenta) ** 2))
+
+    step_sizes = np.array([0.1, 0.05, 0.025]) * (1 if integrator.order == 2 else 1.5)
+    found = [float(errors(momenta, jnp.asarray(h), round(0.6 / h))) for h in step_sizes]
+    slope = np.polyfit(np.log(step_sizes), np.log(found), 1)[0]
+    assert slope == pytest.approx(integrator.order, abs=0.25)
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,24 @@ def test_pseudofermions(name, fermion_draws):
     check_invariance(jax.random.key(6), update, Dynamical(fermion_draws, nothing), statistics)
 
 
+def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_draws):
+    """⟨exp(−ΔH)⟩ = 1 from exact draws, where ΔH itself is not small."""
+    action = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
+    nothing = jnp.zeros((len(fermion_draws), *action.operator.field_shape), jnp.complex128)
+    for update, draws in (
+        (hmc(gauge_target(), 0.6, 3), gauge_draws),
+        (pseudofermion_update(action), Dynamical(fermion_draws, nothing)),
+    ):
+        _, ratios = run_chains(jax.random.key(13), update, init_chains(update, draws), 1, log_ratio_of)
+        values = np.exp(np.asarray(ratios)[:, 0])
+        assert np.std(values) > 0.02
+        assert np.mean(values) == pytest.approx(1, abs=4 * np.std(values) / np.sqrt(len(values)))
+
+
+def log_ratio_of(state, info):
+    return info[-1].log_ratio if isinstance(info, tuple) and not hasattr(info, "log_ratio") else info.log_ratio
+
+
 # --- exact averages on larger tori -----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
-from slmc.montecarlo import SpecialUnitary, Target
+from slmc.montecarlo import SpecialUnitary, Target, init_chains, run_chains
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import evaluate
 from slmc.systems.gauge import (
@@ -15,6 +15,7 @@ from slmc.systems.gauge import (
     FermionDeterminant,
     GaugeAction,
     PseudofermionAction,
+    RefreshPseudofermions,
     Solver,
     Staggered,
     StoutSmearing,
@@ -205,6 +206,16 @@ def test_no_convergence_is_an_error():
     b = gaussian_field(jax.random.key(11), operator.field_shape)
     with pytest.raises(eqx.EquinoxRuntimeError, match="did not reach a relative residual"):
         eqx.filter_jit(lambda b: conjugate_gradient(lambda f: operator.normal(hopping, f), b, Solver(1e-12, 5)).x)(b)
+
+
+def test_chains_stop_where_conjugate_gradients_do_not_converge():
+    """The error reaches the caller of a program that runs on several devices."""
+    action = PseudofermionAction(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 1e-4), solver=Solver(1e-12, 3))
+    update = RefreshPseudofermions(action)
+    links = random_links(jax.random.key(13), (2, 2), 2, 8)
+    phi = jnp.zeros((8, *action.operator.field_shape), jnp.complex128)
+    with pytest.raises(RuntimeError, match="take a larger mass"):
+        jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
 
 
 @pytest.mark.parametrize("power", [-0.25, -0.5, -0.75, 0.125, 0.25])

@@ -158,7 +158,8 @@ def draw_first_component(key: Key[Array, ""], strength: Float[Array, "*lattice"]
         accepted = jnp.where(small, accepted_creutz, accepted_pendleton)
         return jnp.where(done, found, proposed), done | accepted, n_attempts + 1
 
-    start = jnp.zeros_like(strength), jnp.zeros(strength.shape, bool), jnp.asarray(0)
+    # What is not a number would never be accepted; it is left as it is found.
+    start = strength, ~jnp.isfinite(strength), jnp.asarray(0)
     return jnp.clip(jax.lax.while_loop(unfinished, attempt, start)[0], -1.0, 1.0)
 
 

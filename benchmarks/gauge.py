@@ -60,20 +60,20 @@ class Settings(NamedTuple):
     """Lattices; chains; steps of all chains, thermalisation before them counted apart."""
 
     torus_shape: tuple[int, ...] = (8, 8)
-    torus_steps: int = 400
+    torus_steps: int = 200
     small_shape: tuple[int, ...] = (4, 4, 4, 4)
     quenched_shape: tuple[int, ...] = (8, 8, 8, 8)
-    quenched_steps: tuple[int, int] = (150, 150)
+    quenched_steps: tuple[int, int] = (60, 40)
     fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
-    fermion_steps: tuple[int, ...] = (600, 150)
+    fermion_steps: tuple[int, ...] = (300, 60)
     betas: tuple[float, ...] = (2.3, 2.7)
     n_chains: int = 4
     mass: float = 0.5
-    slmc_labels: tuple[int, ...] = (20, 40, 40)
-    slmc_steps: int = 300
+    slmc_labels: tuple[int, ...] = (16, 24, 24)
+    slmc_steps: int = 120
     n_updates: int = 5
     slhmc_masses: tuple[float, ...] = (0.4, 0.5, 0.75, 1.0)
-    slhmc_steps: int = 150
+    slhmc_steps: int = 60
     training_steps: int = 150
     n_labels: int = 192
     cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))

@@ -68,7 +68,7 @@ def read_ildg(path: str | Path) -> Links:
     described = _fields(records[_FORMAT], path)
     try:
         shape = tuple(int(described[name]) for name in ("lx", "ly", "lz", "lt"))
-        dtype = {"32": np.dtype(">f4"), "64": np.dtype(">f8")}[described["precision"]]
+        dtype: np.dtype = {"32": np.dtype(">f4"), "64": np.dtype(">f8")}[described["precision"]]
         if described["field"] != "su3gauge":
             raise KeyError(described["field"])
     except (KeyError, ValueError) as error:
@@ -117,7 +117,8 @@ def _rotated(word: int, by: int) -> int:
 
 def _records(path: str | Path) -> dict[str, bytes]:
     """The LIME records by type; the first of each."""
-    content, place, found = Path(path).read_bytes(), 0, {}
+    content, place = Path(path).read_bytes(), 0
+    found: dict[str, bytes] = {}
     while place < len(content):
         if len(content) - place < _HEADER.size:
             raise BrokenConfigurationError(f"{path} ends inside a LIME header; it is cut or damaged.")

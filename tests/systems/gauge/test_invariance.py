@@ -140,9 +140,7 @@ def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
 FERMION_UPDATES = {
     "HMC": hmc,
     "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
-    "SLHMC, smeared": lambda target: hmc(
-        target, guide=fermion_target(StoutSmearing(1, ("plaquette", "temporal Polyakov"), [[0.2, 0.1]]))
-    ),
+    "SLHMC, smeared": lambda target: hmc(target, guide=fermion_target(StoutSmearing(1, ("plaquette",), [[0.2]]))),
 }
 
 

@@ -101,12 +101,13 @@ class PseudofermionAction(Target):
             return real_part_of_product(x, operator.normal(hopping, x)) - 2 * real_part_of_product(phi, x)
         power = jax.lax.stop_gradient(self.action_power)
         xs = jax.lax.stop_gradient(multi_shift(normal, fixed_phi, power.shifts, self.solver).x)
-        total = -power.constant * real_part_of_product(phi, phi)
-        for k in range(len(power.shifts)):
-            ax = operator.normal(hopping, xs[k]) + _complex(power.shifts[k]) * xs[k]
-            part = real_part_of_product(xs[k], ax) - 2 * real_part_of_product(phi, xs[k])
-            total = total + power.residues[k] * part
-        return total
+
+        def pole(x: FermionField, shift: Array) -> Array:
+            ax = operator.normal(hopping, x) + _complex(shift) * x
+            return real_part_of_product(x, ax) - 2 * real_part_of_product(phi, x)
+
+        poles = jnp.sum(power.residues * jax.vmap(pole)(xs, power.shifts))
+        return poles - power.constant * real_part_of_product(phi, phi)
 
     def draw_pseudofermion(self, key: Key[Array, ""], links: Links) -> FermionField:
         """φ from exp(−φ†A^(−α)φ): B χ of a Gaussian χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""

@@ -66,12 +66,12 @@ def test_reprojection(n):
 @pytest.mark.parametrize("n", GROUPS)
 def test_random_matrices_are_haar_distributed(n):
     """⟨|tr U|²⟩ = 1, ⟨|tr U|⁴⟩ = 2, ⟨tr U²⟩ = 0 (−1 for SU(2)), and |U_ij|² = 1/N."""
-    u = dense(as_matrices(SpecialUnitary().random(jax.random.key(1), (20_000, 2, n, n))))
+    u = dense(as_matrices(SpecialUnitary().random(jax.random.key(1), (4000, 2, n, n))))
     trace = np.trace(u, axis1=-2, axis2=-1)
     square = np.trace(u @ u, axis1=-2, axis2=-1).real
     for values, expected in ((abs(trace) ** 2, 1), (abs(trace) ** 4, 2), (square, -1 if n == 2 else 0)):
         assert np.mean(values) == pytest.approx(expected, abs=5 * np.std(values) / np.sqrt(len(values)))
-    np.testing.assert_allclose(np.mean(abs(u) ** 2, axis=0), 1 / n, atol=0.01)
+    np.testing.assert_allclose(np.mean(abs(u) ** 2, axis=0), 1 / n, atol=0.03)
 
 
 @pytest.mark.parametrize("n", GROUPS)

@@ -133,8 +133,7 @@ def test_pure_gauge(name, gauge_draws):
 @pytest.mark.parametrize("over_relaxation", [False, True])
 def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
     update = GaugeHeatBath(gauge_target(), over_relaxation)
-    first, second = STATISTICS["plaquette 1"], STATISTICS["Polyakov 1"]
-    check_detailed_balance(jax.random.key(4), update, gauge_draws, first, second)
+    check_detailed_balance(jax.random.key(4), update, gauge_draws, squared_loop(0), squared_loop(1))
 
 
 FERMION_UPDATES = {
@@ -246,17 +245,31 @@ def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):
 
 
 class OneWay(GaugeHeatBath):
-    """A sweep in one fixed order: it keeps the target but not detailed balance."""
+    """Reflections always in the same order: they keep the target but not detailed balance."""
 
-    def _order(self, dimension, n_colours):
-        return tuple(part[: 2 * dimension] for part in GaugeHeatBath._order(self, dimension, n_colours))
+    def _orders(self):
+        return tuple(part[:1] for part in GaugeHeatBath._orders(self))
 
 
-def test_a_sweep_in_one_order_is_caught(gauge_draws):
+def squared_loop(direction):
+    return lambda links: polyakov(direction)(links) ** 2
+
+
+def test_reflections_in_one_order_are_caught(gauge_draws):
+    update = OneWay(gauge_target(), over_relaxation=True)
     with pytest.raises(AssertionError, match="detailed balance"):
-        check_detailed_balance(
-            jax.random.key(12), OneWay(gauge_target()), gauge_draws, STATISTICS["plaquette 1"], STATISTICS["Polyakov 1"]
-        )
+        check_detailed_balance(jax.random.key(12), update, gauge_draws, squared_loop(0), squared_loop(1))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_reflections_move_far_and_keep_the_action(n):
+    """A sweep there and back would be no move at all."""
+    target = GaugeAction((4, 2), n, 2.0)
+    update = GaugeHeatBath(target, over_relaxation=True)
+    before = init_chains(update, random_links(jax.random.key(14), (4, 2), n, 4))
+    after, _ = run_chains(jax.random.key(15), update, before, 1, observe)
+    np.testing.assert_allclose(after.log_weight, before.log_weight, rtol=1e-10)
+    assert float(jnp.mean(jnp.abs(after.configuration - before.configuration))) > 0.2
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ class GaugeHeatBath(Update):
     reads the same backwards, so that the step keeps detailed balance and may drive a ``CumulativeUpdate``.
 
     With ``over_relaxation`` nothing is drawn: every subgroup is reflected about its field, U → V†U†V†, which keeps the
-    action (Creutz, PRD 36, 515 (1987)); to be combined with a heat bath.
+    action (Creutz, PRD 36, 515 (1987)), once a step, in ascending or descending order at random; to be combined with a
+    heat bath.
 
     Raises ``ValueError`` for a target with more than plaquettes in it and for a lattice with an odd extent.
     """
@@ -50,20 +51,36 @@ class GaugeHeatBath(Update):
         return True
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
-        links = as_points(self._swept(key, as_matrices(state.configuration)))
+        key_order, key_sweep = jax.random.split(key)
+        u = as_matrices(state.configuration)
+        swept = jax.lax.map(lambda order: self._swept(key_sweep, u, *order), self._orders())
+        links = as_points(swept[jax.random.randint(key_order, (), 0, len(swept))])
         log_weight = self.target.log_weight(links)
         return State(links, log_weight, state.observables), Info(jnp.ones(()), log_weight - state.log_weight)
 
-    def _swept(self, key: Key[Array, ""], u: LinkMatrices) -> LinkMatrices:
+    def _orders(self) -> tuple[Int[Array, "order stage 2"], Int[Array, "order stage subgroup 2"]]:
+        """(direction, parity) of every stage, and its subgroups, of the orders among which a step chooses.
+
+        Reflections there and back would undo each other; they go one way, either at random, which is as reversible.
+        """
+        assert isinstance(self.target, GaugeAction | EffectiveAction)
+        there = np.array(list(itertools.product(range(len(self.target.shape)), range(2))))
+        pairs = np.array(list(itertools.combinations(range(self.target.n_colours), 2)))
+        stages = np.stack([there, there[::-1]])
+        subgroups = np.stack([np.stack([pairs] * len(there)), np.stack([pairs[::-1]] * len(there))])
+        if not self.over_relaxation:
+            stages, subgroups = np.concatenate(stages)[None], np.concatenate(subgroups)[None]
+        return jnp.asarray(stages), jnp.asarray(subgroups)
+
+    def _swept(self, key: Key[Array, ""], u: LinkMatrices, stages: Array, subgroups: Array) -> LinkMatrices:
         target = self.target
         assert isinstance(target, GaugeAction | EffectiveAction)
         assert target.plaquette_coupling is not None
         strength = target.plaquette_coupling / target.n_colours
-        stages, subgroups = self._order(len(target.shape), target.n_colours)
         sites = jnp.asarray(parity(target.shape))
 
         def visit(u: LinkMatrices, inputs) -> tuple[LinkMatrices, None]:
-            direction, colour, pairs, key = inputs
+            (direction, colour), pairs, key = inputs
             branches = [lambda u, mu=mu: staples(u, mu) for mu in range(len(target.shape))]
             field = jax.lax.switch(direction, branches, u)
             link = jax.lax.dynamic_index_in_dim(u, direction, 2, keepdims=False)
@@ -71,16 +88,7 @@ class GaugeHeatBath(Update):
             link = jnp.where((sites == colour)[None, None], renewed, link)
             return jax.lax.dynamic_update_index_in_dim(u, link, direction, 2), None
 
-        keys = jax.random.split(key, len(stages))
-        inputs = (jnp.asarray(stages[:, 0]), jnp.asarray(stages[:, 1]), jnp.asarray(subgroups), keys)
-        return jax.lax.scan(visit, u, inputs)[0]
-
-    def _order(self, dimension: int, n_colours: int) -> tuple[np.ndarray, np.ndarray]:
-        """(direction, parity) of every stage there and back, and the subgroups of each stage in the same order."""
-        there = np.array(list(itertools.product(range(dimension), range(2))))
-        pairs = np.array(list(itertools.combinations(range(n_colours), 2)))
-        subgroups = np.stack([pairs] * len(there) + [pairs[::-1]] * len(there))
-        return np.concatenate([there, there[::-1]]), subgroups
+        return jax.lax.scan(visit, u, (stages, subgroups, jax.random.split(key, len(stages))))[0]
 
     def _renewed(
         self, key: Key[Array, ""], link: Matrices, field: Matrices, pairs: Int[Array, "subgroup 2"], strength: Array

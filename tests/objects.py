@@ -21,6 +21,7 @@ from slmc.montecarlo import (
     Sequence,
     Signs,
     SinglePrecision,
+    SpecialUnitary,
     Sphere,
     Target,
 )
@@ -35,7 +36,7 @@ from slmc.systems.spins import (
 )
 
 SPHERE = Sphere()
-MANIFOLDS = {"flat": (Flat(), (5,)), "sphere": (SPHERE, (3, 2, 3))}
+MANIFOLDS = {"flat": (Flat(), (5,)), "sphere": (SPHERE, (3, 2, 3)), "SU(3)": (SpecialUnitary(), (4, 2, 3, 3))}
 
 
 class Gaussian(Target):

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 import time
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,7 @@ from slmc.simulation import (
     point_directory,
     records_path,
     summarise,
+    system_of,
     to_toml,
     use_all_cores,
 )
@@ -173,6 +175,9 @@ def run(
 ) -> None:
     """Thermalise, learn, freeze, measure, report."""
     path = _config_path(config)
+    if system_of(path) == "wavefunction":
+        _wavefunctions().run(path, out, set_, seed, quiet)
+        return
     settings = load_config(path, DoubleExchangeConfig, set_, seed)
     use_all_cores()
     problem = build(settings)
@@ -190,6 +195,9 @@ def run(
 @app.command()
 def resume(directory: Directory, quiet: Quiet = False) -> None:
     """Continue a run after any interruption, to the bit."""
+    if system_of(config_of(directory)) == "wavefunction":
+        _wavefunctions().resume(directory, quiet)
+        return
     settings = load_config(config_of(directory), DoubleExchangeConfig)
     use_all_cores()
     problem = build(settings, directory)
@@ -200,6 +208,9 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
 @app.command()
 def report(directory: Directory) -> None:
     """Write DIR/report.html anew from the stored records."""
+    if system_of(config_of(directory)) == "wavefunction":
+        typer.echo(f"wrote {_wavefunctions().report(directory)}")
+        return
     settings = load_config(config_of(directory), DoubleExchangeConfig)
     if settings.scan.temperatures:
         for number, place in _begun(directory, settings):
@@ -216,6 +227,13 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a run has found so far."""
+    if system_of(config_of(directory)) == "wavefunction":
+        found = _wavefunctions().info(directory)
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+        else:
+            _wavefunctions().print_summary(make_console(), directory, found)
+        return
     settings = load_config(config_of(directory), DoubleExchangeConfig)
     if settings.scan.temperatures:
         points = _summaries(directory, settings)
@@ -234,8 +252,9 @@ def info(
 @app.command()
 def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]) -> None:
     """Print a ready-made configuration with every field and its meaning."""
-    settings = load_config(_config_path(name), DoubleExchangeConfig)
-    typer.echo(to_toml(settings, comments=True), nl=False)
+    path = _config_path(name)
+    kind = _wavefunctions().WaveFunctionConfig if system_of(path) == "wavefunction" else DoubleExchangeConfig
+    typer.echo(to_toml(load_config(path, kind), comments=True), nl=False)
 
 
 @app.command()
@@ -245,7 +264,8 @@ def examples() -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for name, path in sorted(_ready_made().items()):
-        table.add_row(f"[bold]{name}[/bold]", load_config(path, DoubleExchangeConfig).title)
+        # Titles without checking the rest: the system may need an extra that is not installed.
+        table.add_row(f"[bold]{name}[/bold]", tomllib.loads(path.read_text()).get("title", ""))
     make_console().print(table)
 
 
@@ -261,6 +281,13 @@ def main() -> None:
         if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
             _fail("the disk is full; free some space and continue with slmc resume DIR (what was measured is kept).")
         raise
+
+
+def _wavefunctions() -> Any:
+    """The commands for wave functions, loaded when asked for: they need the extra of that name."""
+    from slmc import cli_wavefunctions
+
+    return cli_wavefunctions
 
 
 def _fail(sentence: str) -> None:

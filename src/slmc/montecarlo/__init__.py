@@ -6,6 +6,7 @@
 - ``host``: targets computed outside JAX
 - ``local``: sweeps of one-site decisions
 - ``manifolds``, ``integrators``, ``hamiltonian``: Hamiltonian trajectories (HMC, SLHMC)
+- ``special_unitary``: SU(N) matrices and the manifold they form
 - ``chains``: many chains on many devices
 - ``tempering``: replica exchange
 - ``tuning``: step sizes by dual averaging
@@ -18,6 +19,7 @@ from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OME
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Signs, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
+from slmc.montecarlo.special_unitary import SpecialUnitary
 from slmc.montecarlo.target import (
     Configuration,
     MeasuredTarget,
@@ -62,6 +64,7 @@ __all__ = [
     "Sequence",
     "Signs",
     "SinglePrecision",
+    "SpecialUnitary",
     "Sphere",
     "State",
     "Target",

@@ -18,13 +18,17 @@ from slmc.simulation.errors import UserError
 
 FORMAT = 1
 _KEPT = 2
+_FREE = "measurement.n_steps, wanted_error, wall_time and baseline.n_steps"
 
 
 class Checkpoints:
-    """Numbered checkpoints in a directory, the two latest kept; ``identity`` says which settings they belong to."""
+    """Numbered checkpoints in a directory, the two latest kept.
 
-    def __init__(self, directory: Path, identity: str) -> None:
-        self.directory, self.identity = directory, identity
+    ``identity`` says which settings they belong to, ``free`` names those that may change nevertheless.
+    """
+
+    def __init__(self, directory: Path, identity: str, free: str = _FREE) -> None:
+        self.directory, self.identity, self._free = directory, identity, free
         self._writer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def save(self, number: int, state: Any, lengths: dict[str, int]) -> None:
@@ -74,9 +78,8 @@ class Checkpoints:
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
         if about["identity"] != self.identity:
             raise UserError(
-                f"config.toml beside {self.directory} was changed since the run began, in more than "
-                "measurement.n_steps, wanted_error, wall_time and baseline.n_steps; restore it, or "
-                "start a new run with slmc run."
+                f"config.toml beside {self.directory} was changed since the run began, in more than {self._free}; "
+                "restore it, or start a new run with slmc run."
             )
         alike = [
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)

@@ -95,7 +95,7 @@ class RunSettings(Settings):
     scan: ScanSettings = ScanSettings()
 
 
-Config = TypeVar("Config", bound=RunSettings)
+Config = TypeVar("Config", bound=Settings)
 
 
 def load_config(path: Path, kind: type[Config], overrides: list[str] | None = None, seed: int | None = None) -> Config:
@@ -114,6 +114,14 @@ def load_config(path: Path, kind: type[Config], overrides: list[str] | None = No
     if seed is not None:
         data["seed"] = seed
     return validated(data, kind)
+
+
+def system_of(path: Path) -> str:
+    """The ``system`` a TOML file names, empty where it names none or cannot be read: ``load_config`` then says why."""
+    try:
+        return str(tomllib.loads(path.read_text()).get("system", ""))
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
+        return ""
 
 
 def validated(data: dict[str, Any], kind: type[Config]) -> Config:

@@ -27,7 +27,7 @@ class Variable(NamedTuple):
 class Records:
     """Appends blocks of variables to groups, along the dimension each group grows in."""
 
-    GROWING = ("draw", "block", "round", "evaluation")
+    GROWING = ("draw", "block", "round", "evaluation", "step")
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = path

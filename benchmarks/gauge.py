@@ -1,0 +1,460 @@
+"""Lattice gauge theory: exact averages, pseudofermions against determinants, SLMC and SLHMC, cost.
+
+    python benchmarks/gauge.py [torus strong quenched pseudofermions slmc slhmc cost]
+
+Writes ``benchmarks/results/gauge.json`` and, from it, ``docs/results/gauge.md`` and ``gauge_slhmc.svg``. Interrupted,
+it continues; parts can be run one by one. For the times on one core run
+``taskset -c 0 python benchmarks/gauge.py cost``.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gauge_page import page
+from result_file import ROOT, ResultFile, arguments, folders, use_all_cores
+
+from slmc.montecarlo import (
+    OMELYAN,
+    HamiltonianTrajectory,
+    Label,
+    MetropolisHastings,
+    Sequence,
+    SpecialUnitary,
+    Target,
+    Update,
+    init_chains,
+    run_chains,
+)
+from slmc.montecarlo.special_unitary import as_matrices
+from slmc.selflearning import Learner, LearningSettings, TrainingSettings, fit, fit_linear, learn
+from slmc.statistics import estimate
+from slmc.systems.gauge import (
+    Dynamical,
+    EffectiveAction,
+    FermionDeterminant,
+    GaugeAction,
+    GaugeHeatBath,
+    PseudofermionAction,
+    PseudofermionTrajectory,
+    RefreshPseudofermions,
+    Solver,
+    Staggered,
+    StoutSmearing,
+    Wilson,
+    random_links,
+)
+from slmc.systems.gauge.fermion_operator import gaussian_field
+from slmc.systems.gauge.observables import plaquette, polyakov_loop, staggered_condensate
+
+MANIFOLD = SpecialUnitary()
+
+
+class Settings(NamedTuple):
+    """Lattices; chains; steps of all chains, thermalisation before them counted apart."""
+
+    torus_shape: tuple[int, ...] = (8, 8)
+    torus_steps: int = 200
+    small_shape: tuple[int, ...] = (4, 4, 4, 4)
+    quenched_shape: tuple[int, ...] = (8, 8, 8, 8)
+    quenched_steps: tuple[int, int] = (60, 40)
+    fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
+    fermion_steps: tuple[int, ...] = (300, 60)
+    betas: tuple[float, ...] = (2.3, 2.7)
+    n_chains: int = 4
+    mass: float = 0.5
+    slmc_labels: tuple[int, ...] = (16, 24, 24)
+    slmc_steps: int = 120
+    n_updates: int = 5
+    slhmc_masses: tuple[float, ...] = (0.4, 0.5, 0.75, 1.0)
+    slhmc_steps: int = 60
+    training_steps: int = 150
+    n_labels: int = 192
+    cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))
+
+
+QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), (8, 8), ((2, 2),), (8,), (2.3,), 4, 0.5, (16, 16), 8, 2,
+                 (0.75,), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
+
+
+class Measured(NamedTuple):
+    """Series by name, shape (chain, step), mean acceptance, seconds of the measured steps, the last states."""
+
+    series: dict[str, np.ndarray]
+    acceptance: float
+    seconds: float
+    states: Any
+
+
+def measured(
+    update: Update, start: Any, n_thermalise: int, n_steps: int, observe: Callable[..., Any], seed: int
+) -> Measured:
+    """Thermalises for at least ``n_thermalise`` steps, then runs and times about ``n_steps`` of every chain.
+
+    Both in blocks of one length, so that the program is compiled before the clock starts.
+    """
+    key = jax.random.key(seed)
+    states, seen = init_chains(update, start), []
+    n_blocks = max(1, n_steps // max(1, n_thermalise))
+    block = n_steps // n_blocks
+    for number in range(-(-n_thermalise // block)):
+        states, _ = jax.block_until_ready(run_chains(jax.random.fold_in(key, number), update, states, block, observe))
+    started = time.perf_counter()
+    for number in range(n_blocks):
+        states, one = run_chains(jax.random.fold_in(key, 1000 + number), update, states, block, observe)
+        seen.append(jax.device_get(one))
+    seconds = time.perf_counter() - started
+    series = {name: np.concatenate([one[name] for one in seen], axis=1) for name in seen[0]}
+    return Measured(series, float(np.mean(series.pop("accepted"))), seconds, states)
+
+
+def row_of(found: Measured, **more: Any) -> dict[str, Any]:
+    """Estimates of all series, acceptance, seconds."""
+    estimates = {name: estimate(one)._asdict() for name, one in found.series.items()}
+    return {"estimates": estimates, "acceptance": found.acceptance, "seconds": found.seconds, **more}
+
+
+def last_accepted(info: Any) -> jax.Array:
+    return last_accepted(info[-1]) if not hasattr(info, "accepted") else info.accepted
+
+
+def observe_plaquette(state: Any, info: Any) -> dict[str, jax.Array]:
+    return {"plaquette": plaquette(state.configuration), "accepted": last_accepted(info)}
+
+
+def observer(exact: FermionDeterminant) -> Callable[..., Any]:
+    """Plaquette, Polyakov loop and its powers, condensate (from the determinant where the chain does not know it)."""
+
+    def observe(state: Any, info: Any) -> dict[str, jax.Array]:
+        configuration, known = state.configuration, state.observables
+        links = configuration.links if isinstance(configuration, Dynamical) else configuration
+        if "trace_inverse" not in known:
+            known = exact.log_weight_and_observables(links)[1]
+        loop = polyakov_loop(links).real
+        return {
+            "plaquette": plaquette(links),
+            "Polyakov loop": loop,
+            "Polyakov loop²": loop**2,
+            "Polyakov loop⁴": loop**4,
+            "condensate": staggered_condensate(exact.operator, known["trace_inverse"]),
+            "accepted": last_accepted(info),
+        }
+
+    return observe
+
+
+def hmc(target: Target, step_size: float, n_steps: int, guide: Target | None = None) -> Update:
+    guide = target if guide is None else guide
+    return MetropolisHastings(target, HamiltonianTrajectory(guide, MANIFOLD, step_size, n_steps, OMELYAN))
+
+
+def heat_bath(target: Target) -> Update:
+    reflect = GaugeHeatBath(target, over_relaxation=True)
+    return Sequence((reflect, GaugeHeatBath(target), reflect))
+
+
+def pseudofermion_hmc(target: PseudofermionAction, step_size: float, n_steps: int, guide: Any = None) -> Update:
+    trajectory = PseudofermionTrajectory(target if guide is None else guide, step_size, n_steps, OMELYAN, 2)
+    return Sequence((RefreshPseudofermions(target), MetropolisHastings(target, trajectory)))
+
+
+def with_pseudofermions(target: PseudofermionAction, links: jax.Array) -> Dynamical:
+    shape = (len(links), *target.operator.field_shape)
+    return Dynamical(links, jnp.zeros(shape, jnp.complex128))
+
+
+# --- pure gauge ------------------------------------------------------------------------------------------------------
+
+
+def pure_gauge(
+    n: int, beta: float, shape: tuple[int, ...], method: str, n_chains: int, n_thermalise: int, n_steps: int
+) -> dict[str, Any]:
+    """⟨plaquette⟩ by heat bath with over-relaxation or by HMC."""
+    target = GaugeAction(shape, n, beta)
+    step_size, length = (0.13, 6) if len(shape) == 4 else (0.3, 4)
+    update = heat_bath(target) if method == "heat bath" else hmc(target, step_size, length)
+    start = jnp.broadcast_to(random_links(jax.random.key(1), shape, n, n_chains), (n_chains, *_links_shape(shape, n)))
+    found = measured(update, start, n_thermalise, n_steps, observe_plaquette, 2)
+    return row_of(found)
+
+
+def _links_shape(shape: tuple[int, ...], n: int) -> tuple[int, ...]:
+    return (len(shape), *shape, 2, n, n)
+
+
+def torus_rows(results: ResultFile, settings: Settings) -> None:
+    """Two dimensions against the character expansion, computed by the independent code of the tests."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from reference_gauge import torus_plaquette
+
+    shape, n_steps = settings.torus_shape, settings.torus_steps
+    for n, beta in ((2, 2.2), (3, 5.0)):
+        exact = torus_plaquette(n, beta, int(np.prod(shape)))
+        for method in ("heat bath", "HMC"):
+            name = f"torus SU({n}) {method}"
+            if name not in results.rows:
+                row = pure_gauge(n, beta, shape, method, 64, n_steps // 4, n_steps)
+                results.add(name, row | {"beta": beta, "exact": exact})
+
+
+def strong_rows(results: ResultFile, settings: Settings) -> None:
+    """Four dimensions at strong coupling: one plaquette alone, and its first correction 4 u⁵ by cubes."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from reference_gauge import torus_plaquette
+
+    for n, beta, leading in ((2, 0.5, 0.5 / 4), (3, 0.9, 0.9 / 18)):
+        name = f"strong SU({n})"
+        if name not in results.rows:
+            row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, max(20, settings.quenched_steps[0]))
+            results.add(
+                name, row | {"beta": beta, "leading": leading, "one_plaquette": torus_plaquette(n, beta, 10_000)}
+            )
+
+
+def quenched_rows(results: ResultFile, settings: Settings) -> None:
+    """SU(3) at β = 6.0 and SU(2) at β = 2.3, by heat bath and by HMC."""
+    for n, beta, expected in ((2, 2.3, 0.6034), (3, 6.0, 0.5937)):
+        for number, method in enumerate(("heat bath", "HMC")):
+            name = f"quenched SU({n}) {method}"
+            if name not in results.rows:
+                n_steps = settings.quenched_steps[number]
+                row = pure_gauge(n, beta, settings.quenched_shape, method, 2, n_steps, n_steps)
+                results.add(name, row | {"beta": beta, "expected": expected})
+
+
+# --- fermions --------------------------------------------------------------------------------------------------------
+
+
+def fermion_targets(shape: tuple[int, ...], beta: float, mass: float, n_flavours: float) -> tuple[Any, Any]:
+    """The target with its exact determinant, and with pseudofermions."""
+    gauge, operator = GaugeAction(shape, 2, beta), Staggered(shape, 2, mass)
+    exact = FermionDeterminant(gauge, operator, n_flavours)
+    return exact, PseudofermionAction(gauge, operator, n_flavours, solver=Solver(1e-9))
+
+
+def pseudofermion_rows(results: ResultFile, settings: Settings) -> None:
+    """Exact determinant, pseudofermions (four flavours) and RHMC (two) on the same lattices."""
+    for place, shape in enumerate(settings.fermion_shapes):
+        for beta in settings.betas:
+            for method, n_flavours in (
+                ("determinant", 4.0),
+                ("pseudofermions", 4.0),
+                ("determinant", 2.0),
+                ("RHMC", 2.0),
+            ):
+                name = f"fermions {shape} {beta} {method} {n_flavours:g}"
+                if name in results.rows:
+                    continue
+                exact, action = fermion_targets(shape, beta, settings.mass, n_flavours)
+                links = random_links(jax.random.key(3), shape, 2, settings.n_chains)
+                if method == "determinant":
+                    update, start = hmc(exact, 0.18, 4), links
+                else:
+                    update, start = pseudofermion_hmc(action, 0.18, 4), with_pseudofermions(action, links)
+                n_steps = settings.fermion_steps[place]
+                found = measured(update, start, n_steps // 3, n_steps, observer(exact), 4)
+                results.add(name, row_of(found, rational_error=action.rational_error))
+
+
+KINDS = {
+    "plaquette": {},
+    "plaquette, rectangle": {"rectangles": True},
+    "plaquette, rectangle, Polyakov": {"rectangles": True, "polyakov_loops": True},
+}
+
+
+def solved(model: Target, labels: Label) -> Target:
+    return fit_linear(model, labels, MANIFOLD)
+
+
+def slmc_rows(results: ResultFile, settings: Settings) -> None:
+    """Learning each effective action on the fly; HMC of the same target, both ways, in the same run."""
+    shape, beta = settings.small_shape, settings.betas[-1]
+    exact, action = fermion_targets(shape, beta, settings.mass, 4.0)
+    observe = observer(exact)
+    links = random_links(jax.random.key(5), shape, 2, settings.n_chains)
+    for method in ("HMC, determinant", "HMC, pseudofermions"):
+        if f"slmc {method}" not in results.rows:
+            if method == "HMC, determinant":
+                found = measured(hmc(exact, 0.18, 4), links, 20, settings.slmc_steps, observe, 6)
+            else:
+                update, start = pseudofermion_hmc(action, 0.18, 4), with_pseudofermions(action, links)
+                found = measured(update, start, 20, settings.slmc_steps, observe, 6)
+            results.add(f"slmc {method}", row_of(found))
+    for kind, terms in KINDS.items():
+        if f"slmc {kind}" in results.rows:
+            continue
+        inner = heat_bath if kind == "plaquette" else partial(hmc, step_size=0.15, n_steps=5)
+        learning = LearningSettings(
+            n_rounds=len(settings.slmc_labels),
+            n_steps=settings.slmc_labels,
+            n_updates=settings.n_updates,
+            training=TrainingSettings(n_steps=0),
+        )
+        learner = Learner(exact, MANIFOLD, hmc(exact, 0.18, 4), inner, start=solved, settings=learning)
+        learned = learn(jax.random.key(7), learner, EffectiveAction(shape, 2, beta, **terms), links, 15)
+        found = measured(learned.update, learned.chains.configuration, 20, settings.slmc_steps, observe, 8)
+        report, model = learned.reports[-1], learned.model
+        coefficients = [
+            np.asarray(one).tolist() for one in (model.plaquette, model.rectangle, model.polyakov) if one is not None
+        ]
+        more = {"residual": report.residual, "coefficients": coefficients, "evaluations": report.exact_evaluations}
+        results.add(f"slmc {kind}", row_of(found, **more))
+
+
+def slhmc_rows(results: ResultFile, settings: Settings) -> None:
+    """A heavier, smeared fermion as the guide: its smearing trained, acceptance before and after."""
+    shape, beta, mass = settings.small_shape, 2.7, 0.3
+    exact, action = fermion_targets(shape, beta, mass, 4.0)
+    observe = observer(exact)
+    links = random_links(jax.random.key(9), shape, 2, settings.n_chains)
+    update = pseudofermion_hmc(action, 0.12, 6)
+    if "slhmc HMC" not in results.rows:
+        found = measured(update, with_pseudofermions(action, links), 30, settings.slhmc_steps, observe, 10)
+        results.add("slhmc HMC", row_of(found))
+    labels = held_out = start = None
+    for heavier in settings.slhmc_masses:
+        name = f"slhmc {heavier}"
+        if name in results.rows:
+            continue
+        if labels is None:
+            start, labels, held_out = _labelled(update, action, links, settings)
+        loops = ("plaquette", "spatial Polyakov", "temporal Polyakov")
+        smearing = StoutSmearing(2, loops, 1e-4)
+        guide = PseudofermionAction(action.gauge, Staggered(shape, 2, heavier), smearing=smearing, solver=Solver(1e-9))
+        training = TrainingSettings(
+            settings.training_steps,
+            32,
+            5e-3,
+            0.0,
+            0.0,
+            evaluate_every=max(2, settings.training_steps // 15),
+            patience=99,
+        )
+        trained = fit(jax.random.key(11), guide, labels, held_out, MANIFOLD, training)
+        row: dict[str, Any] = {"history": trained.history.tolist(), "weights": trained.model.smearing.weights.tolist()}
+        for kind, model in (("untrained", guide), ("trained", trained.model)):
+            slhmc = pseudofermion_hmc(action, 0.12, 6, model)
+            row[kind] = row_of(measured(slhmc, start, 8, settings.slhmc_steps, observe, 12))
+        results.add(name, row)
+
+
+def _labelled(
+    update: Update, action: PseudofermionAction, links: jax.Array, settings: Settings
+) -> tuple[Any, Label, Label]:
+    """Samples of links and pseudofermions with their log-weights: states to start from, training and held-out data."""
+
+    def observe(state: Any, info: Any) -> Any:
+        return state.configuration, state.log_weight
+
+    states = init_chains(update, with_pseudofermions(action, links))
+    states, _ = run_chains(jax.random.key(13), update, states, 30, observe)
+    n_steps = settings.n_labels // settings.n_chains
+    states, (configurations, weights) = run_chains(jax.random.key(14), update, states, n_steps, observe)
+    parts = []
+    for chains in (slice(1, None), slice(0, 1)):
+        flat = jax.tree.map(
+            lambda leaf, chosen=chains: np.asarray(leaf)[chosen].reshape(-1, *leaf.shape[2:]), configurations
+        )
+        parts.append(Label(flat, np.asarray(weights)[chains].reshape(-1), flat.links))
+    return states.configuration, parts[0], parts[1]
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def least_seconds(function: Callable[[], Any], n_times: int = 5) -> float:
+    jax.block_until_ready(function())
+    best = np.inf
+    for _ in range(n_times):
+        started = time.perf_counter()
+        jax.block_until_ready(function())
+        best = min(best, time.perf_counter() - started)
+    return float(best)
+
+
+def trajectory_seconds(update: Update, start: Any, n_chains: int) -> float:
+    """Seconds of one trajectory of one chain, all chains together."""
+    states = init_chains(update, start)
+    states, _ = run_chains(jax.random.key(0), update, states, 2, _accepted)
+    return least_seconds(lambda: run_chains(jax.random.key(1), update, states, 2, _accepted)) / (2 * n_chains)
+
+
+def _accepted(state: Any, info: Any) -> jax.Array:
+    return last_accepted(info)
+
+
+def cost_rows(results: ResultFile, settings: Settings) -> None:
+    """Trajectories of SU(3), the Dslash against volume, and the memory bandwidth that bounds it."""
+    first = settings.cost_shapes[0]
+    gauge = GaugeAction(first, 3, 5.7)
+    leapfrog = HamiltonianTrajectory(gauge, MANIFOLD, 0.05 / 2**0.5, 20)
+    for n_chains in (1, 8):
+        if f"cost HMC {n_chains}" not in results.rows:
+            start = random_links(jax.random.key(15), first, 3, n_chains)
+            seconds = trajectory_seconds(MetropolisHastings(gauge, leapfrog), start, n_chains)
+            results.add(f"cost HMC {n_chains}", {"seconds": seconds})
+    if "cost Wilson" not in results.rows:
+        action = PseudofermionAction(GaugeAction(first, 3, 5.5), Wilson(first, 3, 0.141139), solver=Solver(1e-10))
+        links = random_links(jax.random.key(16), first, 3, 1)
+        thermal = init_chains(heat_bath(gauge), links)
+        thermal, _ = run_chains(jax.random.key(17), heat_bath(gauge), thermal, 20, _accepted)
+        trajectory = PseudofermionTrajectory(action, 0.05 / 2**0.5, 20)
+        update = Sequence((RefreshPseudofermions(action), MetropolisHastings(action, trajectory)))
+        start = with_pseudofermions(action, thermal.configuration)
+        results.add("cost Wilson", {"seconds": trajectory_seconds(update, start, 1), "residual": 1e-10})
+    for shape in settings.cost_shapes:
+        name = f"cost Dslash {shape}"
+        if name not in results.rows:
+            links = random_links(jax.random.key(18), shape, 3)
+            row = {"n_sites": int(np.prod(shape)), "trajectory": trajectory_seconds(
+                MetropolisHastings(GaugeAction(shape, 3, 5.7), HamiltonianTrajectory(
+                    GaugeAction(shape, 3, 5.7), MANIFOLD, 0.05 / 2**0.5, 20)), links[None], 1)}  # fmt: skip
+            for kind, operator in (("staggered", Staggered(shape, 3, 0.1)), ("Wilson", Wilson(shape, 3, 0.12))):
+                hopping = operator.prepare(as_matrices(links))
+                field = gaussian_field(jax.random.key(19), operator.field_shape)
+                program = eqx.filter_jit(lambda operator, hopping, field: operator.normal(hopping, field))
+                row[kind] = least_seconds(lambda program=program, a=(operator, hopping, field): program(*a), 20)
+                # A = M†M reads the links of both parities once for each hop over half the lattice, and the fields.
+                n_hops = 2 if kind == "staggered" else 4
+                row[f"{kind} bytes"] = n_hops * (hopping.even.nbytes + hopping.odd.nbytes + 2 * field.nbytes)
+            results.add(name, row)
+    if "cost bandwidth" not in results.rows:
+        large = jnp.ones(16 * 2**20)
+        copy = jax.jit(lambda x: x + 1.0)
+        results.add("cost bandwidth", {"bytes_per_second": 2 * large.nbytes / least_seconds(lambda: copy(large), 10)})
+
+
+ROWS = {
+    "torus": torus_rows,
+    "strong": strong_rows,
+    "quenched": quenched_rows,
+    "pseudofermions": pseudofermion_rows,
+    "slmc": slmc_rows,
+    "slhmc": slhmc_rows,
+    "cost": cost_rows,
+}
+
+
+def main() -> None:
+    options = arguments(__doc__, f"parts to run, of: {' '.join(ROWS)} (all by default)")
+    settings = QUICK if options.quick else Settings()
+    json_folder, page_folder = folders(options)
+    results = ResultFile(json_folder / "gauge.json", settings._asdict())
+    if not options.report_only:
+        chosen = options.chosen or ROWS
+        if "cost" not in chosen:
+            use_all_cores()
+        for part in chosen:
+            ROWS[part](results, settings)
+    page(results, page_folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The documentation page of benchmarks/gauge.py, from its stored rows; parts that were not run are left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot
+from result_file import ResultFile, table
+
+from slmc.statistics import notation
+
+NAMES = ("plaquette", "Polyakov loop", "Polyakov loop²", "Polyakov loop⁴", "condensate")
+
+
+def page(results: ResultFile, folder: Path) -> None:
+    """Writes gauge.md, and gauge_slhmc.svg where there are rows for it."""
+    rows = results.rows
+    parts = [_pure, _quenched, _fermions, _slmc, _slhmc, _cost]
+    text = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
+    if any(name.startswith("slhmc") and "history" in row for name, row in rows.items()):
+        _draw(rows, folder / "gauge_slhmc.svg")
+    (folder / "gauge.md").write_text("\n".join(one for one in text if one).rstrip() + "\n")
+
+
+def shown(row: dict[str, Any], name: str) -> str:
+    found = row["estimates"][name]
+    return notation(found["value"], found["error"])
+
+
+def _deviation(row: dict[str, Any], expected: float, error: float = 0.0, name: str = "plaquette") -> str:
+    found = row["estimates"][name]
+    return f"{(found['value'] - expected) / np.hypot(found['error'], error):+.1f} σ"
+
+
+def _pure(rows: dict[str, Any]) -> str:
+    lines = [
+        (name.removeprefix("torus "), f"{row['beta']:g}", shown(row, "plaquette"), f"{row['exact']:.6f}",
+         _deviation(row, row["exact"]))
+        for name, row in rows.items() if name.startswith("torus")
+    ]  # fmt: skip
+    strong = [
+        (name.removeprefix("strong "), f"{row['beta']:g}", shown(row, "plaquette"), f"{row['leading']:.4f}",
+         f"{row['one_plaquette'] + 4 * row['one_plaquette'] ** 5:.5f}",
+         _deviation(row, row["one_plaquette"] + 4 * row["one_plaquette"] ** 5))
+        for name, row in rows.items() if name.startswith("strong")
+    ]  # fmt: skip
+    text = []
+    if lines:
+        text += ["## Two dimensions\n\nPlaquette on a periodic torus against the character expansion.\n",
+                 table(("group, update", "β", "plaquette", "exact", "deviation"), lines), ""]  # fmt: skip
+    if strong:
+        header = ("group", "β", "plaquette", "β/4 or β/18", "u + 4u⁵", "deviation")
+        text += ["## Strong coupling in four dimensions\n\nu: one plaquette alone; 4u⁵: the cubes on it.\n",
+                 table(header, strong), ""]  # fmt: skip
+    return "\n".join(text)
+
+
+def _quenched(rows: dict[str, Any]) -> str:
+    found = {name: row for name, row in rows.items() if name.startswith("quenched")}
+    if not found:
+        return ""
+    lines = [
+        (name.removeprefix("quenched "), f"{row['beta']:g}", shown(row, "plaquette"), f"{row['expected']}",
+         f"{row['acceptance']:.2f}", f"{row['estimates']['plaquette']['ess']:.0f}", f"{row['seconds']:.0f} s")
+        for name, row in found.items()
+    ]  # fmt: skip
+    header = ("group, update", "β", "plaquette", "reference", "acceptance", "effective samples", "time")
+    return "## Quenched\n\n" + table(header, lines) + "\n"
+
+
+def _fermions(rows: dict[str, Any]) -> str:
+    found = {name.removeprefix("fermions "): row for name, row in rows.items() if name.startswith("fermions")}
+    if not found:
+        return ""
+    three = ("plaquette", "Polyakov loop", "condensate")
+    lines = [(name, *(shown(row, one) for one in three), f"{row['acceptance']:.2f}",
+              f"{row['rational_error']:.0e}" if "RHMC" in name else "") for name, row in found.items()]  # fmt: skip
+    pairs = []
+    for name, row in found.items():
+        for other in ("pseudofermions", "RHMC"):
+            partner = found.get(name.replace("determinant", other))
+            if "determinant" in name and partner is not None:
+                for one in ("plaquette", "Polyakov loop", "condensate"):
+                    a, b = row["estimates"][one], partner["estimates"][one]
+                    pairs.append((a["value"] - b["value"]) / np.hypot(a["error"], b["error"]))
+    header = (
+        "lattice, β, method, flavours",
+        "plaquette",
+        "Polyakov loop",
+        "condensate",
+        "acceptance",
+        "rational error",
+    )
+    text = "## Pseudofermions, RHMC and the exact determinant\n\nSU(2), staggered, HMC by the Omelyan integrator.\n\n"
+    text += table(header, lines) + "\n"
+    if pairs:
+        squared = float(np.sum(np.square(pairs)))
+        text += f"\nDifferences from the determinant: χ² = {squared:.1f} for {len(pairs)} comparisons, "
+        text += f"the largest {np.max(np.abs(pairs)):.1f} σ.\n"
+    return text
+
+
+def _slmc(rows: dict[str, Any]) -> str:
+    found = {name.removeprefix("slmc "): row for name, row in rows.items() if name.startswith("slmc")}
+    if not found:
+        return ""
+    lines, learned = [], []
+    for name, row in found.items():
+        loop = row["estimates"]["Polyakov loop"]
+        lines.append((name, *(shown(row, one) for one in NAMES), f"{row['acceptance']:.2f}",
+                      f"{loop['ess'] / row['seconds']:.2g}"))  # fmt: skip
+        if "residual" in row:
+            coefficients = "; ".join(np.array2string(np.asarray(one), precision=4) for one in row["coefficients"])
+            learned.append(
+                (name, f"{row['residual']:.2f}", f"{row['acceptance']:.2f}", coefficients, str(row["evaluations"]))
+            )
+    header = ("method", *NAMES, "acceptance", "effective samples of the Polyakov loop a second")
+    text = "## Self-learning Monte Carlo\n\nSU(2), four staggered flavours, exact determinant; all in one run.\n\n"
+    text += table(header, lines) + "\n\n"
+    header = (
+        "effective action",
+        "held-out residual s",
+        "acceptance",
+        "β_plaq; β_rect; β_Pol",
+        "exact evaluations to learn",
+    )
+    return text + table(header, learned) + "\n"
+
+
+def _slhmc(rows: dict[str, Any]) -> str:
+    found = {name.removeprefix("slhmc "): row for name, row in rows.items() if name.startswith("slhmc")}
+    if not found:
+        return ""
+    lines = []
+    for name, row in found.items():
+        for kind in ("untrained", "trained") if "history" in row else ("",):
+            one = row[kind] if kind else row
+            loss = f"{row['history'][0 if kind == 'untrained' else -1][2] ** 2:.3g}" if kind else ""
+            label = f"guide of mass {name}, {kind}" if kind else "HMC"
+            values = [shown(one, which) for which in ("plaquette", "Polyakov loop", "condensate")]
+            lines.append((label, loss, f"{one['acceptance']:.3f}", *values))
+    header = ("method", "held-out variance s²", "acceptance", "plaquette", "Polyakov loop", "condensate")
+    text = "## Self-learning hybrid Monte Carlo\n\nSU(2), β = 2.7, m = 0.3; the guide has heavier fermions on links "
+    text += "smeared by two trained layers.\n\n" + table(header, lines) + "\n"
+    return text + "\n![Loss and acceptance](gauge_slhmc.svg)\n" if len(lines) > 1 else text
+
+
+def _draw(rows: dict[str, Any], path: Path) -> None:
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    found = {
+        name.removeprefix("slhmc "): row for name, row in rows.items() if name.startswith("slhmc") and "history" in row
+    }
+    for name, row in found.items():
+        history = np.array(row["history"])
+        left.plot(history[:, 0], history[:, 2] ** 2, "o-", markersize=3, label=f"$m = {name}$")
+    left.set(xlabel="training step", ylabel="held-out variance $s^2$", yscale="log")
+    left.legend(frameon=False)
+    masses = [float(name) for name in found]
+    for kind in ("untrained", "trained"):
+        right.plot(masses, [row[kind]["acceptance"] for row in found.values()], "o-", label=kind)
+    right.set(xlabel="mass of the guide", ylabel="acceptance")
+    right.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def _cost(rows: dict[str, Any]) -> str:
+    found = {name.removeprefix("cost "): row for name, row in rows.items() if name.startswith("cost")}
+    if not found:
+        return ""
+    text = ["## Cost\n"]
+    lines = [(f"quenched SU(3), 4⁴, leapfrog of 20 steps, {n} chain(s)", f"{1e3 * found[f'HMC {n}']['seconds']:.1f} ms")
+             for n in (1, 8) if f"HMC {n}" in found]  # fmt: skip
+    if "Wilson" in found:
+        label = "two-flavour Wilson, β = 5.5, κ = 0.141139, 20 steps, relative residual 1e-10"
+        lines.append((label, f"{found['Wilson']['seconds']:.2f} s"))
+    text += [table(("trajectory of one chain", "time"), lines), ""]
+    bandwidth = found.get("bandwidth", {}).get("bytes_per_second")
+    sizes = [(name, row) for name, row in found.items() if name.startswith("Dslash")]
+    if sizes and bandwidth:
+        header = ("lattice", "quenched trajectory", *(f"{kind} {what}" for kind in ("staggered", "Wilson")
+                  for what in ("M†M", "floor")))  # fmt: skip
+        lines = [
+            (name.removeprefix("Dslash "), f"{1e3 * row['trajectory']:.0f} ms",
+             *(f"{1e6 * value:.0f} µs" for kind in ("staggered", "Wilson")
+               for value in (row[kind], row[f"{kind} bytes"] / bandwidth)))
+            for name, row in sizes
+        ]  # fmt: skip
+        text.append(
+            f"The floor is the time to read links and fields at {bandwidth / 1e9:.1f} GB/s, the bandwidth measured.\n"
+        )
+        text.append(table(header, lines))
+    return "\n".join(text) + "\n"

@@ -1,0 +1,310 @@
+"""Are queries and keys needed? Three attentions in a Transformer wave function of the J1-J2 model, several seeds.
+
+    python benchmarks/wavefunctions.py [PART …]
+
+Parts: ``4x4`` (J2 = 0.5, three attentions, seeds), ``4x4-j2=0``, ``6x6`` (J2 = 0.5); all by default. Each run is made
+by ``slmc run`` in a process of its own, continues after an interruption, and becomes a row. After Rende, Viteritti,
+Mach. Learn.: Sci. Technol. 6, 010501 (2025), arXiv:2405.18874. Writes docs/results/wavefunctions.md.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib import pyplot
+from result_file import ResultFile, arguments, folders, table
+
+from slmc.simulation import WAVE_FUNCTION, Records, load_model, summarise_optimisation
+from slmc.statistics import notation
+from slmc.systems.wavefunctions import exact_ground_state, fidelity, j1j2
+from slmc.systems.wavefunctions.settings import build_like
+
+matplotlib.use("Agg")
+
+ATTENTIONS = ("factored", "dot-product", "decoupled")
+COLOURS = dict(zip(ATTENTIONS, ("#0072b2", "#d55e00", "#009e73"), strict=True))
+
+
+class Part(NamedTuple):
+    """Runs that differ in attention and seed: what they share, as ``--set`` options of a ready-made configuration."""
+
+    config: str
+    options: tuple[str, ...]
+    attentions: tuple[str, ...]
+    n_seeds: int
+
+
+PARTS = {
+    "4x4": Part("wavefunction_small", (), ATTENTIONS, 3),
+    "4x4-j2=0": Part("wavefunction_small", ("hamiltonian.j2=0.0",), ("factored", "dot-product"), 1),
+    "6x6": Part("wavefunction_6x6", (), ATTENTIONS, 1),
+}
+
+_TINY = (
+    "hamiltonian.shape=[4]",
+    "model.n_layers=1",
+    "model.n_features=4",
+    "model.n_heads=2",
+    "sampling.n_samples=32",
+    "sampling.n_chains=16",
+    "sampling.n_thermalise=2",
+    "optimisation.n_steps=4",
+    "optimisation.block_size=2",
+    "optimisation.measurement_blocks=2",
+    "optimisation.measurement_draws=4",
+)
+QUICK = {"4x4": Part("wavefunction_small", _TINY, ("factored", "dot-product"), 1)}
+
+SLICE = 180.0
+"""Seconds after which a run stops and is resumed, so that no process of this benchmark runs for long."""
+
+
+def run(part: Part, attention: str, seed: int, directory: Path) -> dict[str, Any]:
+    """Runs or resumes until done; the row. Memory is the largest of the processes that did so."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    options = [*part.options, f"model.attention={attention}", f"optimisation.wall_time={SLICE}"]
+    memory = 0
+    while _phase(directory) != "done":
+        started = (directory / "config.toml").is_file()
+        arguments = ["resume", directory] if started else ["run", part.config, "--out", directory, "--seed", seed]
+        arguments += [] if started else [f"--set={one}" for one in options]
+        process = subprocess.Popen([sys.executable, "-m", "slmc.cli", *map(str, arguments)], env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"slmc {' '.join(map(str, arguments))} failed.")
+        memory = max(memory, used.ru_maxrss)
+    return row(directory, memory)
+
+
+def _phase(directory: Path) -> str:
+    try:
+        return json.loads((directory / "progress.json").read_text())["phase"]
+    except (OSError, ValueError, KeyError):
+        return "not started"
+
+
+def row(directory: Path, memory: int) -> dict[str, Any]:
+    """What the page and the figures need of a run."""
+    found = summarise_optimisation(directory)
+    records = Records(directory / "records.zarr", read_only=True)
+    steps, attention = records.read("optimisation"), records.read("attention")
+    kept = {name: found[name] for name in ("n_parameters", "n_steps", "exact_energy", "energy", "relative_error")}
+    return kept | {
+        "v_score": found["v_score"],
+        "seconds_per_step": found["seconds_per_step"],
+        "seconds": sum(found["seconds"].values()),
+        "memory_gib": memory / 2**20,
+        "fidelity": _fidelity(directory),
+        "energies": [round(float(one), 7) for one in steps["energy"]],
+        "observed_at": attention["step"].tolist(),
+        "input_dependence": np.round(attention["input_dependence"], 5).tolist(),
+        "attention_map": np.round(attention["attention_map"][-1], 6).tolist(),
+    }
+
+
+def _fidelity(directory: Path) -> float | None:
+    """With the exact ground state, on lattices that can be diagonalised."""
+    config = json.loads((directory / WAVE_FUNCTION).open("rb").readline())["model"]
+    model, shape = build_like(config)
+    if np.prod(shape) > 16:
+        return None
+    j2 = _stored_j2(directory)
+
+    def parameters(description: dict[str, Any]) -> Any:
+        return model.init(jax.random.key(0), np.ones((1, int(np.prod(shape)))))["params"]
+
+    stored = load_model(directory / WAVE_FUNCTION, parameters)
+    values = jax.jit(model.apply)({"params": stored}, j1j2(shape, j2).hilbert.all_states())
+    return fidelity(values, exact_ground_state(shape, j2).amplitudes)
+
+
+def _stored_j2(directory: Path) -> float:
+    return tomllib.loads((directory / "config.toml").read_text())["hamiltonian"]["j2"]
+
+
+# ------------------------------------------------------------------------------------------------- figures and page
+
+
+def _rows_of(rows: dict[str, Any], part: str, attention: str) -> list[dict[str, Any]]:
+    return [one for name, one in rows.items() if name.split()[:2] == [part, attention]]
+
+
+def draw_energies(rows: dict[str, Any], parts: dict[str, Part], path: Path) -> None:
+    """Relative error of the energy against step: a panel a part, a line a seed (mean of 10 steps)."""
+    shown = [name for name in parts if any(key.split()[0] == name for key in rows)]
+    figure, panels = pyplot.subplots(
+        1, len(shown), figsize=(4.2 * len(shown), 3.8), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(panels[0], shown, strict=True):
+        for attention in parts[name].attentions:
+            for number, one in enumerate(_rows_of(rows, name, attention)):
+                error = np.abs(smooth(one["energies"]) - one["exact_energy"]) / abs(one["exact_energy"])
+                label = attention if not number else None
+                axes.plot(np.arange(1, len(error) + 1), error, color=COLOURS[attention], linewidth=1, label=label)
+        axes.set(xlabel="step", ylabel="$|E - E_0| / |E_0|$", yscale="log", title=name)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def smooth(values: list[float], width: int = 10) -> np.ndarray:
+    sums = np.cumsum(np.r_[0.0, values])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - width)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def draw_dependence(rows: dict[str, Any], parts: dict[str, Part], path: Path) -> None:
+    """Input-dependence against step, a panel for each part and attention that has any, a line a head."""
+    wanted = [(name, kind) for name in parts for kind in ("dot-product", "decoupled") if _rows_of(rows, name, kind)]
+    figure, panels = pyplot.subplots(
+        1, len(wanted), figsize=(3.2 * len(wanted), 3.4), layout="constrained", squeeze=False
+    )
+    for axes, (name, attention) in zip(panels[0], wanted, strict=True):
+        one = _rows_of(rows, name, attention)[0]
+        spread = np.array(one["input_dependence"])
+        for layer in range(spread.shape[1]):
+            for head in range(spread.shape[2]):
+                label = None if head else f"layer {layer + 1}"
+                axes.plot(one["observed_at"], spread[:, layer, head], color=f"C{layer}", linewidth=1, label=label)
+        axes.set(xlabel="step", ylabel="input-dependence", title=f"{name}, {attention}", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def draw_maps(rows: dict[str, Any], part: str, path: Path) -> None:
+    """Mean attention weights by displacement, a row of pictures for each kind, a picture a layer and head."""
+    kinds = [kind for kind in ATTENTIONS if _rows_of(rows, part, kind)]
+    found = {kind: np.array(_rows_of(rows, part, kind)[0]["attention_map"]) for kind in kinds}
+    n_pictures = found[kinds[0]].shape[0] * found[kinds[0]].shape[1]
+    size = (1.1 * n_pictures + 0.6, 1.3 * len(kinds))
+    figure, panels = pyplot.subplots(len(kinds), n_pictures, figsize=size, layout="constrained", squeeze=False)
+    for line, kind in zip(panels, kinds, strict=True):
+        pictures = found[kind].reshape(n_pictures, *found[kind].shape[2:])
+        largest = np.abs(pictures).max()
+        for number, (axes, picture) in enumerate(zip(line, pictures, strict=True)):
+            picture = np.atleast_2d(picture)
+            middle = np.roll(picture, [n // 2 for n in picture.shape], axis=(0, 1))
+            axes.imshow(middle, cmap="RdBu_r", vmin=-largest, vmax=largest, origin="lower")
+            axes.set(xticks=[], yticks=[])
+            if kind == kinds[0]:
+                n_heads = found[kind].shape[1]
+                axes.set_title(f"layer {number // n_heads + 1}\nhead {number % n_heads + 1}", fontsize=8)
+        line[0].set_ylabel(kind, fontsize=8)
+    figure.savefig(path)
+    pyplot.close(figure)
+
+
+def cost_table(rows: dict[str, Any], parts: dict[str, Part]) -> str:
+    lines = []
+    for name, part in parts.items():
+        for attention in part.attentions:
+            for number, one in enumerate(_rows_of(rows, name, attention)):
+                energy = one["energy"]
+                lines.append(
+                    (
+                        name,
+                        attention,
+                        str(number + 1),
+                        notation(energy["value"], energy["error"]),
+                        f"{one['exact_energy']:.6f}",
+                        f"{one['relative_error']:.1e}",
+                        f"{one['v_score']:.1e}",
+                        "–" if one["fidelity"] is None else f"{one['fidelity']:.5f}",
+                        f"{one['n_parameters']:,}",
+                        f"{one['seconds_per_step']:.2f}",
+                        f"{one['seconds'] / 60:.1f}",
+                        f"{one['memory_gib']:.2f}",
+                    )
+                )
+    header = ("lattice", "attention", "seed", "energy a site", "exact", "relative error", "V-score", "fidelity")
+    return table((*header, "parameters", "seconds a step", "minutes in all", "memory / GiB"), lines)
+
+
+def dependence_table(rows: dict[str, Any], parts: dict[str, Part]) -> str:
+    """Mean over heads and layers, at the first, the largest and the last observation."""
+    lines = []
+    for name in parts:
+        for attention in ATTENTIONS:
+            for number, one in enumerate(_rows_of(rows, name, attention)):
+                mean = np.array(one["input_dependence"]).mean(axis=(1, 2))
+                figures = (mean[0], mean.max(), mean[-1])
+                lines.append((name, attention, str(number + 1), *(f"{value:.3f}" for value in figures)))
+    return table(("lattice", "attention", "seed", "first observation", "largest", "last"), lines)
+
+
+def page(results: ResultFile, parts: dict[str, Part]) -> str:
+    """What the documentation shows."""
+    commands = "; ".join(f"{name}: `slmc run {part.config}` {' '.join(part.options)}" for name, part in parts.items())
+    return "\n".join(
+        [
+            "# Transformer wave functions: are queries and keys needed?\n",
+            results.provenance() + "\n",
+            "Vision-Transformer wave functions of the J1-J2 Heisenberg model on the square lattice, after Rende and "
+            "Viteritti (arXiv:2405.18874): attention by queries, keys and relative positions (dot-product), with the "
+            "position term outside of the softmax (decoupled), and by positions alone (factored). No sign structure is "
+            f"built in. Settings: {commands}; all else as the ready-made configuration says.\n",
+            "Energies are measured with the parameters after the last step; their errors are those of Monte Carlo.\n",
+            cost_table(results.rows, parts),
+            "\n![Energy against step](wavefunctions-energy.svg)\n",
+            "## Do the weights look at the input?\n",
+            "The relative spread of attention weights over configurations, √( Σ_ij Var α_ij / Σ_ij ⟨α_ij⟩² ), mean of "
+            "all heads and layers:\n",
+            dependence_table(results.rows, parts),
+            "\n![Input-dependence against step](wavefunctions-dependence.svg)\n",
+            "## Attention maps\n",
+            "Mean weight by displacement between patches after the last step, displacement zero in the middle.\n",
+            *(
+                f"![{name}](wavefunctions-maps-{name}.svg)\n"
+                for name in parts
+                if any(key.split()[0] == name for key in results.rows)
+            ),
+            FINDINGS if parts is PARTS else "",
+        ]
+    )
+
+
+FINDINGS = ""
+
+
+def main() -> None:
+    options = arguments((__doc__ or "").splitlines()[0], choose=f"parts: {', '.join(PARTS)}; default: all")
+    parts = QUICK if options.quick else PARTS
+    chosen = options.chosen or list(parts)
+    if set(chosen) - set(parts):
+        raise SystemExit(f"unknown part {', '.join(set(chosen) - set(parts))}; there are {', '.join(parts)}.")
+    result_folder, page_folder = folders(options)
+    settings = {name: part._asdict() for name, part in parts.items()}
+    results = ResultFile(result_folder / "wavefunctions.json", settings)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "slmc-benchmarks" / "wavefunctions"
+    if not options.report_only:
+        for name in chosen:
+            for seed in range(1, parts[name].n_seeds + 1):
+                for attention in parts[name].attentions:
+                    row_name = f"{name} {attention} {seed}"
+                    if row_name not in results.rows:
+                        started = time.monotonic()
+                        found = run(parts[name], attention, seed, cache / row_name.replace(" ", "-"))
+                        results.add(row_name, found)
+                        print(f" {time.monotonic() - started:.0f} s", flush=True)
+    draw_energies(results.rows, parts, page_folder / "wavefunctions-energy.svg")
+    draw_dependence(results.rows, parts, page_folder / "wavefunctions-dependence.svg")
+    for name in parts:
+        if any(key.split()[0] == name for key in results.rows):
+            draw_maps(results.rows, name, page_folder / f"wavefunctions-maps-{name}.svg")
+    (page_folder / "wavefunctions.md").write_text(page(results, parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Lattice gauge theory: SU(N) links, actions, fermions, updates, observables, files.
+
+- ``links``: the gauge field, loops, staples
+- ``gauge_action``: plaquette and rectangle actions, the effective action
+- ``heat_bath``: heat bath and over-relaxation by checkerboard
+- ``staggered_fermion``, ``wilson_fermion``: Dirac operators; ``even_odd``: packing by parity
+- ``determinant``: the exact fermion determinant; ``pseudofermions``: its Gaussian integral, HMC and RHMC
+- ``solvers``: conjugate gradients; ``rational``: rational approximations
+- ``multiple_scales``: nested integrators; ``smearing``: trainable stout smearing
+- ``observables``, ``gradient_flow``: what is measured
+- ``ildg``, ``nersc``: configurations from and to other codes
+"""
+
+from slmc.systems.gauge.determinant import FermionDeterminant
+from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
+from slmc.systems.gauge.gradient_flow import flow_scales, gradient_flow
+from slmc.systems.gauge.heat_bath import GaugeHeatBath
+from slmc.systems.gauge.ildg import read_ildg, write_ildg
+from slmc.systems.gauge.links import random_links, transformed, unit_links
+from slmc.systems.gauge.multiple_scales import DrivenManifold
+from slmc.systems.gauge.nersc import read_nersc, write_nersc
+from slmc.systems.gauge.pseudofermions import (
+    Dynamical,
+    PseudofermionAction,
+    PseudofermionTrajectory,
+    RefreshPseudofermions,
+)
+from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.solvers import Solver
+from slmc.systems.gauge.staggered_fermion import Staggered
+from slmc.systems.gauge.stored_links import BrokenConfigurationError
+from slmc.systems.gauge.wilson_fermion import Wilson
+
+__all__ = [
+    "BrokenConfigurationError",
+    "DrivenManifold",
+    "Dynamical",
+    "EffectiveAction",
+    "FermionDeterminant",
+    "GaugeAction",
+    "GaugeHeatBath",
+    "PseudofermionAction",
+    "PseudofermionTrajectory",
+    "RefreshPseudofermions",
+    "Solver",
+    "Staggered",
+    "StoutSmearing",
+    "Wilson",
+    "flow_scales",
+    "gradient_flow",
+    "random_links",
+    "read_ildg",
+    "read_nersc",
+    "transformed",
+    "unit_links",
+    "write_ildg",
+    "write_nersc",
+]

@@ -1,0 +1,36 @@
+"""Multiple time scales: cheap forces integrated with finer steps inside the drifts of dear ones."""
+
+import equinox as eqx
+
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.target import Target
+
+
+class DrivenManifold(Manifold):
+    """A manifold on which free motion is replaced by motion in the potential of a guide: −log W_guide.
+
+    A trajectory of another guide on it is the nested integrator of Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992):
+    every drift is ``n_steps`` steps of ``integrator``. Nest it for more than two scales. Reversible and volume
+    preserving because those steps are. ``perturb`` and ``random`` are those of the manifold.
+    """
+
+    point_ndim = 3
+
+    manifold: Manifold
+    guide: Target
+    n_steps: int = eqx.field(static=True, default=4)
+    integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def project(self, position, vector):
+        return self.manifold.project(position, vector)
+
+    def move(self, position, momentum, time):
+        step = time / self.n_steps
+        return integrate(self.integrator, self.guide, self.manifold, position, momentum, step, self.n_steps)
+
+    def perturb(self, key, position, step_size):
+        return self.manifold.perturb(key, position, step_size)
+
+    def random(self, key, shape):
+        return self.manifold.random(key, shape)

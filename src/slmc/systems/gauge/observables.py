@@ -1,0 +1,155 @@
+"""What is measured on a gauge field: loops, fermion correlators, topological charge."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Complex, Float, Key
+
+from slmc.lattice import n_sites
+from slmc.montecarlo.special_unitary import Matrices, antihermitian, as_matrices, dagger, multiply, trace
+from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
+from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines, rectangle, shifted
+from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient
+from slmc.systems.gauge.staggered_fermion import Staggered
+
+
+@jax.jit
+def plaquette(links: Links) -> Float[Array, ""]:
+    """Re tr U_μν/N averaged over sites and planes; 1 on the ordered field."""
+    return wilson_loop(links, 1, 1)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def wilson_loop(links: Links, first: int, second: int) -> Float[Array, ""]:
+    """Re tr W/N of R×T loops, averaged over sites, planes and, for R ≠ T, both orientations."""
+    u = as_matrices(links)
+    sides = {(first, second), (second, first)}
+    values = [jnp.mean(rectangle(u, mu, nu, one)) for mu, nu in planes(len(links)) for one in sorted(sides)]
+    return jnp.mean(jnp.stack(values)) / len(u)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def static_loop(links: Links, distance: int, time: int) -> Float[Array, ""]:
+    """Re tr W/N of loops of ``distance`` links in space and ``time`` in the last direction: the static potential's."""
+    u, last = as_matrices(links), len(links) - 1
+    values = [jnp.mean(rectangle(u, mu, last, (distance, time))) for mu in range(last)]
+    return jnp.mean(jnp.stack(values)) / len(u)
+
+
+@partial(jax.jit, static_argnums=1)
+def polyakov_loop(links: Links, direction: int = -1) -> Complex[Array, ""]:
+    """tr Pol/N averaged over the sites transverse to a direction; time, the last, by default."""
+    u = as_matrices(links)
+    return jnp.mean(trace(polyakov_lines(u, direction % len(links)))) / len(u)
+
+
+def polyakov_susceptibility(loops: Complex[Array, "..."], transverse_size: int) -> Float[Array, ""]:
+    """χ = V_t (⟨|L|²⟩ − ⟨|L|⟩²) of a series of Polyakov loops, V_t the number of transverse sites."""
+    modulus = jnp.abs(loops)
+    return transverse_size * (jnp.mean(modulus**2) - jnp.mean(modulus) ** 2)
+
+
+def staggered_condensate(operator: Staggered, trace_inverse: Float[Array, ""]) -> Float[Array, ""]:
+    """ψ̄ψ = tr M⁻¹ / V of one staggered field, summed over colours and not divided by tastes.
+
+    From tr A⁻¹ over even sites, the observable of ``FermionDeterminant``: tr M⁻¹ = 2 m tr A⁻¹.
+    """
+    return 2 * operator.mass * trace_inverse / n_sites(operator.shape)
+
+
+@eqx.filter_jit
+def noisy_condensate(
+    key: Key[Array, ""], operator: FermionOperator, links: Links, n_sources: int = 4, solver: Solver = STANDARD_SOLVER
+) -> Float[Array, ""]:
+    """An unbiased estimate of Re tr M⁻¹ / V from Gaussian sources, one solution each, for any lattice."""
+    hopping = operator.prepare(as_matrices(links))
+    shape = (*_components(operator), *operator.shape)
+
+    def one(key: Key[Array, ""]) -> Array:
+        source = gaussian_field(key, shape)
+        found = _propagated(operator, hopping, source, solver)
+        return jnp.sum(source.real * found.real + source.imag * found.imag)
+
+    return jnp.mean(jax.lax.map(one, jax.random.split(key, n_sources))) / n_sites(operator.shape)
+
+
+@eqx.filter_jit
+def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = STANDARD_SOLVER) -> Float[Array, " time"]:
+    """C(t) = Σ_x tr |M⁻¹(x, t; 0)|²: the pseudoscalar correlator of a point source at the origin.
+
+    For Wilson fermions that of γ_5 ⊗ γ_5 by M† = γ_5 M γ_5, for staggered ones the Goldstone pion.
+    """
+    hopping = operator.prepare(as_matrices(links))
+    components = _components(operator)
+    n_components = components[0] if len(components) == 1 else components[0] * components[1]
+
+    def one(component: Array) -> Array:
+        source = jnp.zeros((n_components, n_sites(operator.shape)), jnp.complex128).at[component, 0].set(1.0)
+        found = _propagated(operator, hopping, source.reshape(*components, *operator.shape), solver)
+        return jnp.sum(found.real**2 + found.imag**2, axis=tuple(range(found.ndim - 1)))
+
+    return jnp.sum(jax.lax.map(one, jnp.arange(n_components)), axis=0)
+
+
+def _components(operator: FermionOperator) -> tuple[int, ...]:
+    return operator.field_shape[: len(operator.field_shape) - len(operator.shape)]
+
+
+def _propagated(operator: FermionOperator, hopping, source: FermionField, solver: Solver) -> FermionField:
+    def solve(b: FermionField) -> FermionField:
+        return conjugate_gradient(lambda field: operator.normal(hopping, field), b, solver).x
+
+    return operator.propagator(hopping, source, solve)
+
+
+def clover(u: LinkMatrices, first: int, second: int) -> Matrices:
+    """F_μν(x), traceless and antihermitian, from the four plaquettes around x: Lüscher, JHEP 08, 071 (2010)."""
+    dimension = u.shape[2]
+    a, b = u[:, :, first], u[:, :, second]
+    b_ahead, a_above = shifted(b, first, 1, dimension), shifted(a, second, 1, dimension)
+    right_up = multiply(multiply(a, b_ahead), dagger(multiply(b, a_above)))
+    # The other leaves are plaquettes of neighbouring sites, begun at another corner.
+    left_up = shifted(multiply(multiply(b_ahead, dagger(a_above)), multiply(dagger(b), a)), first, -1, dimension)
+    left_down = multiply(dagger(multiply(b, a_above)), multiply(a, b_ahead))
+    left_down = shifted(shifted(left_down, first, -1, dimension), second, -1, dimension)
+    right_down = shifted(multiply(multiply(dagger(b), a), multiply(b_ahead, dagger(a_above))), second, -1, dimension)
+    return antihermitian(right_up + left_up + left_down + right_down) / 4
+
+
+@jax.jit
+def topological_charge(links: Links) -> Float[Array, ""]:
+    """Q = −(1/32π²) Σ_x ε_μνρσ tr F_μν F_ρσ by clover leaves; four dimensions. Measure it on a flowed field.
+
+    Raises ``ValueError`` in other dimensions.
+    """
+    if len(links) != 4:
+        raise ValueError(f"the topological charge needs 4 dimensions; got {len(links)}.")
+    u = as_matrices(links)
+    pairs = (((0, 1), (2, 3), 1), ((0, 2), (1, 3), -1), ((0, 3), (1, 2), 1))
+    density = [sign * trace(multiply(clover(u, *one), clover(u, *other))).real for one, other, sign in pairs]
+    return -jnp.sum(sum(density[1:], density[0])) / (4 * jnp.pi**2)
+
+
+@jax.jit
+def energy_density(links: Links) -> Float[Array, ""]:
+    """E = −Σ_{μ<ν} tr F_μν F_μν by clover leaves, averaged over sites."""
+    u = as_matrices(links)
+    squares = [-trace(multiply(field, field)).real for field in (clover(u, mu, nu) for mu, nu in planes(len(links)))]
+    return jnp.mean(sum(squares[1:], squares[0]))
+
+
+__all__ = [
+    "clover",
+    "energy_density",
+    "noisy_condensate",
+    "pion_correlator",
+    "plaquette",
+    "polyakov_loop",
+    "polyakov_susceptibility",
+    "staggered_condensate",
+    "static_loop",
+    "topological_charge",
+    "wilson_loop",
+]

@@ -1,0 +1,190 @@
+"""Pseudofermions: a determinant as a Gaussian integral over bosonic fields, sampled together with the links."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
+from slmc.montecarlo.integrators import LEAPFROG, Integrator
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.metropolis import Proposal
+from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices
+from slmc.montecarlo.target import LogWeight, Target
+from slmc.montecarlo.update import Info, State, Update
+from slmc.systems.gauge.even_odd import Hopping, real_part_of_product
+from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
+from slmc.systems.gauge.links import Links
+from slmc.systems.gauge.multiple_scales import DrivenManifold
+from slmc.systems.gauge.rational import Rational, rational_power
+from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient, multi_shift
+
+
+class Dynamical(NamedTuple):
+    """A configuration with dynamical fermions: the links and the pseudofermion field φ."""
+
+    links: Links
+    pseudofermion: FermionField
+
+
+class PseudofermionAction(Target):
+    """Links and pseudofermions together, whose marginal distribution of links has the fermion determinant.
+
+        log W = −S_g[U] − φ† A[U]^(−α) φ,   ∫dφ exp(−φ†A^(−α)φ) ∝ det A^α,   α = n_flavours / n_tastes
+
+    For α = 1 (four staggered tastes, two Wilson flavours) A⁻¹φ is one conjugate-gradient solution: Gottlieb, Liu,
+    Toussaint, Renken, Sugar, PRD 35, 2531 (1987). Otherwise A^(−α) is a rational function, solved by multi-shift CG:
+    RHMC, Clark, Kennedy, PRL 98, 051601 (2007). Its relative error, at most ``rational_tolerance`` over the whole
+    ``spectrum``, is the only thing that is not exact; ``rational_error`` tells it.
+
+    ``spectrum`` bounds the eigenvalues of A; the operator's own bounds by default. Raises ``ValueError`` where those
+    do not exclude zero and a rational function is needed.
+
+    The gradient is exact for the solution found: with X = A⁻¹φ the weight is X†AX − 2 Re φ†X, stationary in X, so that
+    only A is differentiated. Parameters of ``smearing`` are differentiated, those of action and operator are not.
+    """
+
+    gauge: Target
+    operator: FermionOperator
+    smearing: StoutSmearing | None
+    solver: Solver
+    action_power: Rational | None
+    draw_power: Rational | None
+    rational_error: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        gauge: Target,
+        operator: FermionOperator,
+        n_flavours: float | None = None,
+        smearing: StoutSmearing | None = None,
+        solver: Solver = STANDARD_SOLVER,
+        spectrum: tuple[float, float] | None = None,
+        rational_tolerance: float = 1e-11,
+    ) -> None:
+        self.gauge, self.operator, self.smearing, self.solver = gauge, operator, smearing, solver
+        alpha = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
+        if not alpha > 0:
+            raise ValueError(f"n_flavours must be positive; got {n_flavours}.")
+        self.action_power, self.draw_power, self.rational_error = None, None, 0.0
+        if alpha != 1:
+            lower, upper = spectrum or tuple(float(bound) for bound in operator.spectrum())
+            if not lower > 0:
+                raise ValueError(
+                    "a rational approximation needs a positive lower bound of the spectrum of A, and this operator has "
+                    "none of its own; give spectrum=(lower, upper)."
+                )
+            action = rational_power(-alpha, lower, upper, rational_tolerance)
+            draw = rational_power(alpha / 2, lower, upper, rational_tolerance)
+            self.action_power, self.draw_power = action.rational, draw.rational
+            self.rational_error = max(action.error, draw.error)
+
+    def log_weight(self, configuration: Dynamical) -> LogWeight:
+        """log W of links and pseudofermions."""
+        links, _ = configuration
+        return jax.lax.stop_gradient(self.gauge).log_weight(links) + self.fermion_log_weight(configuration)
+
+    def fermion_log_weight(self, configuration: Dynamical) -> LogWeight:
+        """−φ†A^(−α)φ."""
+        links, phi = configuration
+        hopping = self.hopping(links)
+        operator, fixed, fixed_phi = jax.lax.stop_gradient((self.operator, hopping, phi))
+
+        def normal(field: FermionField) -> FermionField:
+            return operator.normal(fixed, field)
+
+        if self.action_power is None:
+            x = jax.lax.stop_gradient(conjugate_gradient(normal, fixed_phi, self.solver).x)
+            return real_part_of_product(x, operator.normal(hopping, x)) - 2 * real_part_of_product(phi, x)
+        power = jax.lax.stop_gradient(self.action_power)
+        xs = jax.lax.stop_gradient(multi_shift(normal, fixed_phi, power.shifts, self.solver).x)
+
+        def pole(x: FermionField, shift: Array) -> Array:
+            ax = operator.normal(hopping, x) + _complex(shift) * x
+            return real_part_of_product(x, ax) - 2 * real_part_of_product(phi, x)
+
+        poles = jnp.sum(power.residues * jax.vmap(pole)(xs, power.shifts))
+        return poles - power.constant * real_part_of_product(phi, phi)
+
+    def draw_pseudofermion(self, key: Key[Array, ""], links: Links) -> FermionField:
+        """φ from exp(−φ†A^(−α)φ): B χ of a Gaussian χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""
+        hopping = self.hopping(links)
+        if self.draw_power is None:
+            return self.operator.factor(hopping, gaussian_field(key, self.operator.noise_shape))
+        chi = gaussian_field(key, self.operator.field_shape)
+        power = self.draw_power
+        xs = multi_shift(lambda field: self.operator.normal(hopping, field), chi, power.shifts, self.solver).x
+        residues = _complex(power.residues).reshape(-1, *(1,) * chi.ndim)
+        return _complex(power.constant) * chi + jnp.sum(residues * xs, axis=0)
+
+    def hopping(self, links: Links) -> Hopping:
+        """The links as the operator sees them."""
+        seen = links if self.smearing is None else self.smearing.smeared(links)
+        return self.operator.prepare(as_matrices(seen))
+
+
+class RefreshPseudofermions(Update):
+    """Draws φ anew from its distribution given the links: a heat bath, which keeps detailed balance."""
+
+    target: PseudofermionAction
+
+    @property
+    def reversible(self) -> bool:
+        return True
+
+    def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
+        links = state.configuration.links
+        drawn = self.init(Dynamical(links, self.target.draw_pseudofermion(key, links)))
+        return drawn._replace(observables=state.observables), Info(jnp.ones(()), jnp.zeros(()))
+
+
+class PseudofermionTrajectory(Proposal):
+    """A Hamiltonian trajectory of the links with pseudofermions held fixed: the proposal of HMC with fermions.
+
+    ``Sequence((RefreshPseudofermions(target), MetropolisHastings(target, PseudofermionTrajectory(guide=target, …))))``
+    is hybrid Monte Carlo; with another ``guide`` (heavier fermions on trained smeared links) it is SLHMC, Nagai,
+    Tomiya, PRD 111, 074501 (2025). ``n_gauge_steps`` > 0 integrates the gauge action with that many finer steps of the
+    same kind inside each drift: multiple time scales, Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992).
+    """
+
+    guide: PseudofermionAction
+    step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
+    n_steps: int = eqx.field(static=True, default=10)
+    integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+    n_gauge_steps: int = eqx.field(static=True, default=0)
+
+    def propose(self, key: Key[Array, ""], configuration: Dynamical) -> tuple[Dynamical, Float[Array, ""]]:
+        links, phi = configuration
+        manifold: Manifold = SpecialUnitary()
+        if self.n_gauge_steps:
+            manifold = DrivenManifold(manifold, self.guide.gauge, self.n_gauge_steps, self.integrator)
+        guide = GivenPseudofermion(self.guide, phi, with_gauge=not self.n_gauge_steps)
+        trajectory = HamiltonianTrajectory(guide, manifold, self.step_size, self.n_steps, self.integrator)
+        moved, log_proposal_ratio = trajectory.propose(key, links)
+        return Dynamical(moved, phi), log_proposal_ratio
+
+    @property
+    def n_forces(self) -> int:
+        """Fermion forces that one trajectory evaluates."""
+        return self.n_steps * len(self.integrator.kicks)
+
+
+class GivenPseudofermion(Target):
+    """The distribution of the links for one pseudofermion field, with the gauge action or without."""
+
+    action: PseudofermionAction
+    pseudofermion: FermionField
+    with_gauge: bool = eqx.field(static=True, default=True)
+
+    def log_weight(self, links: Links) -> LogWeight:
+        configuration = Dynamical(links, self.pseudofermion)
+        if self.with_gauge:
+            return self.action.log_weight(configuration)
+        return self.action.fermion_log_weight(configuration)
+
+
+def _complex(values: Array) -> Array:
+    return jax.lax.complex(values, jnp.zeros_like(values))

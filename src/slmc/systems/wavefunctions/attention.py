@@ -1,0 +1,112 @@
+"""Multi-head attention between patches of a periodic lattice: three kinds, one interface.
+
+Each maps tokens x_i to A_i = W ⊕_μ Σ_j α^μ_ij V^μ x_j, with one matrix of attention weights α^μ for every head μ, which
+it also stores (``sow``) under ``WEIGHTS``. They differ in what α may look at:
+
+    dot-product   α_ij = softmax_j( q_i·k_j / √d_h + p_(j−i) ),   q = Q x, k = K x
+    decoupled     α_ij = softmax_j( q_i·k_j / √d_h ) + p_(j−i)
+    factored      α_ij = p_(j−i)
+
+p is a free number for every displacement on the torus of tokens, one set a head, so that all three are translation
+invariant. Factored attention has neither queries nor keys: its weights do not depend on the input. Rende, Viteritti,
+Mach. Learn.: Sci. Technol. 6, 010501 (2025), arXiv:2405.18874; factored attention: Rende, Gerace, Laio, Goldt,
+Phys. Rev. Res. 6, 023057 (2024). The position term of dot-product attention is that of T5 (arXiv:1910.10683).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from slmc.lattice import Shape, coordinates, n_sites
+
+Tokens = Float[Array, "batch token feature"]
+Weights = Float[Array, "batch head token token"]
+
+WEIGHTS = "attention_weights"
+"""Name under which attention modules sow their weights, in the collection ``intermediates``."""
+
+
+class DotProductAttention(nn.Module):
+    """Softmax of query·key plus a relative position term; ``token_shape`` is the torus of tokens."""
+
+    token_shape: Shape
+    n_heads: int
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Tokens:
+        scores = _query_key(tokens, self.n_heads) + _positions(self, nn.initializers.zeros_init())
+        return _attend(self, jax.nn.softmax(scores, axis=-1), tokens)
+
+
+class DecoupledAttention(nn.Module):
+    """Softmax of query·key, and the position term added outside of it."""
+
+    token_shape: Shape
+    n_heads: int
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Tokens:
+        content = jax.nn.softmax(_query_key(tokens, self.n_heads), axis=-1)
+        return _attend(self, content + _positions(self, nn.initializers.xavier_uniform()), tokens)
+
+
+class FactoredAttention(nn.Module):
+    """The position term alone: no queries, no keys, no softmax."""
+
+    token_shape: Shape
+    n_heads: int
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Tokens:
+        return _attend(self, _positions(self, nn.initializers.xavier_uniform()), tokens)
+
+
+ATTENTIONS: dict[str, type[nn.Module]] = {
+    "dot-product": DotProductAttention,
+    "decoupled": DecoupledAttention,
+    "factored": FactoredAttention,
+}
+
+
+def dense(n_features: int, name: str | None = None) -> nn.Dense:
+    """An affine map in float64, Glorot-uniform."""
+    return nn.Dense(n_features, param_dtype=jnp.float64, kernel_init=nn.initializers.xavier_uniform(), name=name)
+
+
+@functools.lru_cache(maxsize=64)
+def displacement_numbers(shape: Shape) -> np.ndarray:
+    """``[i, j]``: the displacement from site i to site j on the torus, as the number of the site it reaches from 0."""
+    places = coordinates(shape)
+    difference = (places[None, :, :] - places[:, None, :]) % np.array(shape)
+    return np.ravel_multi_index(tuple(np.moveaxis(difference, -1, 0)), shape)
+
+
+def _query_key(tokens: Tokens, n_heads: int) -> Weights:
+    queries, keys = (_by_head(dense(tokens.shape[-1], name)(tokens), n_heads) for name in ("query", "key"))
+    return jnp.einsum("bihf,bjhf->bhij", queries, keys) / jnp.sqrt(1.0 * queries.shape[-1])
+
+
+def _positions(module: Any, init: Any) -> Float[Array, "one head token token"]:
+    parameters = module.param("position", init, (module.n_heads, n_sites(module.token_shape)), jnp.float64)
+    return parameters[None, :, displacement_numbers(module.token_shape)]
+
+
+def _attend(module: nn.Module, weights: Float[Array, "some head token token"], tokens: Tokens) -> Tokens:
+    """Values mixed by weights, which may be the same for the whole batch, and the heads brought together."""
+    module.sow("intermediates", WEIGHTS, jnp.broadcast_to(weights, (len(tokens), *weights.shape[1:])))
+    n_features, n_heads = tokens.shape[-1], weights.shape[1]
+    values = _by_head(dense(n_features, "value")(tokens), n_heads)
+    if len(weights) == 1:
+        mixed = jnp.einsum("hij,bjhf->bihf", weights[0], values)
+    else:
+        mixed = jnp.einsum("bhij,bjhf->bihf", weights, values)
+    return dense(n_features, "output")(mixed.reshape(tokens.shape))
+
+
+def _by_head(features: Tokens, n_heads: int) -> Float[Array, "batch token head part"]:
+    return features.reshape(*features.shape[:-1], n_heads, -1)

@@ -1,0 +1,116 @@
+"""What a configuration file may say about wave functions: [hamiltonian], [model], [sampling], [reconfiguration]."""
+
+from typing import Any, Literal
+
+from flax import linen as nn
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from slmc.settings import Settings
+from slmc.systems.wavefunctions.symmetry import SymmetryProjection
+from slmc.systems.wavefunctions.wavefunction import VisionTransformer
+
+Projection = Literal["translations", "point_group", "spin_flip"]
+
+
+class HamiltonianSettings(Settings):
+    """The J1-J2 Heisenberg model, J1 = 1."""
+
+    shape: tuple[PositiveInt, ...] = Field((4, 4), description="extents of the periodic lattice: a square or a chain")
+    j2: float = Field(0.5, description="J2 / J1")
+    marshall: bool = Field(False, description="rotate one sublattice by π about z (the Marshall sign of J2 = 0)")
+
+    @field_validator("shape")
+    @classmethod
+    def _square_or_chain(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) not in (1, 2) or len(set(shape)) > 1 or shape[0] % 2 or shape[0] < 4:
+            raise ValueError(f"must be [L] or [L, L] with L even and at least 4; got {list(shape)}")
+        return shape
+
+
+class ModelSettings(Settings):
+    """The Vision Transformer."""
+
+    attention: Literal["factored", "dot-product", "decoupled"] = Field(
+        "factored", description='"factored" (positions alone), "dot-product" or "decoupled"'
+    )
+    n_layers: PositiveInt = Field(2, description="encoder blocks")
+    n_features: PositiveInt = Field(16, description="numbers in a token, a multiple of n_heads")
+    n_heads: PositiveInt = Field(4, description="attention heads")
+    patch: PositiveInt = Field(2, description="sites in a patch, in each direction")
+    projection: tuple[Projection, ...] = Field(
+        (),
+        description='symmetries to project on: "translations", "point_group", "spin_flip"; costs as many evaluations',
+    )
+    momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
+    parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelSettings":
+        if self.n_features % self.n_heads:
+            raise ValueError(
+                f"model.n_features = {self.n_features} must be a multiple of model.n_heads = {self.n_heads}"
+            )
+        if self.momentum == "pi" and ("translations" not in self.projection or self.patch % 2):
+            raise ValueError('model.momentum = "pi" needs "translations" in model.projection and an even model.patch')
+        return self
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        """The wave function on a lattice. Raises ``ValueError`` if patches do not tile it."""
+        if any(extent % self.patch for extent in shape):
+            raise ValueError(f"model.patch = {self.patch} must divide the extents of hamiltonian.shape = {list(shape)}")
+        bare = VisionTransformer(shape, self.n_layers, self.n_features, self.n_heads, self.attention, self.patch)
+        if not self.projection:
+            return bare
+        parity = 1 if self.parity == "even" else -1
+        return SymmetryProjection(
+            bare,
+            shape,
+            translations=self.patch if "translations" in self.projection else 1,
+            point_group="point_group" in self.projection,
+            spin_flip=parity if "spin_flip" in self.projection else 0,
+            momentum_pi=self.momentum == "pi",
+        )
+
+
+class SamplingSettings(Settings):
+    """NetKet's exchange sampler."""
+
+    n_samples: PositiveInt = Field(512, description="configurations in a step, a multiple of n_chains")
+    n_chains: PositiveInt = Field(256, description="Markov chains")
+    max_distance: PositiveInt = Field(2, description="largest graph distance over which two spins are exchanged")
+    sweep_size: PositiveInt | None = Field(None, description="exchanges between draws; left out: the number of sites")
+    global_flips: float = Field(0.1, ge=0, lt=1, description="share of moves that flip all spins instead")
+    n_thermalise: int = Field(100, ge=0, description="draws thrown away before the first step")
+    n_discard: int = Field(1, ge=0, description="draws thrown away after each change of the parameters")
+    chunk_size: PositiveInt | None = Field(None, description="configurations evaluated at once; left out: all")
+
+    @model_validator(mode="after")
+    def _whole_draws(self) -> "SamplingSettings":
+        if self.n_samples % self.n_chains:
+            raise ValueError(
+                f"sampling.n_samples = {self.n_samples} must be a multiple of sampling.n_chains = {self.n_chains}"
+            )
+        return self
+
+
+class ReconfigurationSettings(Settings):
+    """Stochastic reconfiguration in the space of samples."""
+
+    learning_rate: PositiveFloat = Field(0.02, description="at the beginning")
+    final_share: float = Field(0.1, gt=0, le=1, description="of the learning rate at the end, reached along a cosine")
+    diag_shift: PositiveFloat = Field(1e-3, description="added to the diagonal of the matrix of overlaps, at first")
+    final_diag_shift: PositiveFloat | None = Field(
+        None, description="at the end, reached geometrically; left out: the same"
+    )
+
+
+def describe(model: ModelSettings, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What ``build_like`` needs to make a wave function of the same form."""
+    return {"shape": list(shape), **model.model_dump()}
+
+
+def build_like(description: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    """The wave function, and its lattice, that ``describe`` told of."""
+    form = dict(description)
+    shape = tuple(form.pop("shape"))
+    return ModelSettings(**form).build(shape), shape

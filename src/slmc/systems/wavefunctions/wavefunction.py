@@ -1,0 +1,115 @@
+"""The Vision-Transformer wave function of spins 1/2 on a periodic lattice.
+
+Viteritti, Rende, Becca, Phys. Rev. Lett. 130, 236401 (2023), arXiv:2211.05504; Viteritti, Rende, Parola, Goldt, Becca,
+arXiv:2311.16889.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Complex, Float, Num
+
+from slmc.lattice import Shape, n_sites
+from slmc.systems.wavefunctions.attention import ATTENTIONS, Tokens, dense
+
+Spins = Num[Array, "*batch site"]
+"""Spins ±1 (twice S^z), sites in row-major order; what NetKet's ``Spin`` space holds."""
+
+LogAmplitude = Complex[Array, "*batch"]
+"""log ψ, real part the modulus, imaginary part the phase."""
+
+
+class VisionTransformer(nn.Module):
+    """log ψ(σ) = Σ_a log cosh( u_a(z) + i v_a(z) ),  z = Σ_i y_i.
+
+    The lattice is cut in patches of ``patch`` sites in each direction. Each patch is a token: its spins, mapped to
+    ``n_features`` numbers. ``n_layers`` encoder blocks x → x + attention(norm x) → x + MLP(norm x), of hidden width
+    4 n_features with GELU, turn tokens into y_i; their sum z goes through two normalised affine maps u and v, real
+    and imaginary part of the argument of a complex log cosh. All parameters are real.
+
+    ψ is invariant under translations by whole patches, and under no other symmetry; ``SymmetryProjection`` brings
+    the rest. No sign structure is built in.
+
+    Raises ``ValueError`` when first evaluated if patches don't tile the lattice, heads don't divide the features, or
+    the kind of attention is not known.
+    """
+
+    shape: Shape
+    n_layers: int = 2
+    n_features: int = 32
+    n_heads: int = 4
+    attention: str = "factored"
+    patch: int = 2
+
+    @nn.compact
+    def __call__(self, spins: Spins) -> LogAmplitude:
+        self._check()
+        tokens = dense(self.n_features, "embedding")(patches(spins, self.shape, self.patch))
+        torus = token_shape(self.shape, self.patch)
+        for number in range(self.n_layers):
+            tokens = EncoderBlock(torus, self.n_heads, self.attention, name=f"block{number}")(tokens)
+        return LogCoshHead(self.n_features, name="head")(tokens).reshape(spins.shape[:-1])
+
+    def _check(self) -> None:
+        if any(extent % self.patch for extent in self.shape):
+            raise ValueError(f"patches of {self.patch} sites a side do not tile the lattice {self.shape}.")
+        if self.n_features % self.n_heads:
+            raise ValueError(f"n_features must be a multiple of n_heads; got {self.n_features} and {self.n_heads}.")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}; got {self.attention!r}.")
+
+
+class EncoderBlock(nn.Module):
+    """Attention, then a perceptron on each token, each after a layer norm and added to what was there."""
+
+    token_shape: Shape
+    n_heads: int
+    attention: str
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Tokens:
+        n_features = tokens.shape[-1]
+        attend = ATTENTIONS[self.attention](self.token_shape, self.n_heads, name="attention")
+        tokens = tokens + attend(_norm("norm1")(tokens))
+        hidden = nn.gelu(dense(4 * n_features, "hidden")(_norm("norm2")(tokens)))
+        return tokens + dense(n_features, "perceptron")(hidden)
+
+
+class LogCoshHead(nn.Module):
+    """The sum of all tokens to one complex number."""
+
+    n_features: int
+
+    @nn.compact
+    def __call__(self, tokens: Tokens) -> Complex[Array, " batch"]:
+        hidden = _norm("norm")(tokens.sum(axis=1))
+        real = _norm("norm_real")(dense(self.n_features, "real")(hidden))
+        imaginary = _norm("norm_imaginary")(dense(self.n_features, "imaginary")(hidden))
+        return log_cosh(jax.lax.complex(real, imaginary)).sum(axis=-1)
+
+
+def log_cosh(z: Complex[Array, "*any"]) -> Complex[Array, "*any"]:
+    """log cosh z for complex z without overflow. Its only poles are where cosh z = 0, z = i (n + ½) π."""
+    z = jnp.where(z.real < 0, -z, z)
+    return z + jnp.log1p(jnp.exp(-2.0 * z)) - math.log(2.0)
+
+
+def token_shape(shape: Shape, patch: int) -> Shape:
+    """The torus of patches."""
+    return tuple(extent // patch for extent in shape)
+
+
+def patches(spins: Spins, shape: Shape, patch: int) -> Float[Array, "batch token spin"]:
+    """Spins of each patch, patches in row-major order, batch dimensions made one."""
+    tokens = token_shape(shape, patch)
+    split = [size for extent in tokens for size in (extent, patch)]
+    cut = spins.astype(jnp.float64).reshape(-1, *split)
+    outer, inner = range(1, 2 * len(shape), 2), range(2, 2 * len(shape) + 1, 2)
+    return cut.transpose(0, *outer, *inner).reshape(len(cut), n_sites(tokens), -1)
+
+
+def _norm(name: str) -> Any:
+    return nn.LayerNorm(param_dtype=jnp.float64, use_fast_variance=False, name=name)

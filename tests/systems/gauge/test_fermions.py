@@ -1,0 +1,269 @@
+"""Staggered and Wilson fermions against dense matrices built site by site; determinants, solvers, forces."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reference_gauge as reference
+from slmc.montecarlo import SpecialUnitary, Target, init_chains, run_chains
+from slmc.montecarlo.special_unitary import as_matrices
+from slmc.montecarlo.target import evaluate
+from slmc.systems.gauge import (
+    Dynamical,
+    FermionDeterminant,
+    GaugeAction,
+    PseudofermionAction,
+    RefreshPseudofermions,
+    Solver,
+    Staggered,
+    StoutSmearing,
+    Wilson,
+    random_links,
+    transformed,
+)
+from slmc.systems.gauge.fermion_operator import gaussian_field
+from slmc.systems.gauge.observables import noisy_condensate, pion_correlator, staggered_condensate
+from slmc.systems.gauge.pseudofermions import GivenPseudofermion
+from slmc.systems.gauge.rational import rational_power
+from slmc.systems.gauge.solvers import conjugate_gradient, multi_shift
+from slmc.systems.gauge.wilson_fermion import gamma_matrices
+from slmc.testing import check_force, check_symmetry
+
+MANIFOLD = SpecialUnitary()
+SHAPE = (2, 4)
+LARGER = (2, 2, 2, 4)
+
+OPERATORS = {
+    "staggered": lambda: Staggered(SHAPE, 2, 0.4),
+    "Wilson": lambda: Wilson(SHAPE, 2, 0.2),
+    "staggered, four dimensions": lambda: Staggered(LARGER, 2, 0.4),
+    "Wilson, four dimensions": lambda: Wilson(LARGER, 2, 0.11),
+    "Wilson, whole lattice": lambda: Wilson((3, 4), 3, 0.2, even_odd=False),
+    "staggered, periodic": lambda: Staggered((4, 2), 3, 0.7, antiperiodic=False),
+}
+
+
+class Compiled(Target):
+    """The same target, compiled once for value and gradient."""
+
+    target: Target
+
+    def log_weight(self, configuration):
+        return log_weight(self.target, configuration)
+
+
+@eqx.filter_jit
+def log_weight(target, configuration):
+    return target.log_weight(configuration)
+
+
+def links_of(operator, seed=1):
+    return random_links(jax.random.key(seed), operator.shape, operator.n_colours)
+
+
+def reference_matrix(operator, links):
+    u = reference.complex_links(links)
+    if isinstance(operator, Staggered):
+        return reference.staggered_matrix(u, float(operator.mass), operator.antiperiodic)
+    gammas = gamma_matrices(len(operator.shape))
+    return reference.wilson_matrix(u, float(operator.hopping_parameter), gammas, operator.antiperiodic)
+
+
+def test_gamma_matrices():
+    for dimension in (2, 3, 4):
+        gammas = gamma_matrices(dimension)
+        for mu, nu in np.ndindex(dimension, dimension):
+            product = gammas[mu] @ gammas[nu] + gammas[nu] @ gammas[mu]
+            np.testing.assert_allclose(product, 2 * (mu == nu) * np.eye(len(product)), atol=1e-15)
+
+
+@eqx.filter_jit
+def applied(operator, links, source, field):
+    """A and B as matrices, A ψ, and M⁻¹ of a source by a dense solution."""
+    hopping = operator.prepare(as_matrices(links))
+    dense = operator.dense(hopping)
+    size = int(np.prod(operator.noise_shape))
+    units = jnp.eye(size, dtype=jnp.complex128).reshape(size, *operator.noise_shape)
+    factor = jax.lax.map(lambda one: operator.factor(hopping, one).reshape(-1), units).T
+
+    def solve(b):
+        return jnp.linalg.solve(dense, b.reshape(-1)).reshape(b.shape)
+
+    return dense, factor, operator.normal(hopping, field), operator.propagator(hopping, source, solve)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_are_those_of_the_dense_matrix(name):
+    """det A, its bounds, M⁻¹ of a source, A ψ, and B B† = A."""
+    operator = OPERATORS[name]()
+    links = links_of(operator)
+    matrix = reference_matrix(operator, links)
+    components = operator.field_shape[: len(operator.field_shape) - len(operator.shape)]
+    source = gaussian_field(jax.random.key(2), (*components, *operator.shape))
+    field = gaussian_field(jax.random.key(3), operator.field_shape)
+    dense, factor, product, propagated = map(np.asarray, applied(operator, links, source, field))
+
+    log_det = np.linalg.slogdet(matrix)[1] * (1 if isinstance(operator, Staggered) else 2)
+    assert np.linalg.slogdet(dense)[1] == pytest.approx(log_det, rel=1e-11)
+    values = np.linalg.eigvalsh(dense)
+    lower, upper = map(float, operator.spectrum())
+    assert lower <= values[0] * (1 + 1e-12)
+    assert values[-1] <= upper * (1 + 1e-12)
+    flat_source, flat = (_sites_first(np.asarray(one), len(operator.shape)) for one in (source, propagated))
+    np.testing.assert_allclose(matrix @ flat, flat_source, atol=1e-11)
+    np.testing.assert_allclose(product.reshape(-1), dense @ np.asarray(field).reshape(-1), atol=1e-12)
+    np.testing.assert_allclose(factor @ factor.conj().T, dense, atol=1e-12)
+
+
+def _sites_first(field, dimension):
+    """The order of the reference: site, spin, colour."""
+    return np.moveaxis(field, range(-dimension, 0), range(dimension)).reshape(-1)
+
+
+@pytest.mark.parametrize(("name", "smeared"), [("staggered", True), ("Wilson", False)])
+def test_forces_of_determinant_and_pseudofermions(name, smeared):
+    """Against finite differences, with smeared links and without; gauge invariance of the determinant."""
+    operator = OPERATORS[name]()
+    links = links_of(operator)
+    smearing = StoutSmearing(1, ("plaquette", "temporal Polyakov"), [[0.1, 0.05]]) if smeared else None
+    gauge = GaugeAction(operator.shape, 2, 2.3)
+    exact = FermionDeterminant(gauge, operator, 3.0, smearing)
+    check_force(jax.random.key(4), Compiled(exact), MANIFOLD, links, tolerance=1e-7, n_directions=1)
+    n_flavours = 1.0 if isinstance(operator, Staggered) else None
+    action = PseudofermionAction(gauge, operator, n_flavours, smearing, Solver(1e-13))
+    phi = gaussian_field(jax.random.key(5), operator.field_shape)
+    given = Compiled(GivenPseudofermion(action, phi))
+    check_force(jax.random.key(6), given, MANIFOLD, links, 1e-7, n_directions=1)
+    if smeared:
+        g = MANIFOLD.random(jax.random.key(7), (*operator.shape, 2, 2, 2))
+        check_symmetry(Compiled(exact), links, lambda u: transformed(u, g))
+
+
+@eqx.filter_jit
+def dense_of(operator, links):
+    return operator.dense(operator.prepare(as_matrices(links)))
+
+
+@eqx.filter_jit
+def weighed_and_drawn(action, links, phi, keys):
+    drawn = jax.vmap(lambda key: action.draw_pseudofermion(key, links))(keys)
+    return action.fermion_log_weight(Dynamical(links, phi)), drawn
+
+
+@pytest.mark.parametrize(("name", "rational"), [("staggered", True), ("Wilson", False)])
+def test_pseudofermion_weights_are_those_of_the_dense_operator(name, rational):
+    """φ†A^(−α)φ by conjugate gradients and by the rational function; φ drawn with the right covariance."""
+    operator = OPERATORS[name]()
+    links, n_draws = links_of(operator), 400
+    values, vectors = np.linalg.eigh(np.asarray(dense_of(operator, links)))
+    phi = gaussian_field(jax.random.key(8), operator.field_shape)
+    components = abs(vectors.conj().T @ np.asarray(phi).reshape(-1)) ** 2
+    n_flavours = 1 if rational else operator.n_tastes
+    bounds = (0.9 * values[0], 1.1 * values[-1])
+    action = PseudofermionAction(
+        GaugeAction(SHAPE, 2, 2.3), operator, n_flavours, solver=Solver(1e-13), spectrum=bounds
+    )
+    power = n_flavours / operator.n_tastes
+    weight, drawn = weighed_and_drawn(action, links, phi, jax.random.split(jax.random.key(9), n_draws))
+    assert float(weight) == pytest.approx(-np.sum(values**-power * components), rel=1e-10)
+    by_mode = np.mean(abs(np.asarray(drawn).reshape(n_draws, -1) @ vectors.conj()) ** 2, axis=0) / values**power
+    assert np.mean(by_mode) == pytest.approx(1, abs=5 / np.sqrt(n_draws * len(values)))
+    assert np.max(abs(by_mode - 1)) < 0.35
+
+
+@eqx.filter_jit
+def solved(operator, links, b, shifts, solver):
+    hopping = operator.prepare(as_matrices(links))
+
+    def apply(field):
+        return operator.normal(hopping, field)
+
+    return conjugate_gradient(apply, b, solver), multi_shift(apply, b, shifts, solver)
+
+
+def test_conjugate_gradients():
+    """Against a dense solution; the residual told is the true one; shifts from small to large."""
+    operator = OPERATORS["Wilson"]()
+    links = links_of(operator)
+    b = gaussian_field(jax.random.key(10), operator.field_shape)
+    dense, flat = np.asarray(dense_of(operator, links)), np.asarray(b).reshape(-1)
+    shifts = jnp.asarray([3.0, 1e-6, 0.1, 1e4])
+    found, several = solved(operator, links, b, shifts, Solver(1e-12))
+    np.testing.assert_allclose(found.x.reshape(-1), np.linalg.solve(dense, flat), atol=1e-10)
+    residual = np.linalg.norm(dense @ np.asarray(found.x).reshape(-1) - flat) / np.linalg.norm(flat)
+    assert float(found.residual) == pytest.approx(residual, rel=0.05)
+    for x, sigma in zip(several.x, shifts, strict=True):
+        expected = np.linalg.solve(dense + float(sigma) * np.eye(len(dense)), flat)
+        np.testing.assert_allclose(np.asarray(x).reshape(-1), expected, atol=1e-10)
+    assert float(jnp.max(several.residual)) < 1e-11
+    assert int(several.n_iterations) == pytest.approx(int(found.n_iterations), abs=1)
+
+
+def test_no_convergence_is_an_error():
+    operator = Staggered(SHAPE, 2, 1e-3)
+    hopping = operator.prepare(as_matrices(links_of(operator)))
+    b = gaussian_field(jax.random.key(11), operator.field_shape)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="did not reach a relative residual"):
+        eqx.filter_jit(lambda b: conjugate_gradient(lambda f: operator.normal(hopping, f), b, Solver(1e-12, 5)).x)(b)
+
+
+def test_chains_stop_where_conjugate_gradients_do_not_converge():
+    """The error reaches the caller of a program that runs on several devices."""
+    action = PseudofermionAction(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 1e-4), solver=Solver(1e-12, 1))
+    update = RefreshPseudofermions(action)
+    links = random_links(jax.random.key(13), (2, 2), 2, 8)
+    phi = jnp.zeros((8, *action.operator.field_shape), jnp.complex128)
+    with pytest.raises(RuntimeError, match="take a larger mass"):
+        jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
+
+
+@pytest.mark.parametrize("power", [-0.25, -0.5, -0.75, 0.125, 0.25])
+def test_rational_powers(power):
+    lower, upper = 1e-3, 17.0
+    found = rational_power(power, lower, upper, 1e-10)
+    x = np.random.default_rng(1).uniform(np.log(lower), np.log(upper), 5000)
+    error = np.max(abs(found.rational(np.exp(x)) / np.exp(power * x) - 1))
+    assert error <= 1e-10
+    assert found.error == pytest.approx(error, rel=0.5)
+    assert np.all(np.asarray(found.rational.shifts) >= 0)
+
+
+def test_condensate_and_pion():
+    operator = OPERATORS["staggered"]()
+    links = links_of(operator)
+    matrix = reference_matrix(operator, links)
+    inverse, n_sites = np.linalg.inv(matrix), np.prod(SHAPE)
+    expected = np.trace(inverse).real / n_sites
+    _, observables = eqx.filter_jit(evaluate)(FermionDeterminant(GaugeAction(SHAPE, 2, 2.0), operator, 4.0), links)
+    assert float(staggered_condensate(operator, observables["trace_inverse"])) == pytest.approx(expected, rel=1e-12)
+    noisy = eqx.filter_jit(noisy_condensate)(jax.random.key(12), operator, links, 300)
+    assert float(noisy) == pytest.approx(expected, rel=0.05)
+    by_time = (abs(inverse[:, :2]) ** 2).sum(1).reshape(*SHAPE, 2).sum((0, 2))
+    np.testing.assert_allclose(eqx.filter_jit(pion_correlator)(operator, links), by_time, rtol=1e-8)
+
+
+def test_wilson_pion():
+    operator = OPERATORS["Wilson"]()
+    links = links_of(operator)
+    inverse = np.linalg.inv(reference_matrix(operator, links))
+    by_time = (abs(inverse[:, :4]) ** 2).sum(1).reshape(*SHAPE, 4).sum((0, 2))
+    np.testing.assert_allclose(eqx.filter_jit(pion_correlator)(operator, links), by_time, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: Staggered((3, 4), 2, 0.1), "even extents"),
+        (lambda: Wilson((3, 4), 2, 0.1), "even–odd preconditioning needs even extents"),
+        (lambda: Staggered((4, 4), 2, 0.0), "must be positive"),
+        (lambda: Wilson((4, 4), 2, -0.1), "must be positive"),
+        (lambda: PseudofermionAction(GaugeAction((4, 4), 2, 1.0), Wilson((4, 4), 2, 0.1), 1), "spectrum"),
+        (lambda: rational_power(-0.5, 0.0, 1.0), "0 < lower"),
+        (lambda: StoutSmearing(1, ("square",)), "loops must be"),
+    ],
+)
+def test_wrong_input_is_refused(make, word):
+    with pytest.raises(ValueError, match=word):
+        make()

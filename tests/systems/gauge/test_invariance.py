@@ -1,0 +1,290 @@
+"""Every update of the gauge field keeps its target: from exact draws of small tori, and against exact averages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reference_gauge as reference
+from slmc.montecarlo import (
+    OMELYAN,
+    HamiltonianTrajectory,
+    MetropolisHastings,
+    Sequence,
+    SpecialUnitary,
+    State,
+    init_chains,
+    run_chains,
+)
+from slmc.montecarlo.special_unitary import as_matrices
+from slmc.selflearning import CumulativeUpdate
+from slmc.systems.gauge import (
+    Dynamical,
+    EffectiveAction,
+    FermionDeterminant,
+    GaugeAction,
+    GaugeHeatBath,
+    PseudofermionAction,
+    PseudofermionTrajectory,
+    RefreshPseudofermions,
+    Staggered,
+    StoutSmearing,
+    random_links,
+)
+from slmc.systems.gauge.links import rectangle
+from slmc.systems.gauge.observables import plaquette
+from slmc.testing import check_detailed_balance, check_invariance
+
+TORUS, BETA, MASS, FLAVOURS = (2, 2), 1.2, 0.4, 3.0
+MANIFOLD = SpecialUnitary()
+N_DRAWS = 8192
+
+
+def loops(links):
+    return rectangle(as_matrices(links), 0, 1).reshape(-1)
+
+
+def long_loop(links):
+    return rectangle(as_matrices(links), 0, 1, (2, 1))[0, 0]
+
+
+def polyakov(direction):
+    def value(links):
+        u = links[direction]
+        a = jax.lax.complex(u[..., 0, :, :], u[..., 1, :, :])
+        first, second = (a[0, 0], a[1, 0]) if direction == 0 else (a[0, 0], a[0, 1])
+        return jnp.trace(first @ second).real
+
+    return value
+
+
+STATISTICS = {
+    "plaquette 1": lambda links: loops(links)[0],
+    "plaquette 4": lambda links: loops(links)[3],
+    "sum": lambda links: jnp.sum(loops(links)),
+    "rectangle": long_loop,
+    "Polyakov 0": polyakov(0),
+    "Polyakov 1": polyakov(1),
+    "link": lambda links: links[1, 0, 1, 0, 0, 0],
+}
+
+
+def with_pseudofermion(statistic):
+    return lambda configuration: statistic(configuration.links)
+
+
+@pytest.fixture(scope="module")
+def gauge_draws():
+    rng = np.random.default_rng(1)
+    u = reference.weighted_draws(
+        rng, lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)), 4 * BETA, TORUS, 2, N_DRAWS
+    )
+    return jnp.asarray(reference.stored(u))
+
+
+@pytest.fixture(scope="module")
+def fermion_draws():
+    """Draws of the plaquettes, kept with a probability proportional to their determinant."""
+    rng = np.random.default_rng(2)
+    u = reference.weighted_draws(
+        rng, lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)), 4 * BETA, TORUS, 2, 2 * N_DRAWS
+    )
+    log_dets = np.array([np.linalg.slogdet(reference.staggered_matrix(one, MASS))[1] for one in u])
+    kept = np.log(rng.uniform(size=len(u))) < FLAVOURS / 4 * (log_dets - log_dets.max())
+    return jnp.asarray(reference.stored(u[kept]))
+
+
+def hmc(target, step_size=0.35, n_steps=4, guide=None):
+    guide = target if guide is None else guide
+    return MetropolisHastings(target, HamiltonianTrajectory(guide, MANIFOLD, step_size, n_steps, OMELYAN))
+
+
+def heat_bath(target):
+    reflect = GaugeHeatBath(target, over_relaxation=True)
+    return Sequence((reflect, GaugeHeatBath(target), reflect))
+
+
+def effective():
+    """Wrong on purpose: what it lacks must be made good by the decision."""
+    return EffectiveAction(TORUS, 2, 0.7)
+
+
+def gauge_target():
+    return GaugeAction(TORUS, 2, BETA)
+
+
+def fermion_target(smearing=None):
+    return FermionDeterminant(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS, smearing)
+
+
+GAUGE_UPDATES = {
+    "heat bath": GaugeHeatBath,
+    "over-relaxation": lambda target: Sequence((GaugeHeatBath(target, True), GaugeHeatBath(target))),
+    "HMC": hmc,
+    "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
+}
+
+
+@pytest.mark.parametrize("name", GAUGE_UPDATES)
+def test_pure_gauge(name, gauge_draws):
+    check_invariance(jax.random.key(3), GAUGE_UPDATES[name](gauge_target()), gauge_draws, STATISTICS)
+
+
+@pytest.mark.parametrize("over_relaxation", [False, True])
+def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
+    update = GaugeHeatBath(gauge_target(), over_relaxation)
+    check_detailed_balance(jax.random.key(4), update, gauge_draws, squared_loop(0), squared_loop(1))
+
+
+FERMION_UPDATES = {
+    "HMC": hmc,
+    "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
+    "SLHMC, smeared": lambda target: hmc(target, guide=fermion_target(StoutSmearing(1, ("plaquette",), [[0.2]]))),
+}
+
+
+@pytest.mark.parametrize("name", FERMION_UPDATES)
+def test_exact_determinant(name, fermion_draws):
+    check_invariance(jax.random.key(5), FERMION_UPDATES[name](fermion_target()), fermion_draws, STATISTICS)
+
+
+def pseudofermion_update(target, guide=None, n_gauge_steps=0):
+    guide = target if guide is None else guide
+    trajectory = PseudofermionTrajectory(guide, 0.5, 2, OMELYAN, n_gauge_steps)
+    return Sequence((RefreshPseudofermions(target), MetropolisHastings(target, trajectory)))
+
+
+def heavier():
+    smearing = StoutSmearing(1, ("plaquette",), [[0.1]])
+    return PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
+
+
+PSEUDOFERMION_UPDATES = {
+    "RHMC": pseudofermion_update,
+    "RHMC, two time scales": lambda target: pseudofermion_update(target, n_gauge_steps=2),
+    "SLHMC, heavier and smeared": lambda target: pseudofermion_update(target, heavier()),
+}
+
+
+@pytest.mark.parametrize("name", PSEUDOFERMION_UPDATES)
+def test_pseudofermions(name, fermion_draws):
+    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
+    nothing = jnp.zeros((len(fermion_draws), *target.operator.field_shape), jnp.complex128)
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    update = PSEUDOFERMION_UPDATES[name](target)
+    check_invariance(jax.random.key(6), update, Dynamical(fermion_draws, nothing), statistics)
+
+
+def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_draws):
+    """⟨exp(−ΔH)⟩ = 1 from exact draws, where ΔH itself is not small."""
+    action = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
+    nothing = jnp.zeros((len(fermion_draws), *action.operator.field_shape), jnp.complex128)
+    for update, draws in (
+        (hmc(gauge_target(), 0.6, 3), gauge_draws),
+        (pseudofermion_update(action), Dynamical(fermion_draws, nothing)),
+    ):
+        _, ratios = run_chains(jax.random.key(13), update, init_chains(update, draws), 1, log_ratio_of)
+        values = np.exp(np.asarray(ratios)[:, 0])
+        assert np.std(values) > 0.02
+        assert np.mean(values) == pytest.approx(1, abs=4 * np.std(values) / np.sqrt(len(values)))
+
+
+def log_ratio_of(state, info):
+    return info[-1].log_ratio if isinstance(info, tuple) and not hasattr(info, "log_ratio") else info.log_ratio
+
+
+# --- exact averages on larger tori -----------------------------------------------------------------------------------
+
+
+def observe(state: State, info):
+    return plaquette(state.configuration)
+
+
+@pytest.mark.parametrize(("n", "beta"), [(2, 2.2), (3, 5.0)])
+@pytest.mark.parametrize("name", ["heat bath", "HMC"])
+def test_plaquette_is_that_of_the_character_expansion(name, n, beta):
+    target, n_chains = GaugeAction((4, 4), n, beta), 256
+    update = GaugeHeatBath(target) if name == "heat bath" else hmc(target, 0.35, 5)
+    chains = init_chains(update, random_links(jax.random.key(7), (4, 4), n, n_chains))
+    _, series = run_chains(jax.random.key(8), update, chains, 60, observe)
+    by_chain = np.asarray(series)[:, 20:].mean(1)
+    error = by_chain.std(ddof=1) / np.sqrt(n_chains)
+    assert error < 2e-3
+    assert by_chain.mean() == pytest.approx(reference.torus_plaquette(n, beta, 16), abs=4 * error)
+
+
+# --- wrong twins: each check is seen to fail -------------------------------------------------------------------------
+
+
+class HalfStrength(GaugeHeatBath):
+    """The factor 2 of Re tr = 2 a_0 forgotten."""
+
+    def _renewed(self, key, link, field, pairs, strength):
+        return GaugeHeatBath._renewed(self, key, link, field, pairs, strength / 2)
+
+
+def test_a_heat_bath_of_half_the_strength_is_caught(gauge_draws):
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(jax.random.key(9), HalfStrength(gauge_target()), gauge_draws, STATISTICS)
+
+
+def test_slmc_without_the_fermions_in_its_decision_is_caught(fermion_draws):
+    update = MetropolisHastings(gauge_target(), CumulativeUpdate(heat_bath(effective()), 1))
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(jax.random.key(10), update, fermion_draws, STATISTICS)
+
+
+def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):
+    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 2 * MASS), FLAVOURS)
+    nothing = jnp.zeros((len(fermion_draws), *target.operator.field_shape), jnp.complex128)
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(
+            jax.random.key(11), pseudofermion_update(target), Dynamical(fermion_draws, nothing), statistics, 4
+        )
+
+
+class OneWay(GaugeHeatBath):
+    """Reflections always in the same order: they keep the target but not detailed balance."""
+
+    def _orders(self):
+        return tuple(part[:1] for part in GaugeHeatBath._orders(self))
+
+
+def squared_loop(direction):
+    return lambda links: polyakov(direction)(links) ** 2
+
+
+def test_reflections_in_one_order_are_caught(gauge_draws):
+    update = OneWay(gauge_target(), over_relaxation=True)
+    with pytest.raises(AssertionError, match="detailed balance"):
+        check_detailed_balance(jax.random.key(12), update, gauge_draws, squared_loop(0), squared_loop(1))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_reflections_move_far_and_keep_the_action(n):
+    """A sweep there and back would be no move at all."""
+    target = GaugeAction((4, 2), n, 2.0)
+    update = GaugeHeatBath(target, over_relaxation=True)
+    before = init_chains(update, random_links(jax.random.key(14), (4, 2), n, 4))
+    after, _ = run_chains(jax.random.key(15), update, before, 1, observe)
+    np.testing.assert_allclose(after.log_weight, before.log_weight, rtol=1e-10)
+    assert float(jnp.mean(jnp.abs(after.configuration - before.configuration))) > 0.2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        lambda: GaugeAction((4, 4), 2, 1.0, "Iwasaki"),
+        lambda: EffectiveAction((4, 4), 2, 1.0, polyakov_loops=True),
+        lambda: FermionDeterminant(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 1.0), 4.0),
+    ],
+)
+def test_a_heat_bath_refuses_what_it_cannot_draw(target):
+    with pytest.raises(ValueError, match="plaquettes alone"):
+        GaugeHeatBath(target())
+
+
+def test_a_heat_bath_refuses_an_odd_lattice():
+    with pytest.raises(ValueError, match="even extents"):
+        GaugeHeatBath(GaugeAction((3, 4), 2, 1.0))

@@ -1,0 +1,262 @@
+"""Optimised wave functions against exact diagonalisation; runs from a file, resumed, diverging; NetKet's own models."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import netket as nk
+import numpy as np
+import optax
+import pytest
+import xarray
+
+from slmc.cli import main
+from slmc.report import write_optimisation_report
+from slmc.simulation import (
+    WAVE_FUNCTION,
+    Optimisation,
+    Records,
+    Reporter,
+    StepSettings,
+    load_model,
+    summarise_optimisation,
+)
+from slmc.systems.wavefunctions import NetKetProblem, exact_energy, exact_ground_state, fidelity, j1j2
+from slmc.systems.wavefunctions.settings import build_like
+
+RING = """
+system = "wavefunction"
+title = "a ring of eight"
+seed = 3
+[hamiltonian]
+shape = [8]
+j2 = 0.3
+[model]
+attention = "dot-product"
+n_layers = 1
+n_features = 8
+n_heads = 2
+[sampling]
+n_samples = 256
+n_chains = 64
+[reconfiguration]
+learning_rate = 0.05
+diag_shift = 1e-3
+[optimisation]
+n_steps = 120
+block_size = 30
+measurement_blocks = 4
+measurement_draws = 32
+"""
+
+
+def slmc(capsys, *arguments):
+    """Runs the command line in this process; returns exit code, output and errors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["slmc", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "ring.toml"
+    path.write_text(RING)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, config) -> Path:
+    directory = tmp_path_factory.mktemp("ring") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["slmc", "run", str(config), "--out", str(directory), "-q"])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    assert not exit_.value.code
+    return directory
+
+
+def test_a_run_finds_the_ground_state_with_its_signs(finished, capsys):
+    code, out, _ = slmc(capsys, "info", finished, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["phase"] == "done"
+    assert found["exact_energy"] == pytest.approx(exact_energy((8,), 0.3))
+    assert found["relative_error"] < 2e-3
+    energy = found["energy"]
+    # Variational: not below the ground state but for the error of the estimate.
+    assert energy["value"] > found["exact_energy"] - 5 * energy["error"]
+    (model, parameters), _ = stored(finished)
+    states = j1j2((8,), 0.3).hilbert.all_states()
+    values = model.apply({"params": parameters}, states)
+    assert fidelity(values, exact_ground_state((8,), 0.3).amplitudes) > 0.999
+    # The error bar against the exact expectation value of the stored wave function.
+    amplitudes = np.exp(np.asarray(values))
+    matrix = j1j2((8,), 0.3).hamiltonian.to_dense()
+    exact = np.vdot(amplitudes, matrix @ amplitudes).real / np.vdot(amplitudes, amplitudes).real / 8
+    assert abs(energy["value"] - exact) < 4 * energy["error"]
+
+
+def stored(directory):
+    """The wave function in a run's directory and its parameters."""
+    header = json.loads((directory / WAVE_FUNCTION).open("rb").readline())["model"]
+    model, shape = build_like(header)
+
+    def parameters(description):
+        return model.init(jax.random.key(0), np.ones((1, int(np.prod(shape)))))["params"]
+
+    return (model, load_model(directory / WAVE_FUNCTION, parameters)), shape
+
+
+def test_records_and_report_of_a_run(finished, capsys):
+    with xarray.open_datatree(finished / "records.zarr", engine="zarr", consolidated=False) as tree:
+        assert tree["optimisation/energy"].shape == (120,)
+        assert tree["attention/input_dependence"].shape == (4, 1, 2)
+        assert tree["attention/attention_map"].shape == (4, 1, 2, 4)
+        assert tree["measurement/energy"].shape == (64, 128)
+        assert tree["attention/step"].values.tolist() == [30, 60, 90, 120]
+    (finished / "report.html").unlink()
+    assert slmc(capsys, "report", finished)[0] == 0
+    page = (finished / "report.html").read_text()
+    for part in (
+        'id="energy"',
+        'id="variance"',
+        'id="input-dependence"',
+        'id="attention-maps"',
+        "V-score",
+        "exact ground state",
+    ):
+        assert part in page
+    code, out, _ = slmc(capsys, "info", finished)
+    assert code == 0
+    assert "relative error" in out
+    assert "verdict" in out
+
+
+def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, capsys):
+    directory = tmp_path / "run"
+    stop = "--set=optimisation.wall_time=0.001"
+    code, out, _ = slmc(capsys, "run", config, "--out", directory, stop)
+    assert code == 0
+    assert "stopped by the wall time" in out
+    for expected in (2, 3):  # one block each time
+        assert slmc(capsys, "resume", directory)[0] == 0
+        assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 30 * expected
+    text = (directory / "config.toml").read_text()
+    (directory / "config.toml").write_text(text.replace("wall_time = 0.001\n", ""))
+    # What a crash leaves behind the last checkpoint.
+    Records(directory / "records.zarr")._root["optimisation/energy"].append(np.full(3, 1e9))
+    assert slmc(capsys, "resume", directory, "-q")[0] == 0
+    one, other = (Records(place / "records.zarr", read_only=True) for place in (finished, directory))
+    for group in ("optimisation", "attention", "measurement"):
+        expected, found = one.read(group), other.read(group)
+        assert set(expected) == set(found)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(values, found[name], err_msg=f"{group}/{name}")
+    assert (finished / WAVE_FUNCTION).read_bytes() == (directory / WAVE_FUNCTION).read_bytes()
+
+
+def test_a_wrong_learning_rate_stops_with_the_last_good_state_kept(config, tmp_path, capsys):
+    directory = tmp_path / "run"
+    few = ["--set=optimisation.n_steps=60", "--set=optimisation.block_size=5", "--set=optimisation.wall_time=0.001"]
+    assert slmc(capsys, "run", config, "--out", directory, "-q", *few)[0] == 0
+    text = (directory / "config.toml").read_text().replace("wall_time = 0.001\n", "")
+    (directory / "config.toml").write_text(text.replace("learning_rate = 0.05", "learning_rate = 1e300"))
+    code, _, errors = slmc(capsys, "resume", directory)
+    assert code == 2
+    assert "not finite" in errors
+    assert "the state after step 5 is kept" in errors
+    assert "lower reconfiguration.learning_rate" in errors
+    assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 5
+    assert "not finite" in (directory / "report.html").read_text()
+    (directory / "config.toml").write_text(text.replace("n_steps = 60", "n_steps = 10"))
+    assert slmc(capsys, "resume", directory, "-q")[0] == 0
+    found = Records(directory / "records.zarr", read_only=True)
+    assert np.isfinite(found.read("optimisation")["energy"]).all()
+    assert found.read("measurement")["energy"].shape == (64, 128)
+
+
+class Worsening:
+    """A driver whose energy only rises; what ``NetKetProblem.advance`` reads of it."""
+
+    class _State:
+        class hilbert:  # noqa: N801
+            size = 8
+
+    state = _State()
+
+    def run(self, n_steps, callback, **_):
+        for step in range(n_steps):
+            stats = nk.stats.Stats(mean=-1.0 + 0.01 * step, error_of_mean=0.01, variance=1.0)
+            callback(step, {"Energy": stats}, self)
+
+
+def test_a_diverging_energy_is_noticed():
+    with pytest.raises(FloatingPointError, match="diverges: at step 21 "):
+        NetKetProblem(Worsening(), None).advance(30)
+
+
+def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):
+    physics = j1j2((8,), 0.3)
+    sampler = nk.sampler.MetropolisExchange(physics.hilbert, graph=physics.graph, n_chains=32)
+    state = nk.vqs.MCState(sampler, nk.models.RBM(alpha=1, param_dtype=complex), n_samples=128, seed=1)
+    driver = nk.driver.VMC_SR(
+        physics.hamiltonian, optax.sgd(0.02), diag_shift=1e-2, variational_state=state, use_ntk=True
+    )
+    problem = NetKetProblem(driver, physics.hamiltonian, exact_energy=exact_energy((8,), 0.3))
+    settings = StepSettings(n_steps=20, block_size=10, measurement_blocks=2)
+    assert Optimisation(tmp_path, settings, problem, Reporter(quiet=True)).run()
+    summary = summarise_optimisation(tmp_path)
+    assert summary["n_parameters"] == problem.n_parameters == 80
+    about = {**summary, "title": "RBM", "directory": "rbm", "version": "0"}
+    write_optimisation_report(Records(tmp_path / "records.zarr").tree(), about, "an RBM", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="energy"' in page
+    assert 'id="attention-maps"' not in page
+    assert "No attention weights are stored" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("hamiltonian.shape=[4,6]", "must be [L] or [L, L]"),
+        ("model.n_heads=5", "must be a multiple of model.n_heads"),
+        ("model.patch=3", "must divide the extents"),
+        ("model.attention=none", "model.attention"),
+        ("model.momentum=pi", 'needs "translations"'),
+        ("sampling.n_samples=100", "must be a multiple of sampling.n_chains"),
+        ("reconfiguration.diag_shift=0", "reconfiguration.diag_shift"),
+        ("optimisation.steps=5", "did you mean n_steps"),
+    ],
+)
+def test_wrong_settings_are_named(change, message, config, tmp_path, capsys):
+    code, _, errors = slmc(capsys, "run", config, "--out", tmp_path / "run", f"--set={change}")
+    assert code == 2
+    assert message in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["wavefunction_small", "wavefunction_6x6", "wavefunction_10x10"])
+def test_shipped_configurations_are_valid(name, capsys):
+    code, out, _ = slmc(capsys, "init", name)
+    assert code == 0
+    assert "[reconfiguration]" in out
+
+
+def test_the_configuration_of_the_large_lattice_runs_at_small_size(tmp_path, capsys):
+    small = ["hamiltonian.shape=[4,4]", "model.n_layers=1", "model.n_features=10", "sampling.n_samples=64"]
+    few = [
+        "sampling.n_chains=64",
+        "sampling.chunk_size=32",
+        "optimisation.n_steps=10",
+        "optimisation.measurement_blocks=1",
+    ]
+    options = [f"--set={one}" for one in small + few]
+    assert slmc(capsys, "run", "wavefunction_10x10", "--out", tmp_path / "run", "-q", *options)[0] == 0
+    assert len(Records(tmp_path / "run" / "records.zarr", read_only=True).read("optimisation")["energy"]) == 10

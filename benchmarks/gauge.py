@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from gauge_page import page
 from result_file import ROOT, ResultFile, arguments, folders, use_all_cores
+from timing import least_seconds
 
 from slmc.montecarlo import (
     OMELYAN,
@@ -369,21 +370,11 @@ def _labelled(
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def least_seconds(function: Callable[[], Any], n_times: int = 5) -> float:
-    jax.block_until_ready(function())
-    best = np.inf
-    for _ in range(n_times):
-        started = time.perf_counter()
-        jax.block_until_ready(function())
-        best = min(best, time.perf_counter() - started)
-    return float(best)
-
-
 def trajectory_seconds(update: Update, start: Any, n_chains: int) -> float:
     """Seconds of one trajectory of one chain, all chains together."""
     states = init_chains(update, start)
     states, _ = run_chains(jax.random.key(0), update, states, 2, _accepted)
-    return least_seconds(lambda: run_chains(jax.random.key(1), update, states, 2, _accepted)) / (2 * n_chains)
+    return least_seconds(lambda: run_chains(jax.random.key(1), update, states, 2, _accepted), 5) / (2 * n_chains)
 
 
 def _accepted(state: Any, info: Any) -> jax.Array:

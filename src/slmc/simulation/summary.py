@@ -63,7 +63,8 @@ def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str,
     """Estimates of all recorded scalars and of what is derived from them."""
     if not series or series["log_weight"].size == 0:
         return {}
-    plain = {name: estimate(values, problem.n_samples) for name, values in series.items() if name not in _INTERNAL}
+    named = sorted(name for name in series if name not in _INTERNAL)
+    plain = {name: estimate(series[name], problem.n_samples) for name in named}
     return {**plain, **problem.derived(series)}
 
 

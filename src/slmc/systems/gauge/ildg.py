@@ -68,7 +68,7 @@ def read_ildg(path: str | Path) -> Links:
     described = _fields(records[_FORMAT], path)
     try:
         shape = tuple(int(described[name]) for name in ("lx", "ly", "lz", "lt"))
-        dtype: np.dtype = {"32": np.dtype(">f4"), "64": np.dtype(">f8")}[described["precision"]]
+        dtype = np.dtype({"32": ">f4", "64": ">f8"}[described["precision"]])
         if described["field"] != "su3gauge":
             raise KeyError(described["field"])
     except (KeyError, ValueError) as error:

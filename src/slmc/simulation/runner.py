@@ -76,15 +76,18 @@ _TUNING_ROUNDS = 30
 class Problem(Protocol):
     """What a run needs to know of a system; ``SpinProblem`` and ``GaugeProblem`` of ``systems`` are two.
 
-    ``n_points`` counts the points that a local sweep visits. ``adjusted(target, configurations, share)`` is the target
-    with parameters that the run has to find, a chemical potential for instance, moved by ``share`` of the way to where
-    these configurations want them; the very same object where there is nothing to find.
+    ``names`` are the scalars that are measured, in the order in which they are shown. ``n_points`` counts the points
+    that a local sweep visits. ``adjusted(target, configurations, share)`` is the target with parameters that the run
+    has to find, a chemical potential for instance, moved by ``share`` of the way to where these configurations want
+    them; the very same object where there is nothing to find.
     """
 
     @property
     def target(self) -> Target: ...
     @property
     def model(self) -> Target: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
     @property
     def n_points(self) -> int: ...
     @property

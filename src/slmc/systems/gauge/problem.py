@@ -39,9 +39,9 @@ SCALARS: dict[str, tuple[Callable[[Links], Array], str]] = {
     "plaquette": (plaquette, "Re tr U_μν/N, average over sites and planes"),
     "rectangle": (lambda links: wilson_loop(links, 1, 2), "Re tr R_μν/N of 1×2 loops, average over sites and planes"),
     "polyakov_loop": (lambda links: polyakov_loop(links).real, "Re L, L = tr Pol/N in time, average over space"),
-    "polyakov_loop_modulus": (lambda links: jnp.abs(polyakov_loop(links)), "|L|"),
-    "polyakov_loop_squared": (lambda links: jnp.abs(polyakov_loop(links)) ** 2, "|L|²"),
-    "polyakov_loop_fourth_power": (lambda links: jnp.abs(polyakov_loop(links)) ** 4, "|L|⁴"),
+    "polyakov_loop_modulus": (lambda links: jnp.abs(polyakov_loop(links)), "modulus of the Polyakov loop"),
+    "polyakov_loop_squared": (lambda links: jnp.abs(polyakov_loop(links)) ** 2, "its square"),
+    "polyakov_loop_fourth_power": (lambda links: jnp.abs(polyakov_loop(links)) ** 4, "its fourth power"),
 }
 """Observables of the links alone: function and description. All are pure numbers."""
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from slmc.cli import DoubleExchangeConfig
-from slmc.simulation import load_config, system_of
+from slmc.cli import config_kind
+from slmc.simulation import load_config
 from slmc.simulation.records import Records, Variable
 from slmc.systems.spins.problem import scalar_names
 
@@ -75,12 +75,7 @@ def test_how_to_runs_from_top_to_bottom(page, first, capsys):
 def test_settings_in_how_tos_are_valid(page, block, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(block)
-    if system_of(path) == "wavefunction":
-        from slmc.cli_wavefunctions import WaveFunctionConfig
-
-        load_config(path, WaveFunctionConfig)
-    else:
-        load_config(path, DoubleExchangeConfig)
+    load_config(path, config_kind(path))
 
 
 def test_readme_names_files_that_exist():

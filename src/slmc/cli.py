@@ -7,21 +7,22 @@ import shutil
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple, TypeGuard
 
-import jax
 import typer
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slmc import __version__
-from slmc.selflearning import LearningSettings, TrainingSettings
-from slmc.selflearning.on_the_fly import n_held_out
+from slmc import __version__, cli_double_exchange, cli_gauge
+from slmc.cli_double_exchange import DoubleExchangeConfig
+from slmc.cli_gauge import GaugeConfig
+from slmc.settings import Settings
 from slmc.simulation import (
+    Problem,
     Records,
     Reporter,
     RunSettings,
@@ -30,7 +31,6 @@ from slmc.simulation import (
     UserError,
     config_of,
     load_config,
-    load_model,
     locked,
     make_console,
     new_directory,
@@ -43,9 +43,7 @@ from slmc.simulation import (
 )
 from slmc.simulation.directory import RECORDS
 from slmc.statistics import notation
-from slmc.systems.spins import Heisenberg
-from slmc.systems.spins.problem import SCALARS, SpinProblem, scalar_names
-from slmc.systems.spins.settings import DoubleExchangeSettings, InnerSettings, ModelSettings, build_like
+from slmc.systems.spins.problem import SCALARS
 
 app = typer.Typer(
     help="Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.",
@@ -60,109 +58,25 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
 
 
-_MODEL_KEY = 98
+class System(NamedTuple):
+    """A system that ``Simulation`` runs: its settings, and the problem that they describe.
 
-
-class DoubleExchangeConfig(RunSettings):
-    """A run of the double-exchange model."""
-
-    system: Literal["double_exchange"] = Field("double_exchange", description="the physical system")
-    target: DoubleExchangeSettings = DoubleExchangeSettings()
-    model: ModelSettings = ModelSettings()
-    inner: InnerSettings = InnerSettings()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "DoubleExchangeConfig":
-        names = scalar_names(self.measurement.observables, self.target.shape)
-        for name in self.measurement.wanted_error:
-            if name not in names:
-                raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
-        linear_guide = self.inner.nested == "linear"
-        if (
-            self.inner.update == "heat-bath"
-            and not linear_guide
-            and self.model.name != "linear"
-            and not self.model.file
-        ):
-            raise ValueError(
-                f'inner.update = "heat-bath" needs model.name = "linear" or inner.nested = "linear"; use "hmc" for a '
-                f"{self.model.name}"
-            )
-        if self.learning.training_steps == 0 and self.model.name != "linear" and self.model.file is None:
-            raise ValueError(
-                f'learning.training_steps = 0 needs model.name = "linear"; a {self.model.name} must be trained'
-            )
-        if linear_guide and self.model.name == "linear" and self.model.file is None:
-            raise ValueError('inner.nested = "linear" needs a better model than a linear one outside; use "network"')
-        if self.learning.batch_size % 32:
-            raise ValueError(f"learning.batch_size must be a multiple of 32; got {self.learning.batch_size}")
-        n_chains = self.measurement.n_chains
-        if n_chains % self.target.n_samples:
-            raise ValueError(
-                f"measurement.n_chains = {n_chains} must be a multiple of target.n_samples = {self.target.n_samples}"
-            )
-        first_steps = self.learning.n_steps if isinstance(self.learning.n_steps, int) else self.learning.n_steps[0]
-        if first_steps * (n_chains - n_held_out(n_chains, self.learning.held_out_share)) < 32:
-            raise ValueError(
-                f"learning.n_steps = {first_steps} (first round) with measurement.n_chains = {n_chains} gives fewer "
-                "than the 32 configurations that training needs; raise one of them"
-            )
-        return self
-
-
-def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem:
-    """The problem that a configuration describes; ``model.file`` is relative to ``directory``.
-
-    Raises ``UserError`` naming the field that is wrong.
+    ``build(settings, directory)`` takes the files that settings name relative to ``directory``; it raises
+    ``UserError`` naming the field that is wrong.
     """
-    shape, temperature = config.target.shape, config.target.temperature
-    # The runner folds phases into the key of the seed; the model has one of its own.
-    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
-    try:
-        model = config.model.build(shape, temperature, key)
-        if config.model.file is not None:
-            model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
-    except ValueError as error:
-        raise UserError(f"model.{error}") from None
-    nested = config.inner.nested == "linear"
-    needs_linear = (config.inner.update == "heat-bath" and not nested) or not config.learning.training_steps
-    if needs_linear and not isinstance(model, Heisenberg):
-        raise UserError(
-            f"model.file = {config.model.file} holds no linear model, so that inner.update must not be heat-bath and "
-            "learning.training_steps not 0."
-        )
-    if nested and isinstance(model, Heisenberg):
-        raise UserError(f'model.file = {config.model.file} holds a linear model, so that inner.nested must be "no".')
-    learning, training_steps = config.learning, config.learning.training_steps
-    training = TrainingSettings(
-        n_steps=training_steps if isinstance(training_steps, int) else training_steps[0],
-        batch_size=learning.batch_size,
-        learning_rate=learning.learning_rate,
-        weight_decay=learning.weight_decay,
-        force_weight=learning.force_weight,
-        single_precision=learning.single_precision,
-        optimiser=learning.optimiser,
-    )
-    return SpinProblem(
-        target=config.target.build(),
-        model=model,
-        exact_update=config.exact.update,
-        exact_steps=config.exact.n_steps,
-        inner=config.inner,
-        learning=LearningSettings(
-            n_rounds=learning.n_rounds,
-            n_steps=learning.n_steps,
-            n_updates=None if config.inner.n_updates == "auto" else config.inner.n_updates,
-            inner_acceptance=config.inner.acceptance,
-            held_out_share=learning.held_out_share,
-            training=training,
-            training_steps=None if isinstance(training_steps, int) else training_steps,
-        ),
-        names=scalar_names(config.measurement.observables, config.target.shape),
-        filling=config.target.filling,
-        concentration=config.target.concentration,
-        n_samples=config.target.n_samples,
-    )
+
+    config: type[RunSettings]
+    build: Callable[[Any, Path], Problem]
+
+
+SYSTEMS = {
+    "double_exchange": System(DoubleExchangeConfig, cli_double_exchange.build),
+    "gauge": System(GaugeConfig, cli_gauge.build),
+}
+WAVE_FUNCTION = "wavefunction"
+
+KEPT_FILES = {"model": "start.eqx", "target": "start.links"}
+"""Under which names a run keeps the files that the sections of its configuration name as ``file``."""
 
 
 @app.command()
@@ -175,19 +89,16 @@ def run(
 ) -> None:
     """Thermalise, learn, freeze, measure, report."""
     path = _config_path(config)
-    if system_of(path) == "wavefunction":
+    if system_of(path) == WAVE_FUNCTION:
         _wavefunctions().run(path, out, set_, seed, quiet)
         return
-    settings = load_config(path, DoubleExchangeConfig, set_, seed)
+    system = _system(path)
+    settings = load_config(path, system.config, set_, seed)
     use_all_cores()
-    problem = build(settings)
+    problem = system.build(settings, Path())
     directory = new_directory(out, path.stem)
     with locked(directory):
-        if settings.model.file is not None:
-            # The run must not depend on a file elsewhere.
-            shutil.copyfile(settings.model.file, directory / "start.eqx")
-            model = settings.model.model_copy(update={"file": "start.eqx"})
-            settings = settings.model_copy(update={"model": model})
+        settings = _with_files_in(directory, settings)
         (directory / "config.toml").write_text(to_toml(settings))
         _carry_out(directory, settings, problem, quiet)
 
@@ -195,12 +106,10 @@ def run(
 @app.command()
 def resume(directory: Directory, quiet: Quiet = False) -> None:
     """Continue a run after any interruption, to the bit."""
-    if system_of(config_of(directory)) == "wavefunction":
+    if system_of(config_of(directory)) == WAVE_FUNCTION:
         _wavefunctions().resume(directory, quiet)
         return
-    settings = load_config(config_of(directory), DoubleExchangeConfig)
-    use_all_cores()
-    problem = build(settings, directory)
+    settings, problem = _opened(directory)
     with locked(directory):
         _carry_out(directory, settings, problem, quiet)
 
@@ -208,16 +117,17 @@ def resume(directory: Directory, quiet: Quiet = False) -> None:
 @app.command()
 def report(directory: Directory) -> None:
     """Write DIR/report.html anew from the stored records."""
-    if system_of(config_of(directory)) == "wavefunction":
+    if system_of(config_of(directory)) == WAVE_FUNCTION:
         typer.echo(f"wrote {_wavefunctions().report(directory)}")
         return
-    settings = load_config(config_of(directory), DoubleExchangeConfig)
-    if settings.scan.temperatures:
+    settings, problem = _opened(directory)
+    if _is_scan(settings):
         for number, place in _begun(directory, settings):
-            _write_report(place, summarise(place, build(_point(settings, number), place)), _point(settings, number))
+            point = _point(settings, number)
+            _write_report(place, summarise(place, cli_double_exchange.build(point, place)), point)
         path = _write_scan_report(directory, settings, _summaries(directory, settings))
     else:
-        path = _write_report(directory, summarise(directory, build(settings, directory)), settings)
+        path = _write_report(directory, summarise(directory, problem), settings)
     typer.echo(f"wrote {path}")
 
 
@@ -227,22 +137,22 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a run has found so far."""
-    if system_of(config_of(directory)) == "wavefunction":
+    if system_of(config_of(directory)) == WAVE_FUNCTION:
         found = _wavefunctions().info(directory)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:
             _wavefunctions().print_summary(make_console(), directory, found)
         return
-    settings = load_config(config_of(directory), DoubleExchangeConfig)
-    if settings.scan.temperatures:
+    settings, problem = _opened(directory)
+    if _is_scan(settings):
         points = _summaries(directory, settings)
         if as_json:
             typer.echo(json.dumps({"points": points}, indent=1))
         else:
             _print_scan(make_console(), directory, points)
         return
-    summary = summarise(directory, build(settings, directory))
+    summary = summarise(directory, problem)
     if as_json:
         typer.echo(json.dumps(summary, indent=1))
     else:
@@ -253,8 +163,7 @@ def info(
 def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]) -> None:
     """Print a ready-made configuration with every field and its meaning."""
     path = _config_path(name)
-    kind = _wavefunctions().WaveFunctionConfig if system_of(path) == "wavefunction" else DoubleExchangeConfig
-    typer.echo(to_toml(load_config(path, kind), comments=True), nl=False)
+    typer.echo(to_toml(load_config(path, config_kind(path)), comments=True), nl=False)
 
 
 @app.command()
@@ -290,6 +199,43 @@ def _wavefunctions() -> Any:
     return cli_wavefunctions
 
 
+def config_kind(path: Path) -> type[Settings]:
+    """The settings that a file should hold, by the system it names. Raises ``UserError`` for one that is not known."""
+    return _wavefunctions().WaveFunctionConfig if system_of(path) == WAVE_FUNCTION else _system(path).config
+
+
+def _system(path: Path) -> System:
+    """The system that a file names; double exchange where it names none."""
+    name = system_of(path) or "double_exchange"
+    if name not in SYSTEMS:
+        known = ", ".join((*SYSTEMS, WAVE_FUNCTION))
+        raise UserError(f"system = {name!r} is not allowed: it must be one of {known}.")
+    return SYSTEMS[name]
+
+
+def _opened(directory: Path) -> tuple[RunSettings, Problem]:
+    """The settings of an existing run and the problem that they describe."""
+    system = _system(config_of(directory))
+    settings = load_config(config_of(directory), system.config)
+    use_all_cores()
+    return settings, system.build(settings, directory)
+
+
+def _with_files_in(directory: Path, settings: RunSettings) -> RunSettings:
+    """The settings with the files that they name copied to the run's directory: it must not depend on any elsewhere."""
+    for name, kept in KEPT_FILES.items():
+        section = getattr(settings, name)
+        file = getattr(section, "file", None)
+        if file is not None:
+            shutil.copyfile(file, directory / kept)
+            settings = settings.model_copy(update={name: section.model_copy(update={"file": kept})})
+    return settings
+
+
+def _is_scan(settings: RunSettings) -> TypeGuard[DoubleExchangeConfig]:
+    return isinstance(settings, DoubleExchangeConfig) and bool(settings.scan.temperatures)
+
+
 def _fail(sentence: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
     sys.exit(2)
@@ -314,9 +260,9 @@ def _config_path(config: str) -> Path:
     return ready_made[config]
 
 
-def _carry_out(directory: Path, settings: DoubleExchangeConfig, problem: SpinProblem, quiet: bool) -> bool:
+def _carry_out(directory: Path, settings: RunSettings, problem: Problem, quiet: bool) -> bool:
     """Runs or continues one run, or a scan; whether it is complete."""
-    if settings.scan.temperatures:
+    if _is_scan(settings):
         return _carry_out_scan(directory, settings, quiet)
     reporter = Reporter(quiet=quiet)
     reporter.note(f"slmc {__version__}: {settings.title or settings.system}, results in {directory}")
@@ -345,7 +291,7 @@ def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool
         if limit is not None:
             left = max(1e-3, limit - (time.monotonic() - started))
             point = point.model_copy(update={"measurement": point.measurement.model_copy(update={"wall_time": left})})
-        complete = _carry_out(place, point, build(point, place), quiet=True)
+        complete = _carry_out(place, point, cli_double_exchange.build(point, place), quiet=True)
         points = _summaries(directory, settings)
         _write_scan_report(directory, settings, points)
         if not complete:
@@ -381,7 +327,7 @@ def _begun(directory: Path, settings: DoubleExchangeConfig) -> list[tuple[int, P
 def _summaries(directory: Path, settings: DoubleExchangeConfig) -> list[dict[str, Any]]:
     found = []
     for number, place in _begun(directory, settings):
-        summary = summarise(place, build(_point(settings, number), place))
+        summary = summarise(place, cli_double_exchange.build(_point(settings, number), place))
         about = {"temperature": settings.scan.temperatures[number], "directory": place.name}
         found.append(about | summary)
     return found
@@ -419,7 +365,7 @@ def _print_scan(console: Console, directory: Path, points: list[dict[str, Any]])
         console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
 
 
-def _write_report(directory: Path, summary: dict[str, Any], settings: DoubleExchangeConfig) -> Path:
+def _write_report(directory: Path, summary: dict[str, Any], settings: RunSettings) -> Path:
     from slmc.report import write_report
 
     about = {**summary, "title": settings.title or settings.system, "directory": directory.name, "version": __version__}

@@ -75,7 +75,9 @@ def as_points(matrices: Matrices) -> GroupPoints:
     return jnp.moveaxis(jnp.stack([matrices.real, matrices.imag]), (0, 1, 2), (-3, -2, -1))
 
 
-def multiply(first: Matrices, second: Matrices) -> Matrices:
+def multiply(
+    first: Complex[Array, "rows inner *sites"], second: Complex[Array, "inner columns *sites"]
+) -> Complex[Array, "rows columns *sites"]:
     """The matrix product at every site."""
     return jnp.sum(first[:, :, None] * second[None], axis=1)
 

@@ -1,6 +1,7 @@
 """The figures of the report, one function each: stored records in, a ``Plot`` out.
 
-A function whose data do not exist returns a plot without panels whose caption says why.
+A function whose data do not exist returns a plot without panels whose caption says why (or is empty, where there is
+nothing to miss).
 """
 
 from collections.abc import Callable
@@ -26,8 +27,8 @@ from slmc.statistics import autocorrelation, autocorrelation_time
 N_CHAINS_SHOWN = 4
 N_POINTS_SHOWN = 300
 LEAST_DRAWS = 16
-SLOW = ("staggered_magnetization_squared", "magnetization_squared", "log_weight")
-TRACED = (*SLOW, "energy", "density")
+SLOW = ("staggered_magnetization_squared", "magnetization_squared", "polyakov_loop", "log_weight")
+TRACED = (*SLOW, "energy", "density", "plaquette", "condensate")
 PARTS_OF_TIME = {
     "exact_weight": ("exact weight", VERMILION),
     "inner": ("inner chain", BLUE),
@@ -399,11 +400,10 @@ def _efficiency(plot: Plot, run: Stored) -> None:
 
 
 def structure(run: Stored) -> Plot:
-    """S(q) by wave vector and spin correlations by distance."""
+    """S(q) by wave vector and spin correlations by distance; nothing, not even a caption, where there are no spins."""
     plot = Plot("structure", "Structure factor and correlations")
     values = run.values("measurement", "structure_factor")
     if values is None or values.ndim < 3:
-        plot.caption = "No structure factor is stored yet."
         return plot
     blocks = values.reshape(-1, *values.shape[2:])
     blocks = blocks[np.isfinite(blocks).reshape(len(blocks), -1).all(1)]

@@ -35,6 +35,19 @@ SYMBOLS = {
     "grand_energy": Symbol(r"$k$", "<i>k</i>", "energy less μ times particles"),
     "energy_variance": Symbol(r"$\sigma_k^2$", "<i>σ</i><sub><i>k</i></sub><sup>2</sup>", "quantum variance of k"),
     "specific_heat": Symbol(r"$c$", "<i>c</i>", "specific heat per site"),
+    "plaquette": Symbol(r"$P$", "<i>P</i>", "plaquette"),
+    "rectangle": Symbol(r"$R$", "<i>R</i>", "rectangle"),
+    "polyakov_loop": Symbol(r"$\mathrm{Re}\,L$", "Re <i>L</i>", "Polyakov loop"),
+    "polyakov_loop_modulus": Symbol(r"$|L|$", "|<i>L</i>|", "modulus of the Polyakov loop"),
+    "polyakov_loop_squared": Symbol(r"$|L|^2$", "|<i>L</i>|<sup>2</sup>", "its square"),
+    "polyakov_loop_fourth_power": Symbol(r"$|L|^4$", "|<i>L</i>|<sup>4</sup>", "its fourth power"),
+    "polyakov_susceptibility": Symbol(r"$\chi_L$", "<i>χ<sub>L</sub></i>", "susceptibility of the Polyakov loop"),
+    "binder_polyakov_loop": Symbol(
+        r"$\langle |L|^4\rangle/\langle |L|^2\rangle^2$",
+        "⟨|<i>L</i>|<sup>4</sup>⟩/⟨|<i>L</i>|<sup>2</sup>⟩<sup>2</sup>",
+        "Binder ratio of the Polyakov loop",
+    ),
+    "condensate": Symbol(r"$\bar\psi\psi$", "<i>ψ̄ψ</i>", "chiral condensate"),
 }
 
 

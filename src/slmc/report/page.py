@@ -40,7 +40,7 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
         has_baseline=bool(run.baseline().get("observables")),
         has_samples=any(one.get("monte_carlo_error") is not None for one in run.observables().values()),
         plots=plots,
-        left_out=[plot for plot in plots if not plot.panels],
+        left_out=[plot for plot in plots if plot.caption and not plot.panels],
         config=config,
     )
     write_atomically(page, Path(path))

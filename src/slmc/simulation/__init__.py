@@ -8,7 +8,7 @@
 - ``summary``: what was found; ``devices``: where it runs
 """
 
-from slmc.simulation.config import RunSettings, ScanSettings, load_config, system_of, validated
+from slmc.simulation.config import RunSettings, ScanSettings, TrainingSection, load_config, system_of, validated
 from slmc.simulation.devices import use_all_cores
 from slmc.simulation.directory import config_of, locked, new_directory, point_directory, records_path
 from slmc.simulation.errors import UserError
@@ -30,6 +30,7 @@ __all__ = [
     "ScanSettings",
     "Simulation",
     "StepSettings",
+    "TrainingSection",
     "UserError",
     "Variable",
     "config_of",

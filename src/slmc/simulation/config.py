@@ -5,38 +5,59 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from slmc.selflearning.on_the_fly import n_held_out
 from slmc.settings import Settings
 from slmc.simulation.errors import UserError
 
 Rounds = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 """A number for each round; the last holds for all further ones."""
 
+LEAST_LABELS = 32
+"""Configurations without which ``slmc.selflearning.fit`` does not begin."""
+
 
 class ExactSettings(Settings):
     """The update that needs no model: it thermalises, gives the first training data, and runs the baseline."""
 
     update: Literal["hmc", "local"] = Field("hmc", description="hmc: trajectories with the exact force; local: sweeps")
-    n_steps: PositiveInt = Field(5, description="leapfrog steps of a trajectory (hmc)")
+    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
+    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("leapfrog", description="of a trajectory (hmc)")
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned")
     tuning_steps: PositiveInt = Field(150, description="updates per chain in which that is done, before thermalising")
     every: int = Field(0, ge=0, description="mix one exact update in after every this many outer steps; 0: never")
 
 
 class ThermalisationSettings(Settings):
-    """The start, from random configurations, with the exact update."""
+    """The start, with the exact update."""
 
     n_steps: PositiveInt = Field(200, description="exact updates per chain")
 
 
 class LearningSection(Settings):
-    """Rounds of sampling and training."""
+    """Rounds of sampling and fitting."""
 
     n_rounds: int = Field(4, ge=1, description="rounds at most; fewer if the held-out residual stops improving")
     n_steps: PositiveInt | Rounds = Field(
         100, description="steps per chain and round, all of them training data; or a list, one for each round"
     )
+    force_weight: float = Field(3.0, ge=0, description="weight of the force residual; 0: log-weights alone")
+    held_out_share: float = Field(0.25, gt=0, lt=1, description="share of the chains kept out of the training data")
+
+
+class TrainingSection(LearningSection):
+    """Rounds of sampling and training."""
+
     training_steps: NonNegativeInt | Rounds = Field(
         600, description="optimiser steps in a round, or a list; 0: least squares (linear model)"
     )
@@ -44,9 +65,14 @@ class LearningSection(Settings):
     learning_rate: PositiveFloat = Field(3e-3, description="at the start of a round; falls to zero along a cosine")
     weight_decay: float = Field(1e-4, ge=0)
     optimiser: Literal["adamw", "muon"] = Field("adamw", description='"muon" trains networks faster')
-    force_weight: float = Field(3.0, ge=0, description="weight of the force residual; 0: log-weights alone")
     single_precision: bool = Field(False, description="evaluate the model in float32 while training; decisions never")
-    held_out_share: float = Field(0.25, gt=0, lt=1, description="share of the chains kept out of the training data")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _whole_groups(cls, batch_size: int) -> int:
+        if batch_size % 32:
+            raise ValueError(f"must be a multiple of 32; got {batch_size}")
+        return batch_size
 
 
 class MeasurementSettings(Settings):
@@ -83,8 +109,9 @@ class ScanSettings(Settings):
 
 
 class RunSettings(Settings):
-    """What every run has; a system adds the sections [target], [model] and [inner]."""
+    """What every run has; a system adds its name and the sections [target], [model] and [inner]."""
 
+    system: str
     title: str = ""
     seed: int = Field(0, ge=0, lt=2**63)
     exact: ExactSettings = ExactSettings()
@@ -92,7 +119,23 @@ class RunSettings(Settings):
     learning: LearningSection = LearningSection()
     measurement: MeasurementSettings = MeasurementSettings()
     baseline: BaselineSettings = BaselineSettings()
-    scan: ScanSettings = ScanSettings()
+
+    @model_validator(mode="after")
+    def _enough_to_learn_from(self) -> "RunSettings":
+        learning, n_chains = self.learning, self.measurement.n_chains
+        first_steps = learning.n_steps if isinstance(learning.n_steps, int) else learning.n_steps[0]
+        if first_steps * (n_chains - n_held_out(n_chains, learning.held_out_share)) < LEAST_LABELS:
+            raise ValueError(
+                f"learning.n_steps = {first_steps} (first round) with measurement.n_chains = {n_chains} gives fewer "
+                f"than the {LEAST_LABELS} configurations that training needs; raise one of them"
+            )
+        return self
+
+    def check_wanted_errors(self, names: tuple[str, ...]) -> None:
+        """Raises ``ValueError`` for an error wanted of something that is not measured."""
+        for name in self.measurement.wanted_error:
+            if name not in names:
+                raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
 
 
 Config = TypeVar("Config", bound=Settings)

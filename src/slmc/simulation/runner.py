@@ -74,20 +74,26 @@ _TUNING_ROUNDS = 30
 
 @runtime_checkable
 class Problem(Protocol):
-    """What a run needs to know of a system; ``systems.spins.SpinProblem`` is one."""
+    """What a run needs to know of a system; ``SpinProblem`` and ``GaugeProblem`` of ``systems`` are two.
+
+    ``names`` are the scalars that are measured, in the order in which they are shown. ``n_points`` counts the points
+    that a local sweep visits. ``adjusted(target, configurations, share)`` is the target with parameters that the run
+    has to find, a chemical potential for instance, moved by ``share`` of the way to where these configurations want
+    them; the very same object where there is nothing to find.
+    """
 
     @property
     def target(self) -> Target: ...
     @property
     def model(self) -> Target: ...
     @property
-    def n_sites(self) -> int: ...
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def n_points(self) -> int: ...
     @property
     def n_samples(self) -> int: ...
     @property
     def figure_of_merit(self) -> str: ...
-    @property
-    def filling(self) -> float | None: ...
     @property
     def inner_names(self) -> tuple[str, ...]: ...
     def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array: ...
@@ -96,7 +102,7 @@ class Problem(Protocol):
     def finished(self, model: Any, labels: Label) -> Any: ...
     def found(self, target: Target) -> dict[str, float]: ...
     def describe_model(self, model: Any) -> dict[str, Any]: ...
-    def with_filling(self, target: Target, configurations: Array, share: float) -> Target: ...
+    def adjusted(self, target: Target, configurations: Array, share: float) -> Target: ...
     def observe(self, state: State) -> dict[str, Array]: ...
     def observe_fields(self, state: State) -> dict[str, Array]: ...
     def describe_variable(self, name: str) -> tuple[str, str]: ...
@@ -222,7 +228,7 @@ class Simulation:
     def _counted(self, state: RunState, update: Update, n_steps: int) -> np.ndarray:
         counts = np.array(state.evaluations)
         counts[int(state.phase) if int(state.block) else 0] += (
-            n_steps * self.settings.measurement.n_chains * evaluations_per_step(update, self.problem.n_sites)
+            n_steps * self.settings.measurement.n_chains * evaluations_per_step(update, self.problem.n_points)
         )
         return counts
 
@@ -252,7 +258,7 @@ class Simulation:
                     key, update, state.chains, wanted=wanted, n_rounds=n_rounds, n_steps=each
                 )
                 counted = self._counted(state, update, n_rounds * each)
-                target = self.problem.with_filling(state.target, chains.configuration, 1.0)
+                target = self.problem.adjusted(state.target, chains.configuration, 1.0)
                 chains = init_chains(self.problem.exact(target), chains.configuration)
                 step_size = np.asarray(step_size_of(update))
                 return state._replace(chains=chains, target=target, exact_step_size=step_size, evaluations=counted)
@@ -260,10 +266,12 @@ class Simulation:
             accepted, log_weight = (np.asarray(one) for one in observed)
         self._append("thermalisation", {"log_weight": log_weight, "accepted": accepted})
         state = state._replace(chains=chains, evaluations=self._counted(state, update, n_steps))
-        if self.problem.filling is not None and block <= self._n_blocks("thermalise") // 2:
+        if block <= self._n_blocks("thermalise") // 2:
             # Shares of 1/2, 1/3, … average what the blocks ask for.
-            target = self.problem.with_filling(state.target, chains.configuration, 1 / (block + 1))
-            state = state._replace(target=target, chains=init_chains(self.problem.exact(target), chains.configuration))
+            target = self.problem.adjusted(state.target, chains.configuration, 1 / (block + 1))
+            if target is not state.target:
+                chains = init_chains(self.problem.exact(target), chains.configuration)
+                state = state._replace(target=target, chains=chains)
         self._check_finite(log_weight)
         self.reporter.advance(block + 1, acceptance=accepted.mean(), log_weight=log_weight.mean())
         return state

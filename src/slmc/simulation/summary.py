@@ -15,7 +15,8 @@ from slmc.simulation.records import Records
 from slmc.simulation.runner import Problem
 from slmc.statistics import Estimate, estimate
 
-_INTERNAL = ("log_weight", "accepted", "log_ratio", "structure_factor", "grand_energy", "energy_variance")
+_INTERNAL = ("grand_energy", "energy_variance")
+"""Recorded for what is derived from it alone."""
 
 
 def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
@@ -63,7 +64,8 @@ def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str,
     """Estimates of all recorded scalars and of what is derived from them."""
     if not series or series["log_weight"].size == 0:
         return {}
-    plain = {name: estimate(values, problem.n_samples) for name, values in series.items() if name not in _INTERNAL}
+    shown = [name for name in problem.names if name in series and name not in _INTERNAL]
+    plain = {name: estimate(series[name], problem.n_samples) for name in shown}
     return {**plain, **problem.derived(series)}
 
 

@@ -131,6 +131,15 @@ def test_pure_gauge(name, gauge_draws):
 
 
 @pytest.mark.parametrize("over_relaxation", [False, True])
+def test_a_negative_coupling(over_relaxation, gauge_draws):
+    """As a fit may find one: U_0 → −U_0 in every other row turns every plaquette of SU(2) round, and so β."""
+    rows = jnp.asarray([[1.0, -1.0], [1.0, -1.0]])[..., None, None, None]
+    draws = gauge_draws.at[:, 0].set(rows[None] * gauge_draws[:, 0])
+    update = GAUGE_UPDATES["over-relaxation" if over_relaxation else "heat bath"](GaugeAction(TORUS, 2, -BETA))
+    check_invariance(jax.random.key(15), update, draws, STATISTICS)
+
+
+@pytest.mark.parametrize("over_relaxation", [False, True])
 def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
     update = GaugeHeatBath(gauge_target(), over_relaxation)
     check_detailed_balance(jax.random.key(4), update, gauge_draws, squared_loop(0), squared_loop(1))

@@ -9,6 +9,7 @@
 - ``multiple_scales``: nested integrators; ``smearing``: trainable stout smearing
 - ``observables``, ``gradient_flow``: what is measured
 - ``ildg``, ``nersc``: configurations from and to other codes
+- ``settings``, ``problem``: what a configuration file may say, and what a run needs to know
 """
 
 from slmc.systems.gauge.determinant import FermionDeterminant
@@ -16,7 +17,7 @@ from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
 from slmc.systems.gauge.gradient_flow import flow_scales, gradient_flow
 from slmc.systems.gauge.heat_bath import GaugeHeatBath
 from slmc.systems.gauge.ildg import read_ildg, write_ildg
-from slmc.systems.gauge.links import random_links, transformed, unit_links
+from slmc.systems.gauge.links import Links, random_links, transformed, unit_links
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.nersc import read_nersc, write_nersc
 from slmc.systems.gauge.pseudofermions import (
@@ -39,6 +40,7 @@ __all__ = [
     "FermionDeterminant",
     "GaugeAction",
     "GaugeHeatBath",
+    "Links",
     "PseudofermionAction",
     "PseudofermionTrajectory",
     "RefreshPseudofermions",

@@ -1,6 +1,7 @@
 """Gauge actions of plaquettes and rectangles, and the effective action of self-learning Monte Carlo."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -102,6 +103,15 @@ class EffectiveAction(Target):
     def plaquette_coupling(self) -> Float[Array, ""] | None:
         """The coefficient of the plaquettes if nothing else enters, as a heat bath needs."""
         return self.plaquette if self.rectangle is None and self.polyakov is None else None
+
+    def on_lattice(self, shape: Shape) -> "EffectiveAction":
+        """The same coefficients on another lattice. Raises ``ValueError`` for another number of dimensions."""
+        if len(shape) != len(self.shape):
+            raise ValueError(f"an effective action of {len(self.shape)} dimensions has no meaning in {len(shape)}.")
+        like = EffectiveAction(
+            shape, self.n_colours, rectangles=self.rectangle is not None, polyakov_loops=self.polyakov is not None
+        )
+        return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(self))
 
 
 def plaquette_deficit(u: LinkMatrices) -> Float[Array, ""]:

@@ -76,13 +76,15 @@ class GaugeHeatBath(Update):
         target = self.target
         assert isinstance(target, GaugeAction | EffectiveAction)
         assert target.plaquette_coupling is not None
-        strength = target.plaquette_coupling / target.n_colours
+        # A fitted coupling may be negative: exp(−k Re tr U A) is drawn as exp(k Re tr U (−A)), with k > 0.
+        strength = jnp.abs(target.plaquette_coupling) / target.n_colours
+        sign = jnp.where(target.plaquette_coupling < 0, -1.0, 1.0).astype(u.dtype)
         sites = jnp.asarray(parity(target.shape))
 
         def visit(u: LinkMatrices, inputs) -> tuple[LinkMatrices, None]:
             (direction, colour), pairs, key = inputs
             branches = [lambda u, mu=mu: staples(u, mu) for mu in range(len(target.shape))]
-            field = jax.lax.switch(direction, branches, u)
+            field = sign * jax.lax.switch(direction, branches, u)
             link = jax.lax.dynamic_index_in_dim(u, direction, 2, keepdims=False)
             renewed = self._renewed(key, link, field, pairs, strength)
             link = jnp.where((sites == colour)[None, None], renewed, link)

@@ -15,7 +15,7 @@ from slmc.systems.gauge.stored_links import (
     mean_plaquette,
 )
 
-_BEGIN, _END = "BEGIN_HEADER", "END_HEADER"
+BEGIN, _END = "BEGIN_HEADER", "END_HEADER"
 _LONGEST_HEADER = 65536
 
 
@@ -40,7 +40,7 @@ def write_nersc(path: str | Path, links: Links, fields: dict[str, str] | None = 
         "FLOATING_POINT": "IEEE64BIG",
         **(fields or {}),
     }
-    lines = [_BEGIN, *(f"{name} = {value}" for name, value in header.items()), _END, ""]
+    lines = [BEGIN, *(f"{name} = {value}" for name, value in header.items()), _END, ""]
     Path(path).write_bytes("\n".join(lines).encode("ascii") + data)
 
 
@@ -93,10 +93,10 @@ def _rounding(text: str) -> float:
 
 
 def _header(content: bytes, path: str | Path) -> tuple[dict[str, str], bytes]:
-    start, end = _BEGIN.encode(), _END.encode()
+    start, end = BEGIN.encode(), _END.encode()
     place = content.find(end, 0, _LONGEST_HEADER)
     if not content.startswith(start) or place < 0:
-        raise BrokenConfigurationError(f"{path} is not a NERSC configuration: it has no {_BEGIN} … {_END}.")
+        raise BrokenConfigurationError(f"{path} is not a NERSC configuration: it has no {BEGIN} … {_END}.")
     lines = content[len(start) : place].decode("ascii", "replace").splitlines()
     fields = dict(line.split("=", 1) for line in lines if "=" in line)
     after = content.index(b"\n", place) + 1

@@ -67,6 +67,7 @@ class SpinProblem(NamedTuple):
     model: Any
     exact_update: str
     exact_steps: int
+    exact_integrator: str
     inner: InnerSettings
     learning: LearningSettings
     names: tuple[str, ...]
@@ -75,7 +76,7 @@ class SpinProblem(NamedTuple):
     n_samples: int = 1
 
     @property
-    def n_sites(self) -> int:
+    def n_points(self) -> int:
         return n_sites(self.target.shape)
 
     @property
@@ -95,7 +96,9 @@ class SpinProblem(NamedTuple):
         """The update without a model."""
         if self.exact_update == "local":
             return LocalSweep(target, Sphere(), step_size)
-        return MetropolisHastings(target, HamiltonianTrajectory(target, Sphere(), step_size, self.exact_steps))
+        integrator = INTEGRATORS[self.exact_integrator]
+        trajectory = HamiltonianTrajectory(target, Sphere(), step_size, self.exact_steps, integrator)
+        return MetropolisHastings(target, trajectory)
 
     def learner(self, target: Target, exact: Update) -> Learner:
         assert isinstance(target, DoubleExchange)
@@ -137,7 +140,7 @@ class SpinProblem(NamedTuple):
         """The model as it is stored: its constant set so that predicted and exact log-weights agree in the mean."""
         return centred(model, labels, _constant)
 
-    def with_filling(self, target: Target, configurations: Array, share: float) -> Target:
+    def adjusted(self, target: Target, configurations: Array, share: float) -> Target:
         """The target with its chemical potential moved by ``share`` of the way to that for the wanted filling."""
         assert isinstance(target, DoubleExchange)
         if self.filling is None:
@@ -184,7 +187,9 @@ class SpinProblem(NamedTuple):
             temperature = float(self.target.temperature)
 
             def heat(one: Mapping[str, np.ndarray]) -> float:
-                return observables.specific_heat(one["grand_energy"], one["energy_variance"], temperature, self.n_sites)
+                return observables.specific_heat(
+                    one["grand_energy"], one["energy_variance"], temperature, self.n_points
+                )
 
             names = ("grand_energy", "energy_variance")
             found["specific_heat"] = jackknife(heat, {name: series[name] for name in names}, n_samples=self.n_samples)

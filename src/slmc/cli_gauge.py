@@ -1,0 +1,93 @@
+"""What the command line does with ``system = "gauge"``: its settings, and the problem that they describe."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from slmc.selflearning import LearningSettings, TrainingSettings
+from slmc.simulation import RunSettings, UserError, load_model
+from slmc.systems.gauge import EffectiveAction, Links, unit_links
+from slmc.systems.gauge.links import check_even
+from slmc.systems.gauge.problem import GaugeProblem, scalar_names, stored_links
+from slmc.systems.gauge.settings import EffectiveActionSettings, GaugeInnerSettings, GaugeSettings, build_like
+
+
+class GaugeConfig(RunSettings):
+    """A run of SU(N) lattice gauge theory."""
+
+    system: Literal["gauge"] = Field("gauge", description="the physical system")
+    target: GaugeSettings = GaugeSettings()
+    model: EffectiveActionSettings = EffectiveActionSettings()
+    inner: GaugeInnerSettings = GaugeInnerSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GaugeConfig":
+        self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.fermions))
+        if self.inner.update != "heat-bath":
+            return self
+        if self.model.file is None and (self.model.rectangles or self.model.polyakov_loops):
+            raise ValueError(
+                'inner.update = "heat-bath" needs an action of plaquettes alone: set model.rectangles = false and '
+                'model.polyakov_loops = false, or use "hmc"'
+            )
+        try:
+            check_even(self.target.shape, 'inner.update = "heat-bath"')
+        except ValueError as error:
+            raise ValueError(f"target.shape: {error}") from None
+        return self
+
+
+def build(config: GaugeConfig, directory: Path = Path()) -> GaugeProblem:
+    """The problem that a configuration describes; its files are relative to ``directory``.
+
+    Raises ``UserError`` naming the field that is wrong.
+    """
+    learning = config.learning
+    return GaugeProblem(
+        target=config.target.build(),
+        model=_model(config, directory),
+        keeps_model=config.model.file is not None,
+        exact_update=config.exact.update,
+        exact_steps=config.exact.n_steps,
+        exact_integrator=config.exact.integrator,
+        inner=config.inner,
+        learning=LearningSettings(
+            n_rounds=learning.n_rounds,
+            n_steps=learning.n_steps,
+            n_updates=None if config.inner.n_updates == "auto" else config.inner.n_updates,
+            inner_acceptance=config.inner.acceptance,
+            held_out_share=learning.held_out_share,
+            training=TrainingSettings(n_steps=0),
+        ),
+        force_weight=learning.force_weight,
+        names=scalar_names(config.measurement.observables, config.target.fermions),
+        start=_start(config.target, directory),
+    )
+
+
+def _model(config: GaugeConfig, directory: Path) -> EffectiveAction:
+    target, file = config.target, config.model.file
+    if file is None:
+        return config.model.build(target.shape, target.n_colours)
+    model = load_model(directory / file, build_like)
+    if model.n_colours != target.n_colours:
+        raise UserError(f"model.file = {file} is of SU({model.n_colours}), but target.n_colours = {target.n_colours}.")
+    if config.inner.update == "heat-bath" and model.plaquette_coupling is None:
+        raise UserError(f"model.file = {file} holds more than plaquettes, so that inner.update must not be heat-bath.")
+    try:
+        return model.on_lattice(target.shape)
+    except ValueError as error:
+        raise UserError(f"model.file = {file}: {error}") from None
+
+
+def _start(target: GaugeSettings, directory: Path) -> Links | None:
+    """The links from which all chains start, ``None`` for random ones."""
+    if target.file is None:
+        return None if target.start == "hot" else unit_links(target.shape, target.n_colours)
+    try:
+        return stored_links(directory / target.file, target.shape)
+    except ValueError as error:
+        raise UserError(f"target.file: {error}") from None
+    except OSError as error:
+        raise UserError(f"target.file = {target.file} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,128 @@
+"""What a configuration file may say about gauge theory: the sections [target], [model] and [inner]."""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from slmc.montecarlo import INTEGRATORS
+from slmc.settings import Settings
+from slmc.systems.gauge.determinant import FermionDeterminant
+from slmc.systems.gauge.fermion_operator import FermionOperator
+from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
+from slmc.systems.gauge.links import check_even, check_lattice
+from slmc.systems.gauge.staggered_fermion import Staggered
+from slmc.systems.gauge.wilson_fermion import Wilson
+
+
+class GaugeSettings(Settings):
+    """SU(N) gauge theory, with fermions by their exact determinant or without."""
+
+    shape: tuple[PositiveInt, ...] = Field(
+        (4, 4, 4, 4), description="extents of the periodic lattice, time last; 2 to 4"
+    )
+    n_colours: int = Field(2, ge=2, description="N of SU(N)")
+    beta: float = Field(2.3, description="2N/g²")
+    improvement: Literal["Wilson", "tree-level Symanzik", "Iwasaki", "DBW2"] = Field(
+        "Wilson", description='of the gauge action: "Wilson", "tree-level Symanzik", "Iwasaki" or "DBW2"'
+    )
+    fermions: Literal["none", "staggered", "wilson"] = Field(
+        "none", description='"none", "staggered" or "wilson"; their exact determinant is for small lattices'
+    )
+    mass: PositiveFloat | None = Field(None, description="in lattice units (staggered)")
+    kappa: PositiveFloat | None = Field(None, description="hopping parameter κ (wilson)")
+    n_flavours: PositiveFloat | None = Field(None, description="left out: 4 (staggered) or 2 (wilson)")
+    start: Literal["hot", "cold"] = Field("hot", description='links from the Haar measure ("hot") or all 1 ("cold")')
+    file: str | None = Field(None, description="a NERSC or ILDG configuration to start from instead")
+
+    @field_validator("shape")
+    @classmethod
+    def _two_to_four_dimensions(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return check_lattice(shape)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GaugeSettings":
+        needed = {"none": (), "staggered": ("mass",), "wilson": ("kappa",)}[self.fermions]
+        allowed = (*needed, "n_flavours") if needed else ()
+        for name in ("mass", "kappa", "n_flavours"):
+            given = getattr(self, name) is not None
+            if name in needed and not given:
+                raise ValueError(f'{name} is missing: fermions = "{self.fermions}" needs it, for instance {name} = 0.1')
+            if given and name not in allowed:
+                raise ValueError(f'{name} has no meaning with fermions = "{self.fermions}"; leave it out')
+        if self.fermions != "none":
+            try:
+                check_even(self.shape, f'fermions = "{self.fermions}"')
+            except ValueError as error:
+                raise ValueError(f"shape = {list(self.shape)}: {error}") from None
+        if self.file is not None and (len(self.shape) != 4 or self.n_colours != 3):
+            raise ValueError(
+                "file: NERSC and ILDG files hold SU(3) in 4 dimensions; set n_colours = 3 and a shape of 4 extents"
+            )
+        return self
+
+    def build(self) -> GaugeAction | FermionDeterminant:
+        """The target."""
+        gauge = GaugeAction(self.shape, self.n_colours, self.beta, self.improvement)
+        operator = self.operator()
+        if operator is None:
+            return gauge
+        return FermionDeterminant(gauge, operator, jnp.asarray(self.n_flavours or operator.n_tastes, jnp.float64))
+
+    def operator(self) -> FermionOperator | None:
+        """The Dirac operator, if there are fermions."""
+        if self.mass is not None:
+            return Staggered(self.shape, self.n_colours, self.mass)
+        return None if self.kappa is None else Wilson(self.shape, self.n_colours, self.kappa)
+
+
+assert set(RECTANGLE_COEFFICIENTS) == set(GaugeSettings.model_fields["improvement"].annotation.__args__)  # type: ignore[union-attr]
+
+
+class EffectiveActionSettings(Settings):
+    """The effective action: plaquettes, and more if asked for."""
+
+    rectangles: bool = Field(True, description="with rectangles")
+    polyakov_loops: bool = Field(True, description="with Polyakov loops in every direction")
+    file: str | None = Field(
+        None, description="a stored model.eqx to propose with as it is, nothing fitted; it replaces the fields above"
+    )
+
+    def build(self, shape: tuple[int, ...], n_colours: int) -> EffectiveAction:
+        """The action with all its coefficients zero."""
+        return EffectiveAction(shape, n_colours, rectangles=self.rectangles, polyakov_loops=self.polyakov_loops)
+
+
+class GaugeInnerSettings(Settings):
+    """The chain of the effective action that makes a proposal."""
+
+    update: Literal["hmc", "heat-bath"] = Field(
+        "hmc", description='"hmc", or "heat-bath" with over-relaxation (plaquettes alone, even extents)'
+    )
+    n_updates: PositiveInt | Literal["auto"] = Field(
+        10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
+    )
+    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
+    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("omelyan", description="of a trajectory (hmc)")
+    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
+
+
+assert set(INTEGRATORS) == set(GaugeInnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
+
+
+def describe(model: EffectiveAction) -> dict[str, Any]:
+    """What ``build_like`` needs to know to make a model of the same structure."""
+    return {
+        "name": "effective action",
+        "shape": model.shape,
+        "n_colours": model.n_colours,
+        "rectangles": model.rectangle is not None,
+        "polyakov_loops": model.polyakov is not None,
+    }
+
+
+def build_like(description: dict[str, Any]) -> EffectiveAction:
+    """A model of the structure that ``describe`` found, with numbers to be replaced."""
+    form = dict(description)
+    del form["name"]
+    return EffectiveAction(tuple(form.pop("shape")), form.pop("n_colours"), **form)

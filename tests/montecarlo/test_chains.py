@@ -109,3 +109,10 @@ def test_any_number_of_chains(n_chains):
     values = jnp.arange(n_chains, dtype=jnp.float64)
     found = over_chains(lambda shared, one: shared * one, values, jnp.asarray(2.0))
     np.testing.assert_array_equal(found, 2 * np.arange(n_chains))
+
+
+def test_a_mesh_that_another_library_has_set_does_not_matter():
+    values = jnp.arange(8, dtype=jnp.float64)
+    with jax.set_mesh(jax.make_mesh((len(jax.devices()),), ("other",))):
+        found = over_chains(lambda shared, one: shared * one, values, jnp.asarray(2.0))
+    np.testing.assert_array_equal(found, 2 * np.arange(8))

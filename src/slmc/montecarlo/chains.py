@@ -39,7 +39,9 @@ def over_chains(
     dynamic, static = eqx.partition(shared, eqx.is_array)
     dynamic = jax.device_put(dynamic, NamedSharding(mesh, PartitionSpec()))
     chained = jax.device_put(chained, NamedSharding(mesh, PartitionSpec(_AXIS)))
-    return _mapped(function, mesh, group_size, options, dynamic, static, chained)
+    # Other libraries in the same process, NetKet for one, leave a mesh of their own behind.
+    with jax.set_mesh(mesh):
+        return _mapped(function, mesh, group_size, options, dynamic, static, chained)
 
 
 def _group_size(length: int, at_most: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import chisquare
 
 from slmc.lattice import colouring, neighbours, shells
 from slmc.montecarlo import LocalSweep, MetropolisHastings, Signs
@@ -21,7 +22,13 @@ from slmc.systems.spins import (
     WolffProposal,
     WolffUpdate,
 )
-from slmc.systems.spins.clusters import cluster_labels, propagated_labels
+from slmc.systems.spins.clusters import (
+    cluster_labels,
+    grown_cluster,
+    joined_labels,
+    labelled_cluster,
+    propagated_labels,
+)
 from slmc.testing import check_detailed_balance, check_invariance
 
 N_DRAWS = 16384
@@ -116,7 +123,7 @@ def test_too_many_couplings():
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 7), (4, 6, 5), (30,), (2, 4)])
-@pytest.mark.parametrize("labels", [cluster_labels, propagated_labels])
+@pytest.mark.parametrize("labels", [cluster_labels, joined_labels, propagated_labels])
 def test_labels_are_connected_components(labels, shape):
     rng = np.random.default_rng(6)
     n = int(np.prod(shape))
@@ -129,6 +136,61 @@ def test_labels_are_connected_components(labels, shape):
         found = np.asarray(labels(jnp.asarray(bonds))).ravel()
         least = np.array([np.flatnonzero(expected == label)[0] for label in expected])
         np.testing.assert_array_equal(found, least)
+
+
+def cluster_probabilities(spins, coupling, seed, inside):
+    """The probability of every cluster of a site, by adding up all subsets of bonds."""
+    shape = spins.shape
+    sites, sign = np.arange(spins.size).reshape(shape), np.sign(coupling)
+    bonds = [
+        (i, j)
+        for axis, extent in enumerate(shape)
+        if extent > 1
+        for i, j in zip(sites.ravel(), np.roll(sites, -1, axis).ravel(), strict=True)
+        if spins.flat[i] * spins.flat[j] * sign > 0 and inside.flat[i] and inside.flat[j]
+    ]
+    p = 1 - np.exp(-2 * abs(coupling))
+    found = {}
+    for drawn in itertools.product([False, True], repeat=len(bonds)):
+        cluster, grows = {seed}, True
+        while grows:
+            more = {k for (i, j), on in zip(bonds, drawn, strict=True) if on and {i, j} & cluster for k in (i, j)}
+            grows, cluster = not more <= cluster, cluster | more
+        number = sum(2**site for site in cluster)
+        found[number] = found.get(number, 0.0) + np.prod(np.where(drawn, p, 1 - p))
+    return found
+
+
+def cluster_p_value(grow, coupling, shape, inside, expected_coupling=None):
+    """Chi-square of the clusters that are found against all subsets of bonds; the smallest p of three sites."""
+    spins = np.where(np.random.default_rng(15).random(shape) < 0.2, -1.0, 1.0)
+    if coupling < 0:
+        spins = spins * (-1) ** np.indices(shape).sum(0)
+    keys, found = jax.random.split(jax.random.key(12), 4096), []
+    for seed in (0, 1, spins.size - 1):
+        one = jax.jit(jax.vmap(grow, (0, None, None, None, None)))
+        clusters = one(keys, jnp.asarray(coupling), jnp.asarray(spins), jnp.asarray(seed), jnp.asarray(inside))
+        numbers = np.asarray(clusters).reshape(len(keys), -1) @ 2 ** np.arange(spins.size)
+        wanted = cluster_probabilities(spins, expected_coupling or coupling, seed, inside)
+        assert set(numbers) <= set(wanted)
+        counts = np.array([(numbers == number).sum() for number in wanted])
+        expected = len(keys) * np.array(list(wanted.values()))
+        common = expected >= 8
+        if not np.all(common):
+            counts, expected = (np.append(x[common], x[~common].sum()) for x in (counts, expected))
+        found.append(chisquare(counts, expected).pvalue if len(counts) > 1 else 1.0)
+    return min(found)
+
+
+@pytest.mark.parametrize("grow", [grown_cluster, labelled_cluster])
+@pytest.mark.parametrize(("shape", "coupling"), [((2, 3), 0.3), ((7,), 0.6), ((3, 1, 2), -0.25)])
+def test_clusters_are_those_of_independent_bonds(grow, shape, coupling):
+    everywhere = np.ones(shape, bool)
+    assert cluster_p_value(grow, coupling, shape, everywhere) > 1e-4
+    inside = everywhere.copy()
+    inside.flat[2] = False
+    assert cluster_p_value(grow, coupling, shape, inside) > 1e-4
+    assert cluster_p_value(grow, coupling, shape, everywhere, 1.15 * coupling) < 1e-6
 
 
 # ------------------------------------------------------------------------------------ updates against enumeration

@@ -4,7 +4,7 @@
 - ``heisenberg``: the linear effective model; ``sweeps``: heat bath and over-relaxation for it
 - ``transformer``: the equivariant Transformer
 - ``network``: the equivariant network of position-only ``filters``
-- ``ising``: two-body and plaquette models of Ising spins; ``checkerboard``, ``clusters`` and ``union_find``: updates
+- ``ising``: two-body and plaquette models of Ising spins; ``checkerboard`` and ``clusters`` (``native``): updates
 - ``parameters``: what several models check alike
 - ``dilution``: lattices with spins on a share of their sites
 - ``observables``: functions of one configuration

@@ -5,7 +5,7 @@ whole clusters of bonds are flipped. For a model with J_1 alone every flip is ac
 proposal's own ratio, that of the J_1 model, leaves the rest to the decision.
 """
 
-import math
+import functools
 
 import equinox as eqx
 import jax
@@ -37,14 +37,9 @@ class WolffProposal(Proposal):
     def propose(self, key: Key[Array, ""], configuration: IsingSpins) -> tuple[IsingSpins, Float[Array, ""]]:
         key_seed, key_bonds = jax.random.split(key)
         shape = configuration.shape
-        seed = jax.random.randint(key_seed, (), 0, n_sites(shape))
-        allowed = draw_bonds(key_bonds, self.reduced_coupling, configuration)
-        inside = None
-        if self.radius is not None:
-            inside = _ball(shape, seed, self.radius)
-            allowed = allowed & jnp.stack([inside & _next(inside, axis) for axis in range(len(shape))])
-        labels = cluster_labels(allowed)
-        cluster = labels == labels.ravel()[seed]
+        seed = jax.random.randint(key_seed, (), 0, n_sites(shape), jnp.int32)
+        inside = None if self.radius is None else _ball(shape, seed, self.radius)
+        cluster = wolff_cluster(key_bonds, self.reduced_coupling, configuration, seed, inside)
         proposed = jnp.where(cluster, -configuration, configuration)
         log_ratio = self.reduced_coupling * (_aligned(configuration) - _aligned(proposed))
         if inside is not None:
@@ -114,33 +109,81 @@ def draw_bonds(key: Key[Array, ""], reduced_coupling: Float[Array, ""], spins: I
     return agree & drawn & jnp.asarray(longer_than_one).reshape(-1, *(1,) * spins.ndim)
 
 
+def wolff_cluster(
+    key: Key[Array, ""],
+    reduced_coupling: Float[Array, ""],
+    spins: IsingSpins,
+    seed: Int[Array, ""],
+    inside: Bool[Array, "*lattice"] | None = None,
+) -> Bool[Array, "*lattice"]:
+    """The cluster of bonds that contains the site ``seed``; bonds between sites ``inside`` only (all if not given).
+
+    On a CPU it grows bond by bond in compiled code with random numbers of its own, seeded by ``key``; elsewhere the
+    bonds of the whole lattice are drawn and labelled. The distribution is the same, the random numbers are not.
+    """
+    inside = jnp.ones(spins.shape, bool) if inside is None else inside
+    return jax.lax.platform_dependent(
+        key, reduced_coupling, spins, seed, inside, cpu=grown_cluster, default=labelled_cluster
+    )
+
+
+def grown_cluster(
+    key: Key[Array, ""], reduced_coupling: Array, spins: IsingSpins, seed: Array, inside: Array
+) -> Bool[Array, "*lattice"]:
+    """``wolff_cluster`` on a CPU."""
+    from slmc.systems.spins.native import custom_call
+
+    grow = jax.ffi.ffi_call(
+        custom_call("grow"), jax.ShapeDtypeStruct((spins.size,), jnp.bool_), vmap_method="sequential"
+    )
+    probability = -jnp.expm1(-2 * jnp.abs(reduced_coupling))
+    cluster = grow(
+        jnp.asarray(_next_to(spins.shape)),
+        jnp.asarray(spins.ravel(), jnp.float64),
+        inside.ravel(),
+        jax.random.bits(key, (), jnp.uint64),
+        jnp.asarray(seed, jnp.int32),
+        jnp.asarray(jnp.stack([jnp.sign(reduced_coupling), probability]), jnp.float64),
+    )
+    return cluster.reshape(spins.shape)
+
+
+def labelled_cluster(
+    key: Key[Array, ""], reduced_coupling: Array, spins: IsingSpins, seed: Array, inside: Array
+) -> Bool[Array, "*lattice"]:
+    """``wolff_cluster`` on any device."""
+    within = jnp.stack([inside & _next(inside, axis) for axis in range(spins.ndim)])
+    labels = cluster_labels(draw_bonds(key, reduced_coupling, spins) & within)
+    return labels == labels.ravel()[seed]
+
+
+@functools.lru_cache(maxsize=64)
+def _next_to(shape: Shape) -> np.ndarray:
+    """The sites one step away from each, (site, step) in both directions along every axis longer than one site."""
+    steps = [np.eye(len(shape), dtype=int)[axis] for axis, extent in enumerate(shape) if extent > 1]
+    reached = [(coordinates(shape) + sign * step) % np.array(shape) for step in steps for sign in (1, -1)]
+    found = [np.ravel_multi_index(tuple(one.T), shape) for one in reached]
+    return np.array(found, np.int32).reshape(len(found), n_sites(shape)).T.copy()
+
+
 def cluster_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
     """The least site number of the cluster to which each site belongs.
 
-    On a CPU by union–find on the host, elsewhere by propagation inside the compiled program; the labels are the same.
+    On a CPU by union–find in compiled code, elsewhere by ``propagated_labels``; the labels are the same.
     """
-    return jax.lax.platform_dependent(bonds, cpu=_joined, default=propagated_labels)
+    return jax.lax.platform_dependent(bonds, cpu=joined_labels, default=propagated_labels)
 
 
-def _joined(bonds: Bonds) -> Int[Array, "*lattice"]:
-    shape = bonds.shape[1:]
-    extents = np.array(shape)
+def joined_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
+    """``cluster_labels`` on a CPU."""
+    from slmc.systems.spins.native import custom_call
 
-    def call(drawn: Array) -> np.ndarray:
-        from slmc.systems.spins.union_find import join
-
-        found = np.asarray(drawn)
-        leading = found.shape[: -1 - len(shape)]
-        labels = np.empty((math.prod(leading), n_sites(shape)), np.int32)
-        join(extents, found.reshape(len(labels), len(shape), -1), labels)
-        return labels.reshape(*leading, *shape)
-
-    # One call for all chains of a group: the way to the host and back costs as much as joining a thousand sites.
-    return jax.pure_callback(call, jax.ShapeDtypeStruct(shape, jnp.int32), bonds, vmap_method="broadcast_all")
+    labels = jax.ShapeDtypeStruct(bonds.shape[1:], jnp.int32)
+    return jax.ffi.ffi_call(custom_call("join"), labels, vmap_method="sequential")(bonds)
 
 
 def propagated_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
-    """``cluster_labels`` without the host: labels spread along bonds until nothing changes.
+    """``cluster_labels`` on any device: labels spread along bonds until nothing changes.
 
     In between each jumps to the label of the site it names, which halves the remaining way: O(N log N).
     """

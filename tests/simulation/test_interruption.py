@@ -48,7 +48,6 @@ n_steps = 60
 """
 
 COMMAND = [sys.executable, "-c", "from slmc.cli import main; main()"]
-AS_USERS_HAVE_IT = {name: value for name, value in os.environ.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
     directory = tmp_path_factory.mktemp("undisturbed") / "run"
-    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=AS_USERS_HAVE_IT)
+    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True)
     return directory
 
 
@@ -84,20 +83,29 @@ def phase_of(directory: Path) -> str:
         return "thermalise" if (directory / "config.toml").exists() else "not started"
 
 
-@pytest.mark.parametrize(("phase", "number"), [("thermalise", 2), ("learn", 9), ("measure", 13), ("baseline", 19)])
-def test_kill_and_resume_gives_the_same_bits(
-    phase: str, number: int, tmp_path: Path, config: Path, undisturbed: Path
+def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
+    tmp_path: Path, config: Path, undisturbed: Path
 ) -> None:
-    """SIGKILL soon after checkpoint ``number``, in the middle of the block that follows."""
+    """One run: SIGTERM while it thermalises, then SIGKILL in the middle of a block of each phase that follows."""
     directory = tmp_path / "run"
-    process = subprocess.Popen([*COMMAND, "run", str(config), "--out", str(directory), "-q"], env=AS_USERS_HAVE_IT)
-    marker = directory / "checkpoints" / f"{number:06d}"
-    while process.poll() is None and not marker.exists():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert phase_of(directory) == phase
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=AS_USERS_HAVE_IT)
+    stages = [("thermalise", 3, signal.SIGTERM)]
+    stages += [(phase, number, signal.SIGKILL) for phase, number in (("learn", 9), ("measure", 13), ("baseline", 19))]
+    command = ["run", str(config), "--out", str(directory)]
+    for phase, number, kind in stages:
+        with subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, text=True) as process:
+            marker = directory / "checkpoints" / f"{number:06d}"
+            while process.poll() is None and not marker.exists():
+                time.sleep(0.002)
+            process.send_signal(kind)
+            output, _ = process.communicate()
+        assert phase_of(directory) == phase
+        if kind == signal.SIGTERM:
+            assert process.returncode == 0
+            assert "stopped by SIGTERM; continue with: slmc resume" in output
+        else:
+            assert process.returncode == -signal.SIGKILL
+        command = ["resume", str(directory)]
+    subprocess.run([*COMMAND, *command, "-q"], check=True)
     assert_same_records(undisturbed, directory)
 
 
@@ -111,31 +119,13 @@ def test_records_cut_in_the_middle_of_a_block_are_repaired(tmp_path: Path, undis
     shutil.rmtree(directory / "checkpoints" / numbers[-1])
     array = Records(directory / "records.zarr")._root["baseline/energy"]
     array.append(np.full((8, 7), 1e9), axis=1)
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=AS_USERS_HAVE_IT)
-    assert_same_records(undisturbed, directory)
-
-
-def test_terminated_run_stops_cleanly_and_continues(tmp_path: Path, config: Path, undisturbed: Path) -> None:
-    directory = tmp_path / "run"
-    process = subprocess.Popen(
-        [*COMMAND, "run", str(config), "--out", str(directory)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=AS_USERS_HAVE_IT,
-    )
-    while process.poll() is None and not (directory / "checkpoints" / "000003").exists():
-        time.sleep(0.005)
-    process.terminate()
-    output, _ = process.communicate()
-    assert process.returncode == 0
-    assert "stopped by SIGTERM; continue with: slmc resume" in output
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=AS_USERS_HAVE_IT)
+    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True)
     assert_same_records(undisturbed, directory)
 
 
 def test_devices_do_not_change_the_bits(tmp_path: Path, config: Path, undisturbed: Path) -> None:
     """The undisturbed run used one device a core; this one uses four."""
     directory = tmp_path / "run"
-    four = {**AS_USERS_HAVE_IT, "JAX_NUM_CPU_DEVICES": "4"}
+    four = {**os.environ, "JAX_NUM_CPU_DEVICES": "4"}
     subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=four)
     assert_same_records(undisturbed, directory)

@@ -72,7 +72,8 @@ class WolffUpdate(Update):
 
     A model with J_1 alone accepts always. Inside a ``CumulativeUpdate`` it is the inner chain of self-learning Monte
     Carlo with clusters; with further couplings its decision comes before the exact one (nested). ``radius`` restricts
-    the cluster (see ``WolffProposal``).
+    the cluster (see ``WolffProposal``), whose surface then enters that first decision; for J_1 alone
+    ``MetropolisHastings(target, WolffProposal(J_1/T, radius))`` decides once, on everything.
     """
 
     target: Ising

@@ -24,10 +24,10 @@ COMPARED = {"magnetization": r"$|m|$", "staggered_magnetization": r"$|m_\mathrm{
 
 QUICK = (
     *("--set", "target.shape=[2,2]", "--set", "scan.temperatures=[0.5,0.2]"),
-    *("--set", "learning.n_rounds=1", "--set", "learning.n_steps=8", "--set", "learning.training_steps=2"),
+    *("--set", "learning.n_rounds=1", "--set", "learning.n_steps=8", "--set", "learning.training_steps=0"),
     *("--set", "measurement.n_steps=40", "--set", "measurement.block_size=20", "--set", "measurement.n_thermalise=0"),
     *("--set", "thermalisation.n_steps=10", "--set", "exact.tuning_steps=10", "--set", "baseline.n_steps=40"),
-    *("--set", "model.n_layers=1", "--set", "model.n_channels=2", "--set", "model.n_hidden=3"),
+    *("--set", "model.name=linear", "--set", "inner.nested=no", "--set", "inner.update=heat-bath"),
 )
 
 

@@ -13,7 +13,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+from collections.abc import Iterator
+
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 2)
@@ -24,3 +27,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 install_import_hook("slmc", "runtime_checks.check")
 
 import slmc  # noqa: E402, F401
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Every compiled program holds pages of memory of its own, of which Linux allows a process 65,530."""
+    yield
+    jax.clear_caches()

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Programs are compiled once for all processes of a test run, those that tests start included. Set before JAX is
@@ -15,6 +15,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# On import NetKet would set a mesh of all devices for the whole process.
+os.environ.setdefault("NETKET_SHARDING", "0")
 
 import jax
 import pytest
@@ -48,3 +50,10 @@ def command_line(
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Every compiled program holds pages of memory of its own, of which Linux allows a process 65,530."""
+    yield
+    jax.clear_caches()

@@ -23,7 +23,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),
         ("dilution", ("dilution.svg", "of the error Monte Carlo")),
-        ("plaquette", ("Ratios of τ", "plaquette.svg", "three shells")),
+        ("plaquette", ("Ratios per N spins", "plaquette.svg", "three shells")),
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),
         ("gauge", ("Two dimensions",)),
     ],

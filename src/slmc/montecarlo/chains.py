@@ -6,6 +6,7 @@ devices, two or more, share the groups. (On a single device XLA rounds the last 
 least two.) Devices never talk to each other inside a program.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -39,8 +40,10 @@ def over_chains(
     dynamic, static = eqx.partition(shared, eqx.is_array)
     dynamic = jax.device_put(dynamic, NamedSharding(mesh, PartitionSpec()))
     chained = jax.device_put(chained, NamedSharding(mesh, PartitionSpec(_AXIS)))
-    # Other libraries in the same process, NetKet for one, leave a mesh of their own behind.
-    with jax.set_mesh(mesh):
+    # Other libraries in the same process, NetKet for one, set a mesh of their own. Without one ours is not set either,
+    # since host callbacks do not work under a mesh.
+    foreign = not jax.sharding.get_abstract_mesh().empty
+    with jax.set_mesh(mesh) if foreign else contextlib.nullcontext():
         return _mapped(function, mesh, group_size, options, dynamic, static, chained)
 
 

@@ -20,8 +20,8 @@ class FermionDeterminant(MeasuredTarget):
     A that of the operator (``FermionOperator``): for staggered fermions n_tastes = 4 and det A = det M, for Wilson
     fermions n_tastes = 2 and det A = det M†M. Flavours are counted as in four dimensions on all lattices: staggered
     fermions in two have half as many tastes. An odd number of Wilson flavours takes |det M|, not its sign. With
-    ``smearing`` the fermions see smeared links. The cost is that of a Cholesky factor, O(V³): for small lattices. Observable: ``"trace_inverse"``, tr A⁻¹, from which the condensate
-    follows (``staggered_condensate``).
+    ``smearing`` the fermions see smeared links. The cost is that of a Cholesky factor, O(V³): for small lattices.
+    Observable: ``"trace_inverse"``, tr A⁻¹, from which the condensate follows (``staggered_condensate``).
 
     Target of self-learning Monte Carlo in arXiv:2010.11900, eq. (2).
     """

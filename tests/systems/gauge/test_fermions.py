@@ -205,8 +205,8 @@ def test_no_convergence_is_an_error():
     operator = Staggered(SHAPE, 2, 1e-3)
     hopping = operator.prepare(as_matrices(links_of(operator)))
     b = gaussian_field(jax.random.key(11), operator.field_shape)
+    solve = eqx.filter_jit(conjugate_gradient)
     with pytest.raises(eqx.EquinoxRuntimeError, match="did not reach a relative residual"):
-        solve = eqx.filter_jit(conjugate_gradient)
         jax.block_until_ready(solve(lambda f: operator.normal(hopping, f), b, Solver(1e-12, 5)).x)
 
 

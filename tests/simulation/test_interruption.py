@@ -13,6 +13,8 @@ import pytest
 
 from slmc.simulation.records import Records
 
+pytestmark = pytest.mark.xdist_group("interruption")
+
 SETTINGS = """
 seed = 5
 [target]

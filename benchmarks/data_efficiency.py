@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from exact_labels import SPHERE, TEMPERATURE, DataSettings, ExactData, exact_data
 from matplotlib import pyplot
+from matplotlib.ticker import NullLocator
 from result_file import ResultFile, arguments, folders, table, use_all_cores
 
 from slmc.montecarlo import Target
@@ -143,6 +144,8 @@ def draw(results: ResultFile, settings: Settings, path: Any) -> None:
     linear = [results.rows[name_of(n, settings.force_weights[0])]["linear_residual"] for n in settings.n_labels]
     axes.loglog(settings.n_labels, linear, "k:", label="linear model, all shells")
     axes.set(xlabel="labelled configurations (exact evaluations)", ylabel="held-out residual $s$")
+    axes.set_xticks(settings.n_labels, [str(n) for n in settings.n_labels])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path)

@@ -14,8 +14,6 @@ from slmc.cli import main
 from slmc.simulation import records as records_module
 from slmc.simulation.records import Records
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 TINY = [
     "--set=target.shape=[2,2]",
     "--set=target.coupling=2.0",

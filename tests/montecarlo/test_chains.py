@@ -13,8 +13,6 @@ import objects
 from slmc.montecarlo import LocalSweep, init_chains, over_chains, run, run_chains
 from slmc.montecarlo.chains import _group_size, _n_devices
 
-pytestmark = pytest.mark.xdist_group("chains")
-
 SCRIPT = """
 import hashlib, sys
 import jax

@@ -16,8 +16,6 @@ from slmc.report import figures, write_report, write_scan_report
 from slmc.report.notation import concise, plain
 from slmc.report.stored import Stored, binned_errors, correlations
 
-pytestmark = pytest.mark.xdist_group("report")
-
 ALL = {plot.name for plot in (figure(Stored(xarray.DataTree(), {})) for figure in figures.FIGURES)}
 MEASURED = {"acceptance", "autocorrelation", "traces", "structure"}
 

@@ -13,8 +13,6 @@ import pytest
 
 from slmc.simulation.records import Records
 
-pytestmark = pytest.mark.xdist_group("interruption")
-
 SETTINGS = """
 seed = 5
 [target]

@@ -53,6 +53,12 @@ def coordinates(shape: Shape) -> np.ndarray:
     return np.indices(shape).reshape(len(shape), -1).T
 
 
+def sites_at(shape: Shape, steps: np.ndarray) -> np.ndarray:
+    """Numbers of the sites that each site reaches by each of the ``steps`` (step, axis): shape (site, step)."""
+    reached = (coordinates(shape)[:, None, :] + steps[None]) % np.array(shape)
+    return np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), shape)
+
+
 @functools.lru_cache(maxsize=64)
 def shells(shape: Shape) -> Shells:
     """All neighbour shells of the torus by distance of the shortest displacement."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from slmc.lattice import Shape, coordinates, n_sites
+from slmc.lattice import Shape, coordinates, n_sites, sites_at
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.spins.ising import Ising, IsingSpins
@@ -161,10 +161,8 @@ def labelled_cluster(
 @functools.lru_cache(maxsize=64)
 def _next_to(shape: Shape) -> np.ndarray:
     """The sites one step away from each, (site, step) in both directions along every axis longer than one site."""
-    steps = [np.eye(len(shape), dtype=int)[axis] for axis, extent in enumerate(shape) if extent > 1]
-    reached = [(coordinates(shape) + sign * step) % np.array(shape) for step in steps for sign in (1, -1)]
-    found = [np.ravel_multi_index(tuple(one.T), shape) for one in reached]
-    return np.array(found, np.int32).reshape(len(found), n_sites(shape)).T.copy()
+    along = np.eye(len(shape), dtype=int)[np.array(shape) > 1]
+    return sites_at(shape, np.stack([along, -along], axis=1).reshape(-1, len(shape))).astype(np.int32)
 
 
 def cluster_labels(bonds: Bonds) -> Int[Array, "*lattice"]:

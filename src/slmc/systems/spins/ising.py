@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc.lattice import Shape, check_shape, coordinates, neighbours, shells_of_origin
+from slmc.lattice import Shape, check_shape, coordinates, neighbours, shells_of_origin, sites_at
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
@@ -130,8 +130,7 @@ class PlaquetteIsing(IsingTarget):
     def interacting(self) -> np.ndarray:
         steps = itertools.product((-1, 0, 1), repeat=len(self.shape))
         near = np.array([step for step in steps if 1 <= np.count_nonzero(step) <= 2]).reshape(-1, len(self.shape))
-        reached = (coordinates(self.shape)[:, None, :] + near[None]) % np.array(self.shape)
-        return np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), self.shape)
+        return sites_at(self.shape, near)
 
 
 def _bonds_by_shell(shape: Shape, n_shells: int) -> list[tuple[int, list[tuple[tuple[int, ...], float]]]]:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +45,7 @@ from slmc.selflearning import (
     residual,
 )
 from slmc.selflearning.diagnostics import evaluations_per_step
-from slmc.selflearning.inner_chain import InnerLine, innermost
+from slmc.selflearning.inner_chain import InnerLine
 from slmc.simulation.model_file import load_model, save_model
 from slmc.statistics import estimate
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
@@ -122,7 +121,7 @@ SYSTEMS = {
         n_scan=10,
         n_measure_thermalise=24,
         n_long=24,
-        block=(("slmc", 40), ("hmc", 8)),
+        block=(("slmc", 40), ("hmc", 16)),
         n_blocks=16,
     ),
 }
@@ -146,7 +145,7 @@ QUICK = {
 }
 
 N_CHAINS = 8
-N_GUIDE_UPDATES = (2, 3, 4, 6)
+N_GUIDE_UPDATES = (1, 2, 3, 4, 6)
 N_LINES = 8
 """Inner chains, of those weighed, that are stored."""
 
@@ -177,7 +176,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
     exact = hamiltonian_chain(target, 0.3, 3)
     chains = init_chains(exact, starts)
     exact, chains = tune_step_size(keys[1], exact, chains, step_size_of, 0.8, system.n_tune, 1)
-    kinds = [InnerSettings(n_steps=3, n_guide_updates=number) for number in N_GUIDE_UPDATES]
+    kinds = [InnerSettings(update="heat-bath", n_guide_updates=number) for number in N_GUIDE_UPDATES]
     settings = LearningSettings(
         n_rounds=len(system.steps),
         n_steps=system.steps,
@@ -200,7 +199,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
         SPHERE,
         exact,
         tuple(partial(nested_update, settings=kind) for kind in kinds),
-        step_size_of,
+        None,
         lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
         settings,
         Heisenberg(system.shape, temperature=system.temperature),
@@ -230,7 +229,6 @@ def learned(name: str, system: System) -> dict[str, Any]:
             }
             for one in result.reports
         ],
-        "inner_step_size": report.inner_step_size,
         "inner_chains": [
             InnerLine(*line)._asdict() | {"n_guide_updates": N_GUIDE_UPDATES[int(line[0])]}
             for line in report.inner[:N_LINES]
@@ -270,13 +268,11 @@ def observe(state: State, info: Any) -> dict[str, jax.Array]:
     } | ({"energy": state.observables["energy"]} if "energy" in state.observables else {})
 
 
-def learned_update(name: str, row: dict[str, Any], line: dict[str, Any]) -> CumulativeUpdate:
+def learned_update(name: str, line: dict[str, Any]) -> CumulativeUpdate:
     """The proposal of the frozen network with one of the inner chains that were weighed."""
     network, guide = (load_model(model_path(name, part), build_like) for part in ("network", "guide"))
-    settings = InnerSettings(n_steps=3, n_guide_updates=line["n_guide_updates"])
-    inner = nested_update(network, guide, settings)
-    inner = eqx.tree_at(lambda one: step_size_of(innermost(one)), inner, jnp.asarray(row["inner_step_size"]))
-    return CumulativeUpdate(inner, int(line["n_updates"]))
+    settings = InnerSettings(update="heat-bath", n_guide_updates=line["n_guide_updates"])
+    return CumulativeUpdate(nested_update(network, guide, settings), int(line["n_updates"]))
 
 
 def scanned(system: System, target: Target, configurations: jax.Array) -> tuple[Update, list[dict[str, float]]]:
@@ -315,7 +311,7 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
     configurations = np.load(cache_folder() / f"efficiency-{name}-chains.npy")
     observable = observable_of(system)
     chosen = learning["inner_chains"][0]
-    proposal = learned_update(name, learning, chosen)
+    proposal = learned_update(name, chosen)
     updates: dict[str, Update] = {"slmc": MetropolisHastings(target, proposal)}
     wanted = dict(system.block)
     row: dict[str, Any] = {"inner_chain": chosen}
@@ -363,7 +359,7 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
         proposal.update.target, states["slmc"], updates["slmc"], system
     )
     row["expected_acceptance"] = expected_acceptance(row["held_out_residual"])
-    long = learned_update(name, learning, LONG)
+    long = learned_update(name, LONG)
     spins = np.asarray(states["slmc"].configuration)
     row["long_inner_chain"] = LONG | measure_acceptance(key, target, long, spins, observable, system.n_long)._asdict()
     return row

@@ -121,9 +121,10 @@ class FixedOrderHeatBath(Update):
 
     def step(self, key, state):
         spins = state.configuration
+        numbers = jax.random.uniform(key, (4, 2), jnp.float64)
         for site in range(4):
             field = self.sign * jax.grad(self.target.log_weight)(spins)[site]
-            spins = spins.at[site].set(draw_along(jax.random.fold_in(key, site), field, spins[site]))
+            spins = spins.at[site].set(draw_along(numbers[site], field, spins[site]))
         log_weight = self.target.log_weight(spins)
         return State(spins, log_weight, state.observables), Info(jnp.ones(()), jnp.zeros(()))
 

@@ -1,4 +1,4 @@
-"""Cluster growth in loops compiled by Numba, which XLA calls without the way through Python.
+"""Clusters and sweeps in loops compiled by Numba, which XLA calls without the way through Python.
 
 A custom call of XLA is a C function of one pointer, to a frame of 64-bit words (``xla/ffi/api/c_api.h``). The words
 read here: 1 is the address of an extension, present when the runtime asks for the version of the interface; 2 that of
@@ -7,6 +7,7 @@ data in word 3, its rank in 4 and the address of its extents in 5.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -158,6 +159,63 @@ def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cl
                 n_waiting += 1
 
 
+@numba.njit(fastmath={"reassoc", "contract"})
+@no_type_check
+def _field(neighbours, strength, spins, site):
+    """h_i = Σ_k strength_k S_{neighbour k of i}."""
+    x = y = z = 0.0
+    for k in range(len(strength)):
+        other = neighbours[site, k]
+        x += strength[k] * spins[other, 0]
+        y += strength[k] * spins[other, 1]
+        z += strength[k] * spins[other, 2]
+    return x, y, z
+
+
+@numba.njit
+@no_type_check
+def draw_spins(neighbours, strength, order, numbers, spins):
+    """Heat bath: see ``sweeps.draw_along``, of which this is one call after the other."""
+    for site in order:
+        if not spins[site].any():
+            continue
+        u, v = numbers[site]
+        x, y, z = _field(neighbours, strength, spins, site)
+        h = math.sqrt(x * x + y * y + z * z)
+        if h < 1e-6:
+            cosine = 2 * u - 1
+            x, y, z = 0.0, 0.0, 1.0
+        else:
+            cosine = 1 + math.log(u + (1 - u) * math.exp(-2 * h)) / h
+            x, y, z = x / h, y / h, z / h
+        cosine = min(max(cosine, -1.0), 1.0)
+        sine = math.sqrt(1 - cosine * cosine)
+        # A frame around the axis: Duff et al., J. Comput. Graph. Tech. 6, 1 (2017).
+        sign = math.copysign(1.0, z)
+        a = -1 / (sign + z)
+        b = x * y * a
+        along_first, along_second = sine * math.cos(2 * math.pi * v), sine * math.sin(2 * math.pi * v)
+        x_new = cosine * x + along_first * (1 + sign * x * x * a) + along_second * b
+        y_new = cosine * y + along_first * sign * b + along_second * (sign + y * y * a)
+        z_new = cosine * z - along_first * sign * x - along_second * y
+        length = math.sqrt(x_new * x_new + y_new * y_new + z_new * z_new)
+        spins[site, 0], spins[site, 1], spins[site, 2] = x_new / length, y_new / length, z_new / length
+
+
+@numba.njit
+@no_type_check
+def reflect_spins(neighbours, strength, order, numbers, spins):
+    """Over-relaxation: see ``sweeps.reflect``, of which this is one call after the other."""
+    for site in order:
+        x, y, z = _field(neighbours, strength, spins, site)
+        squared = x * x + y * y + z * z
+        if squared > 0 and spins[site].any():
+            factor = 2 * (spins[site, 0] * x + spins[site, 1] * y + spins[site, 2] * z) / squared
+            x, y, z = factor * x - spins[site, 0], factor * y - spins[site, 1], factor * z - spins[site, 2]
+            length = math.sqrt(x * x + y * y + z * z)
+            spins[site, 0], spins[site, 1], spins[site, 2] = x / length, y / length, z / length
+
+
 @no_type_check
 def _join_call(frame_address):
     frame = _words(frame_address, 16)
@@ -190,10 +248,40 @@ def _grow_call(frame_address):
     return np.uint64(0)
 
 
+@no_type_check
+def _sweep_call(sweep):
+    @no_type_check
+    def call(frame_address):
+        frame = _words(frame_address, 16)
+        if not _answers_version(frame):
+            arguments, found = _words(frame[9], 5), _words(frame[14], 1)[0]
+            n_sites, n_neighbours = _extents(arguments[0])
+            spins = numba.carray(_data(found), (n_sites, 3), np.float64)
+            spins[:] = numba.carray(_data(arguments[4]), (n_sites, 3), np.float64)
+            sweep(
+                numba.carray(_data(arguments[0]), (n_sites, n_neighbours), np.int32),
+                numba.carray(_data(arguments[1]), (n_neighbours,), np.float64),
+                numba.carray(_data(arguments[2]), (n_sites,), np.int32),
+                numba.carray(_data(arguments[3]), (n_sites, 2), np.float64),
+                spins,
+            )
+        return np.uint64(0)
+
+    return call
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "join": _join_call,
+    "grow": _grow_call,
+    "draw": _sweep_call(draw_spins),
+    "reflect": _sweep_call(reflect_spins),
+}
+
+
 @functools.cache
 def custom_call(name: str) -> str:
-    """Compiles one of the loops ("join" or "grow") and registers it with XLA; the name to call it by."""
-    loop: Callable[..., Any] = {"join": _join_call, "grow": _grow_call}[name]
+    """Compiles one of the loops and registers it with XLA; the name to call it by."""
+    loop = _CALLS[name]
     compiled = numba.cfunc(types.uint64(types.uint64))(loop)
     _kept.append(compiled)
     jax.ffi.register_ffi_target(f"slmc_{name}", jax.ffi.pycapsule(compiled.ctypes), platform="cpu")

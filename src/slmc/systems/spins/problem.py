@@ -16,7 +16,6 @@ from slmc.montecarlo import (
     HamiltonianTrajectory,
     LocalSweep,
     MetropolisHastings,
-    Sequence,
     SinglePrecision,
     Sphere,
     State,
@@ -33,7 +32,7 @@ from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.settings import InnerSettings, describe
-from slmc.systems.spins.sweeps import HeatBathSweep, OverRelaxationSweep
+from slmc.systems.spins.sweeps import HeatBathSweep
 from slmc.systems.spins.transformer import EquivariantTransformer
 
 SCALARS: dict[str, tuple[Callable[[Array], Array], str]] = {
@@ -56,7 +55,7 @@ ELECTRONIC = {
 TRAJECTORY_LENGTHS = (2, 3, 5, 8)
 """Integrator steps of a trajectory among which ``inner.n_updates = "auto"`` chooses."""
 
-GUIDE_UPDATES = (2, 3, 4, 6)
+GUIDE_UPDATES = (1, 2, 3, 4, 6)
 """Updates of the linear model, in a nested chain, among which it chooses instead."""
 
 
@@ -199,8 +198,7 @@ class SpinProblem(NamedTuple):
 def inner_update(model: Any, settings: InnerSettings) -> Update:
     """The update that drives the chain of the effective model; keeps detailed balance."""
     if settings.update == "heat-bath":
-        reflect = OverRelaxationSweep(model)
-        return Sequence((reflect, HeatBathSweep(model), reflect))
+        return HeatBathSweep(model)
     if settings.update == "local":
         return LocalSweep(model, Sphere(), jnp.asarray(0.5))
     integrator = INTEGRATORS[settings.integrator]

@@ -104,7 +104,7 @@ class InnerSettings(Settings):
     """The chain of the effective model that makes a proposal."""
 
     update: Literal["hmc", "local", "heat-bath"] = Field(
-        "hmc", description='"hmc", "local", or "heat-bath" with over-relaxation (linear model)'
+        "hmc", description='"hmc", "local", or "heat-bath" (of the linear model)'
     )
     n_updates: PositiveInt | Literal["auto"] = Field(
         10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'

@@ -7,9 +7,12 @@ log-weight at its end. Either sweep runs through the sites in order or in revers
 detailed balance.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from slmc.lattice import neighbours
 from slmc.montecarlo.local import random_direction
@@ -31,7 +34,7 @@ class HeatBathSweep(Update):
         return True
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
-        return _sweep(key, self.target, state, draw_along)
+        return _sweep(key, self.target, state, "draw", draw_along)
 
 
 class OverRelaxationSweep(Update):
@@ -48,53 +51,93 @@ class OverRelaxationSweep(Update):
         return True
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
-        return _sweep(key, self.target, state, _reflect)
+        return _sweep(key, self.target, state, "reflect", reflect)
 
 
-def _sweep(key: Key[Array, ""], target: Heisenberg, state: State, renew) -> tuple[State, Info]:
-    sites, shell, multiplicity = neighbours(target.shape, len(target.reduced_couplings))
-    strength = target.reduced_couplings[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
-    table = jnp.asarray(sites)
-    key_order, key_sites = jax.random.split(key)
-    order = random_direction(key_order, len(sites))
+Renew = Callable[[Float[Array, " 2"], Float[Array, " 3"], Float[Array, " 3"]], Float[Array, " 3"]]
+"""A new spin from two uniform numbers, the local field and the old spin."""
 
-    def visit(spins: Float[Array, "site 3"], inputs) -> tuple[Float[Array, "site 3"], None]:
-        site, key = inputs
-        field, spin = strength @ spins[table[site]], spins[site]
-        # A zero vector is a site without a spin, and stays one.
-        renewed = jnp.where(occupied(spin), renew(key, field, spin), spin)
-        return spins.at[site].set(renewed), None
 
+def _sweep(key: Key[Array, ""], target: Heisenberg, state: State, native: str, renew: Renew) -> tuple[State, Info]:
+    """On a CPU in compiled code (``native`` is its name), elsewhere by ``scanned_sweep``: the same up to rounding."""
+    key_order, key_numbers = jax.random.split(key)
     flat = state.configuration.reshape(-1, 3)
-    flat, _ = jax.lax.scan(visit, flat, (order, jax.random.split(key_sites, len(sites))))
+    order = random_direction(key_order, len(flat))
+    numbers = jax.random.uniform(key_numbers, (len(flat), 2), jnp.float64)
+    flat = jax.lax.platform_dependent(
+        target, order, numbers, flat, cpu=partial(compiled_sweep, native), default=partial(scanned_sweep, renew)
+    )
     spins = flat.reshape(state.configuration.shape)
     log_weight = target.log_weight(spins)
     return State(spins, log_weight, state.observables), Info(jnp.ones(()), log_weight - state.log_weight)
 
 
-def draw_along(key: Key[Array, ""], field: Float[Array, " 3"], spin: Float[Array, " 3"]) -> Float[Array, " 3"]:
+def _interactions(target: Heisenberg) -> tuple[Int[Array, "site neighbour"], Float[Array, " neighbour"]]:
+    """The sites with which each site interacts, and how strongly with each."""
+    sites, shell, multiplicity = neighbours(target.shape, len(target.reduced_couplings))
+    strength = target.reduced_couplings[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
+    return jnp.asarray(sites, jnp.int32), strength
+
+
+def compiled_sweep(
+    name: str,
+    target: Heisenberg,
+    order: Int[Array, " site"],
+    numbers: Float[Array, "site 2"],
+    spins: Float[Array, "site 3"],
+) -> Float[Array, "site 3"]:
+    """A sweep on a CPU: "draw" or "reflect"."""
+    from slmc.systems.spins.native import custom_call
+
+    sites, strength = _interactions(target)
+    result = jax.ShapeDtypeStruct(spins.shape, jnp.float64)
+    call = jax.ffi.ffi_call(custom_call(name), result, vmap_method="sequential")
+    return call(sites, strength, order.astype(jnp.int32), numbers, spins.astype(jnp.float64)).astype(spins.dtype)
+
+
+def scanned_sweep(
+    renew: Renew,
+    target: Heisenberg,
+    order: Int[Array, " site"],
+    numbers: Float[Array, "site 2"],
+    spins: Float[Array, "site 3"],
+) -> Float[Array, "site 3"]:
+    """A sweep on any device, spin by spin."""
+    sites, strength = _interactions(target)
+
+    def visit(spins: Float[Array, "site 3"], site: Array) -> tuple[Float[Array, "site 3"], None]:
+        field, spin = strength @ spins[sites[site]], spins[site]
+        # A zero vector is a site without a spin, and stays one.
+        renewed = jnp.where(occupied(spin), renew(numbers[site], field, spin), spin)
+        return spins.at[site].set(renewed), None
+
+    spins, _ = jax.lax.scan(visit, spins, order)
+    return spins
+
+
+def draw_along(numbers: Float[Array, " 2"], field: Float[Array, " 3"], spin: Float[Array, " 3"]) -> Float[Array, " 3"]:
     """A unit vector from exp(h·S): cosine to the field by inversion, azimuth uniform."""
-    key_cosine, key_azimuth = jax.random.split(key)
+    u, v = numbers
     strength = jnp.sqrt(jnp.sum(field**2))
-    u = jax.random.uniform(key_cosine, dtype=jnp.float64)
     small = strength < 1e-6
     h = jnp.where(small, 1.0, strength)
     # cosine = 1 + log(u + (1−u) e^{−2h}) / h; uniform in [−1, 1] for a vanishing field, to first order in h.
     cosine = jnp.where(small, 2 * u - 1, 1 + jnp.log(u + (1 - u) * jnp.exp(-2 * h)) / h)
     cosine = jnp.clip(cosine, -1.0, 1.0)
     axis = jnp.where(small, jnp.array([0.0, 0.0, 1.0]), field / h)
-    azimuth = 2 * jnp.pi * jax.random.uniform(key_azimuth, dtype=jnp.float64)
-    # A vector perpendicular to the axis: the coordinate direction least along it, made orthogonal.
-    least = jnp.eye(3)[jnp.argmin(jnp.abs(axis))]
-    first = least - jnp.dot(least, axis) * axis
-    first = first / jnp.sqrt(jnp.sum(first**2))
-    second = jnp.cross(axis, first)
+    # A frame around the axis: Duff et al., J. Comput. Graph. Tech. 6, 1 (2017).
+    x, y, z = axis
+    sign = jnp.where(z < 0, -1.0, 1.0)
+    a = -1 / (sign + z)
+    first = jnp.stack([1 + sign * x * x * a, sign * x * y * a, -sign * x])
+    second = jnp.stack([x * y * a, sign + y * y * a, -y])
     sine = jnp.sqrt(1 - cosine**2)
-    drawn = cosine * axis + sine * (jnp.cos(azimuth) * first + jnp.sin(azimuth) * second)
+    drawn = cosine * axis + sine * (jnp.cos(2 * jnp.pi * v) * first + jnp.sin(2 * jnp.pi * v) * second)
     return drawn / jnp.sqrt(jnp.sum(drawn**2))
 
 
-def _reflect(key: Key[Array, ""], field: Float[Array, " 3"], spin: Float[Array, " 3"]) -> Float[Array, " 3"]:
+def reflect(numbers: Float[Array, " 2"], field: Float[Array, " 3"], spin: Float[Array, " 3"]) -> Float[Array, " 3"]:
+    """The spin turned by 180° about the field; no number is used."""
     squared = jnp.sum(field**2)
     reflected = 2 * jnp.dot(spin, field) / jnp.where(squared > 0, squared, 1.0) * field - spin
     reflected = reflected / jnp.sqrt(jnp.sum(reflected**2))

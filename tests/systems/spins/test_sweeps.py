@@ -1,0 +1,51 @@
+"""Sweeps from local fields: compiled and spin by spin alike, one spin drawn as it should be."""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from slmc.montecarlo import Sphere
+from slmc.systems.spins import Heisenberg
+from slmc.systems.spins.sweeps import compiled_sweep, draw_along, reflect, scanned_sweep
+
+
+@pytest.mark.parametrize(("shape", "n_shells"), [((4, 4), None), ((6,), 2), ((2, 4, 3), 3), ((3, 3), 0)])
+@pytest.mark.parametrize(("name", "renew"), [("draw", draw_along), ("reflect", reflect)])
+def test_compiled_and_scanned_sweeps_agree(name, renew, shape, n_shells):
+    keys = jax.random.split(jax.random.key(3), 3)
+    model = Heisenberg(shape, n_shells)
+    couplings = 3 * jax.random.normal(keys[0], model.reduced_couplings.shape)
+    model = eqx.tree_at(lambda one: one.reduced_couplings, model, couplings)
+    n_sites = int(np.prod(shape))
+    # One site without a spin.
+    spins = Sphere().random(keys[1], (2, n_sites, 3)).at[:, 1].set(0.0)
+    numbers = jax.random.uniform(keys[2], (2, n_sites, 2), jnp.float64)
+    order = jnp.stack([jnp.arange(n_sites), jnp.arange(n_sites)[::-1]])
+    compiled, scanned = (
+        jax.jit(jax.vmap(partial(sweep, how, model)))(order, numbers, spins)
+        for sweep, how in ((compiled_sweep, name), (scanned_sweep, renew))
+    )
+    np.testing.assert_allclose(compiled, scanned, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(compiled[:, 1], 0.0)
+
+
+@pytest.mark.parametrize("field", [[0.3, -0.5, 0.1], [0.0, 0.0, -4.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+def test_a_drawn_spin_follows_its_field(field):
+    """Cosine to the field from exp(h cos), azimuth uniform: two uniform numbers come back from the drawn spins."""
+    field = jnp.asarray(field)
+    numbers = jax.random.uniform(jax.random.key(1), (20_000, 2), jnp.float64)
+    drawn = np.asarray(jax.vmap(lambda pair: draw_along(pair, field, field))(numbers))
+    h = float(jnp.linalg.norm(field))
+    axis = np.asarray(field) / h if h else np.array([0.0, 0.0, 1.0])
+    cosine = drawn @ axis
+    share = (np.exp(h * cosine) - np.exp(-h)) / (2 * np.sinh(h)) if h else (1 + cosine) / 2
+    least = np.eye(3)[np.argmin(np.abs(axis))]
+    first = np.cross(axis, least) / np.linalg.norm(np.cross(axis, least))
+    azimuth = np.arctan2(drawn @ np.cross(axis, first), drawn @ first) / (2 * np.pi) + 0.5
+    for uniform in (share, azimuth, (share + azimuth) % 1):
+        assert stats.kstest(uniform, "uniform").pvalue > 1e-3

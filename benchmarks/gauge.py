@@ -70,9 +70,10 @@ class Settings(NamedTuple):
     betas: tuple[float, ...] = (2.3, 2.7)
     n_chains: int = 4
     mass: float = 0.5
+    slmc_beta: float = 2.3
     slmc_labels: tuple[int, ...] = (16, 24, 24)
-    slmc_steps: int = 120
-    n_updates: int = 5
+    slmc_steps: int = 400
+    n_updates: int = 20
     slhmc_masses: tuple[float, ...] = (0.4, 0.5, 0.75, 1.0)
     slhmc_steps: int = 60
     training_steps: int = 150
@@ -80,7 +81,7 @@ class Settings(NamedTuple):
     cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))
 
 
-QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), (8, 8), ((2, 2),), (8,), (2.3,), 4, 0.5, (16, 16), 8, 2,
+QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), (8, 8), ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 8, 2,
                  (0.75,), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
 
 
@@ -116,9 +117,11 @@ def measured(
 
 
 def row_of(found: Measured, **more: Any) -> dict[str, Any]:
-    """Estimates of all series, acceptance, seconds."""
+    """Estimates of all series, how many draws they have, acceptance, seconds."""
     estimates = {name: estimate(one)._asdict() for name, one in found.series.items()}
-    return {"estimates": estimates, "acceptance": found.acceptance, "seconds": found.seconds, **more}
+    n_draws = next(iter(found.series.values())).size
+    measured = {"n_draws": n_draws, "acceptance": found.acceptance, "seconds": found.seconds}
+    return {"estimates": estimates, **measured, **more}
 
 
 def last_accepted(info: Any) -> jax.Array:
@@ -276,7 +279,7 @@ def solved(model: Target, labels: Label) -> Target:
 
 def slmc_rows(results: ResultFile, settings: Settings) -> None:
     """Learning each effective action on the fly; HMC of the same target, both ways, in the same run."""
-    shape, beta = settings.small_shape, settings.betas[-1]
+    shape, beta = settings.small_shape, settings.slmc_beta
     exact, action = fermion_targets(shape, beta, settings.mass, 4.0)
     observe = observer(exact)
     links = random_links(jax.random.key(5), shape, 2, settings.n_chains)

@@ -75,14 +75,12 @@ def _fermions(rows: dict[str, Any]) -> str:
     three = ("plaquette", "Polyakov loop", "condensate")
     lines = [(name, *(shown(row, one) for one in three), f"{row['acceptance']:.2f}",
               f"{row['rational_error']:.0e}" if "RHMC" in name else "") for name, row in found.items()]  # fmt: skip
-    pairs = []
-    for name, row in found.items():
-        for other in ("pseudofermions", "RHMC"):
-            partner = found.get(name.replace("determinant", other))
-            if "determinant" in name and partner is not None:
-                for one in ("plaquette", "Polyakov loop", "condensate"):
-                    a, b = row["estimates"][one], partner["estimates"][one]
-                    pairs.append((a["value"] - b["value"]) / np.hypot(a["error"], b["error"]))
+    partners = [
+        (row, found[name.replace("determinant", other)])
+        for name, row in found.items()
+        for other in ("pseudofermions", "RHMC")
+        if "determinant" in name and name.replace("determinant", other) in found
+    ]
     header = (
         "lattice, β, method, flavours",
         "plaquette",
@@ -93,11 +91,23 @@ def _fermions(rows: dict[str, Any]) -> str:
     )
     text = "## Pseudofermions, RHMC and the exact determinant\n\nSU(2), staggered, HMC by the Omelyan integrator.\n\n"
     text += table(header, lines) + "\n"
-    if pairs:
-        squared = float(np.sum(np.square(pairs)))
-        text += f"\nDifferences from the determinant: χ² = {squared:.1f} for {len(pairs)} comparisons, "
-        text += f"the largest {np.max(np.abs(pairs)):.1f} σ.\n"
-    return text
+    return text + _agreement("the determinant", partners, three)
+
+
+def _agreement(what: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]], names: tuple[str, ...]) -> str:
+    """How far the estimates of pairs of rows are apart, in their errors."""
+    apart = []
+    for one, other in pairs:
+        for name in names:
+            a, b = one["estimates"][name], other["estimates"][name]
+            apart.append((a["value"] - b["value"]) / np.hypot(a["error"], b["error"]))
+    if not apart:
+        return ""
+    squared = float(np.sum(np.square(apart)))
+    return (
+        f"\nDifferences from {what}: χ² = {squared:.1f} for {len(apart)} comparisons, the largest "
+        f"{np.max(np.abs(apart)):.1f} σ.\n"
+    )
 
 
 def _slmc(rows: dict[str, Any]) -> str:
@@ -107,16 +117,24 @@ def _slmc(rows: dict[str, Any]) -> str:
     lines, learned = [], []
     for name, row in found.items():
         loop = row["estimates"]["Polyakov loop"]
+        ess = loop["ess"] or np.nan
         lines.append((name, *(shown(row, one) for one in NAMES), f"{row['acceptance']:.2f}",
-                      f"{loop['ess'] / row['seconds']:.2g}"))  # fmt: skip
+                      f"{row['n_draws'] / 2 / ess:.2g}", f"{ess / row['seconds']:.2g}"))  # fmt: skip
         if "residual" in row:
             coefficients = "; ".join(np.array2string(np.asarray(one), precision=4) for one in row["coefficients"])
             learned.append(
                 (name, f"{row['residual']:.2f}", f"{row['acceptance']:.2f}", coefficients, str(row["evaluations"]))
             )
-    header = ("method", *NAMES, "acceptance", "effective samples of the Polyakov loop a second")
-    text = "## Self-learning Monte Carlo\n\nSU(2), four staggered flavours, exact determinant; all in one run.\n\n"
-    text += table(header, lines) + "\n\n"
+    header = ("method", *NAMES, "acceptance", "τ of the Polyakov loop", "its effective samples a second")
+    text = (
+        "## Self-learning Monte Carlo\n\nSU(2), 4⁴, β = 2.3, four staggered flavours of mass 0.5, exact determinant; "
+        "all in one run, chains of equal number. τ is the integrated autocorrelation time in steps: trajectories of "
+        "HMC, proposals of self-learning Monte Carlo.\n\n"
+    )
+    text += table(header, lines) + "\n"
+    reference = found.get("HMC, determinant")
+    others = [(reference, row) for row in found.values() if reference is not None and row is not reference]
+    text += _agreement("HMC with the determinant", others, NAMES) + "\n"
     header = (
         "effective action",
         "held-out residual s",
@@ -142,6 +160,9 @@ def _slhmc(rows: dict[str, Any]) -> str:
     header = ("method", "held-out variance s²", "acceptance", "plaquette", "Polyakov loop", "condensate")
     text = "## Self-learning hybrid Monte Carlo\n\nSU(2), β = 2.7, m = 0.3; the guide has heavier fermions on links "
     text += "smeared by two trained layers.\n\n" + table(header, lines) + "\n"
+    if "HMC" in found:
+        others = [(found["HMC"], row[kind]) for row in found.values() if "history" in row for kind in ("trained",)]
+        text += _agreement("HMC, of the trained guides", others, ("plaquette", "Polyakov loop", "condensate"))
     return text + "\n![Loss and acceptance](gauge_slhmc.svg)\n" if len(lines) > 1 else text
 
 

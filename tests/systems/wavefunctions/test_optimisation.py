@@ -44,8 +44,8 @@ n_chains = 64
 learning_rate = 0.05
 diag_shift = 1e-3
 [optimisation]
-n_steps = 120
-block_size = 30
+n_steps = 240
+block_size = 60
 measurement_blocks = 4
 measurement_draws = 32
 """
@@ -116,11 +116,11 @@ def stored(directory):
 
 def test_records_and_report_of_a_run(finished, capsys):
     with xarray.open_datatree(finished / "records.zarr", engine="zarr", consolidated=False) as tree:
-        assert tree["optimisation/energy"].shape == (120,)
+        assert tree["optimisation/energy"].shape == (240,)
         assert tree["attention/input_dependence"].shape == (4, 1, 2)
         assert tree["attention/attention_map"].shape == (4, 1, 2, 4)
         assert tree["measurement/energy"].shape == (64, 128)
-        assert tree["attention/step"].values.tolist() == [30, 60, 90, 120]
+        assert tree["attention/step"].values.tolist() == [60, 120, 180, 240]
     (finished / "report.html").unlink()
     assert slmc(capsys, "report", finished)[0] == 0
     page = (finished / "report.html").read_text()
@@ -147,7 +147,7 @@ def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, ca
     assert "stopped by the wall time" in out
     for expected in (2, 3):  # one block each time
         assert slmc(capsys, "resume", directory)[0] == 0
-        assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 30 * expected
+        assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 60 * expected
     text = (directory / "config.toml").read_text()
     (directory / "config.toml").write_text(text.replace("wall_time = 0.001\n", ""))
     # What a crash leaves behind the last checkpoint.

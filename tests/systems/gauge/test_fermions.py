@@ -257,11 +257,10 @@ def test_pseudofermions_estimate_the_trace(n_flavours):
         phi = action.draw_pseudofermion(key, links)
         return phi.reshape(-1), action.log_weight_and_observables(Dynamical(links, phi))[1]["trace_inverse"]
 
-    phi, found = jax.lax.map(
-        lambda key: drawn(action, key), jax.random.split(jax.random.key(15), n_draws), batch_size=64
-    )
+    keys = jax.random.split(jax.random.key(15), n_draws)
+    phi, found = map(np.asarray, jax.lax.map(lambda key: drawn(action, key), keys, batch_size=64))
     values, vectors = np.linalg.eigh(operator.dense(operator.prepare(as_matrices(links))))
-    weights = abs(np.asarray(phi) @ vectors.conj()) ** 2
+    weights = abs(phi @ vectors.conj()) ** 2
     np.testing.assert_allclose(found, weights @ values ** (-1 - alpha), rtol=1e-6)
     exact = np.sum(1 / values)
     error = np.std(found) / np.sqrt(n_draws)

@@ -46,6 +46,7 @@ from slmc.selflearning.on_the_fly import (
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
 from slmc.simulation.config import RunSettings
+from slmc.simulation.devices import forget_failed_programs
 from slmc.simulation.directory import records_path
 from slmc.simulation.errors import Stopped, UserError, sentence_of
 from slmc.simulation.model_file import save_model
@@ -149,6 +150,7 @@ class Simulation:
             sentence = sentence_of(error)
             if sentence is None:
                 raise
+            forget_failed_programs()
             raise UserError(
                 f"{sentence.rstrip('.')}; what was recorded is kept, and slmc resume {self.directory} goes on from the "
                 "last checkpoint."

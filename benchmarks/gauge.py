@@ -133,12 +133,12 @@ def observe_plaquette(state: Any, info: Any) -> dict[str, jax.Array]:
 
 
 def observer(exact: FermionDeterminant) -> Callable[..., Any]:
-    """Plaquette, Polyakov loop and its powers, condensate (from the determinant where the chain does not know it)."""
+    """Plaquette, Polyakov loop and its powers, condensate (from the determinant also with pseudofermions)."""
 
     def observe(state: Any, info: Any) -> dict[str, jax.Array]:
-        configuration, known = state.configuration, state.observables
-        links = configuration.links if isinstance(configuration, Dynamical) else configuration
-        if "trace_inverse" not in known:
+        links, known = state.configuration, state.observables
+        if isinstance(links, Dynamical):
+            links = links.links
             known = exact.log_weight_and_observables(links)[1]
         loop = polyakov_loop(links).real
         return {

@@ -87,7 +87,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Thermalise, learn, freeze, measure, report."""
+    """Thermalise, learn, freeze, measure, report; without a model (learning.n_rounds = 0) by exact updates alone."""
     path = _config_path(config)
     if system_of(path) == WAVE_FUNCTION:
         _wavefunctions().run(path, out, set_, seed, quiet)
@@ -99,7 +99,7 @@ def run(
     directory = new_directory(out, path.stem)
     with locked(directory):
         settings = _with_files_in(directory, settings)
-        (directory / "config.toml").write_text(to_toml(settings))
+        (directory / "config.toml").write_text(to_toml(settings, without=settings.without_effect))
         _carry_out(directory, settings, problem, quiet)
 
 
@@ -163,7 +163,9 @@ def info(
 def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]) -> None:
     """Print a ready-made configuration with every field and its meaning."""
     path = _config_path(name)
-    typer.echo(to_toml(load_config(path, config_kind(path)), comments=True), nl=False)
+    settings = load_config(path, config_kind(path))
+    without = settings.without_effect if isinstance(settings, RunSettings) else ()
+    typer.echo(to_toml(settings, comments=True, without=without), nl=False)
 
 
 @app.command()
@@ -286,7 +288,7 @@ def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool
             shutil.copyfile(before, start.with_suffix(".part"))
             start.with_suffix(".part").rename(start)
         point = _point(settings, number)
-        (place / "config.toml").write_text(to_toml(point))
+        (place / "config.toml").write_text(to_toml(point, without=point.without_effect))
         limit = settings.measurement.wall_time
         if limit is not None:
             left = max(1e-3, limit - (time.monotonic() - started))
@@ -304,9 +306,9 @@ def _carry_out_scan(directory: Path, settings: DoubleExchangeConfig, quiet: bool
 
 
 def _point(settings: DoubleExchangeConfig, number: int) -> DoubleExchangeConfig:
-    """The settings of one temperature of a scan: an ordinary run that starts from the model of the one before."""
+    """The settings of one temperature of a scan: an ordinary run; the model of the one before, if any, starts it."""
     temperature = settings.scan.temperatures[number]
-    has_start = number > 0 or settings.model.file is not None
+    has_start = settings.learns and (number > 0 or settings.model.file is not None)
     return settings.model_copy(
         update={
             "title": f"{settings.title or settings.system}, T = {temperature:g}",
@@ -392,18 +394,18 @@ def _print_summary(console: Console, directory: Path, summary: dict[str, Any]) -
         console.print(table)
     for name, value in summary["found"].items():
         console.print(f"{name} {value:.6g}, found while thermalising, then fixed")
-    console.print(
-        f"acceptance {_number(summary['acceptance'], '.3f')}  "
-        f"residual s {_number(summary['residual'], '.3f')}  "
-        f"expected erfc(s/2) {_number(summary['expected_acceptance'], '.3f')}"
-    )
+    figures = [f"acceptance {_number(summary['acceptance'], '.3f')}"]
+    if "residual" in summary:
+        figures.append(f"residual s {_number(summary['residual'], '.3f')}")
+        figures.append(f"expected erfc(s/2) {_number(summary['expected_acceptance'], '.3f')}")
+    console.print("  ".join(figures))
     console.print(
         f"effective samples of {summary['figure_of_merit']}: "
         f"{_number(summary['ess_per_exact_evaluation'], '.3f')} per exact evaluation, "
         f"{_number(summary['ess_per_second'], '.1f')} per second",
         soft_wrap=True,
     )
-    inner = summary["inner_chain"]
+    inner = summary.get("inner_chain")
     if inner is not None:
         console.print(
             f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "

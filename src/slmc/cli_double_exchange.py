@@ -1,7 +1,7 @@
 """What the command line does with ``system = "double_exchange"``: its settings, and the problem that they describe."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 from pydantic import Field, model_validator
@@ -10,7 +10,13 @@ from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.simulation import RunSettings, ScanSettings, TrainingSection, UserError, load_model
 from slmc.systems.spins import Heisenberg
 from slmc.systems.spins.problem import SpinProblem, scalar_names
-from slmc.systems.spins.settings import DoubleExchangeSettings, InnerSettings, ModelSettings, build_like
+from slmc.systems.spins.settings import (
+    DoubleExchangeSettings,
+    EffectiveModel,
+    InnerSettings,
+    ModelSettings,
+    build_like,
+)
 
 _MODEL_KEY = 98
 
@@ -24,6 +30,8 @@ class DoubleExchangeConfig(RunSettings):
     inner: InnerSettings = InnerSettings()
     learning: TrainingSection = TrainingSection()
     scan: ScanSettings = ScanSettings()
+
+    may_change: ClassVar[tuple[str, ...]] = (*RunSettings.may_change, "scan")
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeConfig":
@@ -58,24 +66,6 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
 
     Raises ``UserError`` naming the field that is wrong.
     """
-    shape, temperature = config.target.shape, config.target.temperature
-    # The runner folds phases into the key of the seed; the model has one of its own.
-    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
-    try:
-        model = config.model.build(shape, temperature, key)
-        if config.model.file is not None:
-            model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
-    except ValueError as error:
-        raise UserError(f"model.{error}") from None
-    nested = config.inner.nested == "linear"
-    needs_linear = (config.inner.update == "heat-bath" and not nested) or not config.learning.training_steps
-    if needs_linear and not isinstance(model, Heisenberg):
-        raise UserError(
-            f"model.file = {config.model.file} holds no linear model, so that inner.update must not be heat-bath and "
-            "learning.training_steps not 0."
-        )
-    if nested and isinstance(model, Heisenberg):
-        raise UserError(f'model.file = {config.model.file} holds a linear model, so that inner.nested must be "no".')
     learning, training_steps = config.learning, config.learning.training_steps
     training = TrainingSettings(
         n_steps=training_steps if isinstance(training_steps, int) else training_steps[0],
@@ -88,7 +78,7 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
     )
     return SpinProblem(
         target=config.target.build(),
-        model=model,
+        model=_model(config, directory) if config.learns else None,
         exact_update=config.exact.update,
         exact_steps=config.exact.n_steps,
         exact_integrator=config.exact.integrator,
@@ -107,3 +97,26 @@ def build(config: DoubleExchangeConfig, directory: Path = Path()) -> SpinProblem
         concentration=config.target.concentration,
         n_samples=config.target.n_samples,
     )
+
+
+def _model(config: DoubleExchangeConfig, directory: Path) -> EffectiveModel:
+    """The model to start learning from."""
+    shape, temperature = config.target.shape, config.target.temperature
+    # The runner folds phases into the key of the seed; the model has one of its own.
+    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
+    try:
+        model = config.model.build(shape, temperature, key)
+        if config.model.file is not None:
+            model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
+    except ValueError as error:
+        raise UserError(f"model.{error}") from None
+    nested = config.inner.nested == "linear"
+    needs_linear = (config.inner.update == "heat-bath" and not nested) or not config.learning.training_steps
+    if needs_linear and not isinstance(model, Heisenberg):
+        raise UserError(
+            f"model.file = {config.model.file} holds no linear model, so that inner.update must not be heat-bath and "
+            "learning.training_steps not 0."
+        )
+    if nested and isinstance(model, Heisenberg):
+        raise UserError(f'model.file = {config.model.file} holds a linear model, so that inner.nested must be "no".')
+    return model

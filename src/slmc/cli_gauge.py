@@ -1,16 +1,24 @@
 """What the command line does with ``system = "gauge"``: its settings, and the problem that they describe."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.simulation import RunSettings, UserError, load_model
+from slmc.simulation.config import changed_fields, no_effect
 from slmc.systems.gauge import EffectiveAction, Links, unit_links
 from slmc.systems.gauge.links import check_even
 from slmc.systems.gauge.problem import GaugeProblem, scalar_names, stored_links
-from slmc.systems.gauge.settings import EffectiveActionSettings, GaugeInnerSettings, GaugeSettings, build_like
+from slmc.systems.gauge.settings import (
+    EffectiveActionSettings,
+    GaugeInnerSettings,
+    GaugeSettings,
+    GaugeTarget,
+    PseudofermionSettings,
+    build_like,
+)
 
 
 class GaugeConfig(RunSettings):
@@ -20,10 +28,15 @@ class GaugeConfig(RunSettings):
     target: GaugeSettings = GaugeSettings()
     model: EffectiveActionSettings = EffectiveActionSettings()
     inner: GaugeInnerSettings = GaugeInnerSettings()
+    pseudofermions: PseudofermionSettings = PseudofermionSettings()
+
+    may_change: ClassVar[tuple[str, ...]] = (*RunSettings.may_change, "pseudofermions.max_iterations")
+    came_later: ClassVar[tuple[str, ...]] = ("target.determinant", "pseudofermions")
 
     @model_validator(mode="after")
     def _consistent(self) -> "GaugeConfig":
         self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.fermions))
+        self._check_pseudofermions()
         if self.inner.update != "heat-bath":
             return self
         if self.model.file is None and (self.model.rectangles or self.model.polyakov_loops):
@@ -37,6 +50,22 @@ class GaugeConfig(RunSettings):
             raise ValueError(f"target.shape: {error}") from None
         return self
 
+    def _check_pseudofermions(self) -> None:
+        if self.target.determinant == "exact":
+            changed = changed_fields("pseudofermions", self.pseudofermions)
+            if changed:
+                raise ValueError(no_effect(changed, 'without target.determinant = "pseudofermions"'))
+            return
+        if self.learns:
+            raise ValueError(
+                'target.determinant = "pseudofermions" needs learning.n_rounds = 0, since an effective action knows '
+                'the links alone; set that, or use determinant = "exact"'
+            )
+        if self.exact.update != "hmc":
+            raise ValueError(
+                f'target.determinant = "pseudofermions" needs exact.update = "hmc"; got {self.exact.update!r}'
+            )
+
 
 def build(config: GaugeConfig, directory: Path = Path()) -> GaugeProblem:
     """The problem that a configuration describes; its files are relative to ``directory``.
@@ -45,8 +74,8 @@ def build(config: GaugeConfig, directory: Path = Path()) -> GaugeProblem:
     """
     learning = config.learning
     return GaugeProblem(
-        target=config.target.build(),
-        model=_model(config, directory),
+        target=_target(config),
+        model=_model(config, directory) if config.learns else None,
         keeps_model=config.model.file is not None,
         exact_update=config.exact.update,
         exact_steps=config.exact.n_steps,
@@ -63,7 +92,15 @@ def build(config: GaugeConfig, directory: Path = Path()) -> GaugeProblem:
         force_weight=learning.force_weight,
         names=scalar_names(config.measurement.observables, config.target.fermions),
         start=_start(config.target, directory),
+        n_gauge_steps=config.pseudofermions.n_gauge_steps,
     )
+
+
+def _target(config: GaugeConfig) -> GaugeTarget:
+    try:
+        return config.target.build(config.pseudofermions)
+    except ValueError as error:
+        raise UserError(f"target.n_flavours = {config.target.n_flavours:g}: {error}") from None
 
 
 def _model(config: GaugeConfig, directory: Path) -> EffectiveAction:

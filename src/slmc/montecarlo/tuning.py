@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.chains import run_chains
-from slmc.montecarlo.update import Info, State, Update
+from slmc.montecarlo.update import Sequence, State, Update, last_info
 
 
 class DualAveraging(NamedTuple):
@@ -50,12 +50,16 @@ class DualAveraging(NamedTuple):
         return DualAveraging(self.anchor, log_step_size, log_averaged, mean_error, count)
 
 
-def _acceptance(state: State, info: Info) -> Float[Array, ""]:
-    return info.accepted
+def _acceptance(state: State, info: Any) -> Float[Array, ""]:
+    return last_info(info).accepted
 
 
 def step_size_of(update: Any) -> Any:
-    """The step size of a ``LocalSweep``, or of the trajectory inside a ``MetropolisHastings``."""
+    """The step size of a ``LocalSweep``, or of the trajectory inside a ``MetropolisHastings``; of a ``Sequence`` the
+    last one's: what comes before it, a heat bath of auxiliary fields for instance, has none.
+    """
+    if isinstance(update, Sequence):
+        return step_size_of(update.updates[-1])
     return update.proposal.step_size if hasattr(update, "proposal") else update.step_size
 
 

@@ -42,6 +42,11 @@ class Info(NamedTuple):
     label: Label | None = None
 
 
+def last_info(info: Any) -> Info:
+    """What the last of several updates reports: the trajectory of a ``Sequence`` of heat bath and trajectory."""
+    return info if isinstance(info, Info) else last_info(info[-1])
+
+
 class Update(eqx.Module):
     """A Markov step that leaves the distribution of ``self.target`` invariant.
 

@@ -60,9 +60,10 @@ def learning(run: Stored) -> Plot:
     plot = Plot("learning", "Learning")
     residual = run.values("learning", "residual")
     if residual is None:
-        plot.caption = (
-            "No round of learning is stored: the run had not finished one, or it uses a model learned before."
-        )
+        if run.learns:
+            plot.caption = (
+                "No round of learning is stored: the run had not finished one, or it uses a model learned before."
+            )
         return plot
     _learning_residual(plot, run, residual)
     _learning_acceptance(plot, run)
@@ -142,7 +143,8 @@ def parity(run: Stored) -> Plot:
     plot = Plot("parity", "What the model predicts")
     predicted, exact = run.values("learning", "predicted"), run.values("learning", "exact")
     if predicted is None or exact is None or not np.isfinite(predicted + exact).any():
-        plot.caption = "No held-out predictions are stored: learning had not finished a round."
+        if run.learns:
+            plot.caption = "No held-out predictions are stored: learning had not finished a round."
         return plot
     known = np.isfinite(predicted) & np.isfinite(exact)
     predicted, exact = predicted[known], exact[known]
@@ -199,8 +201,8 @@ def acceptance(run: Stored) -> Plot:
         axes.legend(loc="best", ncols=3, columnspacing=1.0, handletextpad=0.4)
     by_chain = accepted.mean(1)
     plot.caption = (
-        f"The model is frozen, so the acceptance must not drift. Chains accept between {by_chain.min():.2f} and "
-        f"{by_chain.max():.2f}; one that lies far below the others is stuck."
+        f"The {'model is frozen' if run.learns else 'step size is fixed'}, so the acceptance must not drift. Chains "
+        f"accept between {by_chain.min():.2f} and {by_chain.max():.2f}; one that lies far below the others is stuck."
     )
     ratios = run.series("measurement", "log_ratio")
     if ratios is not None:
@@ -214,7 +216,7 @@ def _log_ratios(plot: Plot, ratios: np.ndarray) -> str:
     if not len(finite):
         return ""
     low, high = np.quantile(finite, [0.002, 0.998])
-    with plot.panel("Log-ratio of the proposals") as axes:
+    with plot.panel("Log-ratio of the decisions") as axes:
         bins = np.linspace(low, high + 1e-9 * (1 + abs(high)), 41)
         axes.hist(np.clip(finite, low, high), bins=list(bins), density=True, color=SKY, alpha=0.75)
         axes.axvline(0, color=INK, linewidth=1)
@@ -340,11 +342,13 @@ def comparison(run: Stored) -> Plot:
         if name in theirs and all(_has_error(estimate) for estimate in (ours[name], theirs[name]))
     }
     if not pairs:
-        plot.caption = (
-            "No exact chain to compare with: ask for one with a <code>[baseline]</code> section in the configuration."
-            if not run.baseline()
-            else "The exact chain has no observable with an error in common with this run yet."
-        )
+        if run.learns:
+            plot.caption = (
+                "No exact chain to compare with: ask for one with a <code>[baseline]</code> section in the "
+                "configuration."
+                if not run.baseline()
+                else "The exact chain has no observable with an error in common with this run yet."
+            )
         return plot
     with plot.panel("Difference from the exact chain", height=1.1 + 0.34 * len(pairs)) as axes:
         reach = 3.6
@@ -501,7 +505,8 @@ def inner_chain(run: Stored) -> Plot:
     plot = Plot("inner", "The inner chain")
     weighed = run.variable("inner_chain", "weighed")
     if weighed is None:
-        plot.caption = "The inner chain was set in the configuration, not chosen by measurement."
+        if run.learns:
+            plot.caption = "The inner chain was set in the configuration, not chosen by measurement."
         return plot
     lines = [InnerLine(*line) for line in weighed.values]
     names = str(weighed.attrs.get("description", "")).split("; ")
@@ -562,6 +567,8 @@ def time_spent(run: Stored) -> Plot:
     plot.caption = (
         "Exact evaluations should dominate: then every effective sample saved is time saved. If the inner chain does, "
         "shorten it or use a cheaper model; if training does, train fewer steps a round."
+        if run.learns
+        else "Exact evaluations should dominate. The rest is compiling, observables and writing records."
     )
     return plot
 

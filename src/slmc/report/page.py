@@ -29,12 +29,14 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
     summary = finite_only(summary)
     run = Stored(records, summary)
     plots = [figure(run) for figure in FIGURES]
+    phases = [phase for phase in PHASES if run.learns or phase not in ("learn", "baseline")]
     page = render(
         "run.html",
         summary=summary,
         status=_status(summary),
-        phases=PHASES,
-        reached=PHASES.index(summary["phase"]) if summary.get("phase") in PHASES else len(PHASES) - 1,
+        learns=run.learns,
+        phases=phases,
+        reached=phases.index(summary["phase"]) if summary.get("phase") in phases else len(phases) - 1,
         tiles=_tiles(run),
         rows=_rows(run),
         has_baseline=bool(run.baseline().get("observables")),
@@ -84,14 +86,17 @@ class Tile(NamedTuple):
 def _tiles(run: Stored) -> list[Tile]:
     summary, baseline = run.summary, run.baseline()
     spent = summary.get("exact_evaluations") or {}
-    phases = ("learning", "measurement")
-    known = [phase for phase in phases if spent.get(phase) is not None]
+    known = [phase for phase in spent if spent[phase] is not None]
     seconds = sum(value for value in (summary.get("seconds") or {}).values() if value is not None)
     notes = [f"{plain(spent[phase])} {phase}" for phase in known] + ([f"{duration(seconds)} in all"] if seconds else [])
-    return [
-        Tile("acceptance", plain(summary.get("acceptance"), 3), "of proposals, by the exact weight"),
+    model = [
         Tile("expected acceptance", plain(summary.get("expected_acceptance"), 3), "erfc(s/2), independent proposals"),
         Tile("residual s", plain(summary.get("residual"), 3), "std of log W − log W_eff, held out"),
+    ]
+    decided = "of proposals, by the exact weight" if run.learns else "of exact updates"
+    return [
+        Tile("acceptance", plain(summary.get("acceptance"), 3), decided),
+        *(model if run.learns else []),
         Tile(
             "effective samples / exact evaluation",
             plain(summary.get("ess_per_exact_evaluation"), 2),

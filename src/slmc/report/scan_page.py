@@ -42,13 +42,14 @@ def write_scan_report(points: Sequence[dict[str, Any]], about: dict[str, Any], c
     verdict = "ok" if complete else f"{len(points)} of {about['n_points']} temperatures begun"
     if doubtful:
         verdict = f"T = {doubtful[0]['temperature']:g}: {doubtful[0]['verdict']}"
+    costs = {name: heading for name, heading in _COSTS.items() if any(name in point for point in points)}
     page = render(
         "scan.html",
         summary={**about, "verdict": verdict, "warnings": warnings},
         status="caution" if doubtful or warnings else "good" if complete else "unfinished",
         tiles=_tiles(points, about["n_points"]),
-        headings=[symbol(name).html or name for name in names] + list(_COSTS.values()),
-        lines=[_line(point, names) for point in points],
+        headings=[symbol(name).html or name for name in names] + list(costs.values()),
+        lines=[_line(point, names, list(costs)) for point in points],
         plots=plots,
         left_out=[plot for plot in plots if not plot.panels],
         config=config,
@@ -100,7 +101,11 @@ def costs_plot(points: Sequence[dict[str, Any]]) -> Plot:
             with plot.panel(title, height=2.7) as axes:
                 axes.plot(*zip(*known, strict=True), "o-", color=BLUE)
                 axes.set(xlabel="$T$", ylim=(0, 1.05))
-    plot.caption = "At each temperature a model of its own proposes, learned from that of the temperature before."
+    plot.caption = (
+        "At each temperature a model of its own proposes, learned from that of the temperature before."
+        if any("residual" in point for point in points)
+        else "At each temperature exact updates alone, their step size tuned there."
+    )
     if not plot.panels:
         plot.caption = "Nothing has been measured yet."
     return plot
@@ -126,9 +131,9 @@ def _tiles(points: Sequence[dict[str, Any]], n_points: int) -> list[Tile]:
     ]
 
 
-def _line(point: dict[str, Any], names: Sequence[str]) -> Line:
+def _line(point: dict[str, Any], names: Sequence[str], costs: Sequence[str]) -> Line:
     found = [point["observables"].get(name) or {} for name in names]
     cells = [concise(one.get("value"), one.get("error")) for one in found]
-    cells += [plain(point.get(name), 3) for name in _COSTS]
+    cells += [plain(point.get(name), 3) for name in costs]
     link = f"{point['directory']}/report.html"
     return Line(f"{point['temperature']:g}", link, tuple(cells), point["verdict"], _is_doubtful(point))

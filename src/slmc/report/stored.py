@@ -45,6 +45,11 @@ class Stored:
                 return str(variable.attrs[attribute])
         return ""
 
+    @property
+    def learns(self) -> bool:
+        """Whether there was a model: the summary of a run without one does not speak of its residual."""
+        return "residual" in self.summary
+
     def observables(self) -> dict[str, dict[str, Any]]:
         return self.summary.get("observables") or {}
 

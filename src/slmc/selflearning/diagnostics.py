@@ -10,7 +10,6 @@ from jaxtyping import Array, Key
 from scipy.special import erfc
 
 from slmc.montecarlo.chains import init_chains, run_chains
-from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.target import Configuration, Target
@@ -74,8 +73,6 @@ def evaluations_per_step(update: Update, n_sites: int) -> int:
         return sum(evaluations_per_step(part, n_sites) for part in update.updates)
     if isinstance(update, Repeated):
         return update.n_steps * evaluations_per_step(update.update, n_sites)
-    if isinstance(update, MetropolisHastings):
-        proposal = update.proposal
-        if isinstance(proposal, HamiltonianTrajectory) and type(proposal.guide) is type(update.target):
-            return 1 + proposal.n_forces
-    return 1
+    proposal = update.proposal if isinstance(update, MetropolisHastings) else None
+    is_guided = type(getattr(proposal, "guide", None)) is type(update.target)
+    return 1 + int(getattr(proposal, "n_forces", 0)) if is_guided else 1

@@ -18,7 +18,6 @@ from slmc.simulation.errors import UserError
 
 FORMAT = 1
 _KEPT = 2
-_FREE = "measurement.n_steps, wanted_error, wall_time and baseline.n_steps"
 
 
 class Checkpoints:
@@ -27,7 +26,7 @@ class Checkpoints:
     ``identity`` says which settings they belong to, ``free`` names those that may change nevertheless.
     """
 
-    def __init__(self, directory: Path, identity: str, free: str = _FREE) -> None:
+    def __init__(self, directory: Path, identity: str, free: str) -> None:
         self.directory, self.identity, self._free = directory, identity, free
         self._writer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 

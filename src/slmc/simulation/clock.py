@@ -79,14 +79,12 @@ def read_progress(path: Path) -> dict[str, Any]:
         return {}
 
 
-def time_split(stored: dict[str, Any]) -> dict[str, float]:
-    """Seconds by exact weight, inner chain, training and everything else, from what ``Clock`` stored."""
+def time_split(stored: dict[str, Any], learns: bool = True) -> dict[str, float]:
+    """Seconds by exact weight, inner chain and training (where there is a model), and everything else."""
     laps, share = stored.get("laps", {}), stored.get("inner_share") or 0.0
     steps = laps.get("learn", 0.0) + laps.get("measure", 0.0)
-    split = {
-        "exact_weight": laps.get("thermalise", 0.0) + (1 - share) * steps,
-        "inner": share * steps,
-        "training": laps.get("training", 0.0),
-    }
+    split = {"exact_weight": laps.get("thermalise", 0.0) + (1 - share) * steps}
+    if learns:
+        split |= {"inner": share * steps, "training": laps.get("training", 0.0)}
     split["other"] = max(0.0, stored.get("total", 0.0) - sum(split.values()) - laps.get("baseline", 0.0))
     return split

@@ -1,9 +1,10 @@
 """Settings of a run: what a TOML file may say, validated; the parts that do not depend on the system."""
 
 import difflib
+import hashlib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -47,7 +48,9 @@ class ThermalisationSettings(Settings):
 class LearningSection(Settings):
     """Rounds of sampling and fitting."""
 
-    n_rounds: int = Field(4, ge=1, description="rounds at most; fewer if the held-out residual stops improving")
+    n_rounds: int = Field(
+        4, ge=0, description="rounds at most; fewer if the held-out residual stops improving; 0: exact updates alone"
+    )
     n_steps: PositiveInt | Rounds = Field(
         100, description="steps per chain and round, all of them training data; or a list, one for each round"
     )
@@ -109,7 +112,22 @@ class ScanSettings(Settings):
 
 
 class RunSettings(Settings):
-    """What every run has; a system adds its name and the sections [target], [model] and [inner]."""
+    """What every run has; a system adds its name and the sections [target], [model] and [inner].
+
+    With ``learning.n_rounds = 0`` it is a run without a model: the exact update alone, which then is what counts.
+    """
+
+    may_change: ClassVar[tuple[str, ...]] = (
+        "title",
+        "measurement.n_steps",
+        "measurement.wanted_error",
+        "measurement.wall_time",
+        "baseline.n_steps",
+    )
+    """What may change while a run is interrupted: how long it goes on, and nothing that would change a bit before."""
+
+    came_later: ClassVar[tuple[str, ...]] = ()
+    """Fields and sections that a run's identity leaves out at their default: earlier checkpoints do not know them."""
 
     system: str
     title: str = ""
@@ -120,8 +138,40 @@ class RunSettings(Settings):
     measurement: MeasurementSettings = MeasurementSettings()
     baseline: BaselineSettings = BaselineSettings()
 
+    @property
+    def learns(self) -> bool:
+        """Whether there is an effective model."""
+        return self.learning.n_rounds > 0
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Sections that have no meaning in this run."""
+        return () if self.learns else ("model", "inner", "baseline")
+
+    @property
+    def identity(self) -> str:
+        """A digest of all settings but those that may change while a run is interrupted."""
+        unset = [name for name in self.came_later if _is_default(self, name)]
+        data = self.model_dump_json(exclude=_nested((*self.may_change, *unset)))
+        return hashlib.sha256(data.encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "RunSettings":
+        """A run without a model has no use for what says how to learn one and how to propose with it."""
+        if self.learns:
+            return self
+        sections = {name: getattr(self, name) for name in ("model", "inner", "learning") if hasattr(self, name)}
+        given = [one for name, section in sections.items() for one in changed_fields(name, section)]
+        given += [name for name in ("exact.every", "baseline.n_steps") if not _is_default(self, name)]
+        given.remove("learning.n_rounds")
+        if given:
+            raise ValueError(no_effect(given, "in a run without a model (learning.n_rounds = 0)"))
+        return self
+
     @model_validator(mode="after")
     def _enough_to_learn_from(self) -> "RunSettings":
+        if not self.learns:
+            return self
         learning, n_chains = self.learning, self.measurement.n_chains
         first_steps = learning.n_steps if isinstance(learning.n_steps, int) else learning.n_steps[0]
         if first_steps * (n_chains - n_held_out(n_chains, learning.held_out_share)) < LEAST_LABELS:
@@ -136,6 +186,34 @@ class RunSettings(Settings):
         for name in self.measurement.wanted_error:
             if name not in names:
                 raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
+
+
+def changed_fields(name: str, section: Settings) -> list[str]:
+    """The dotted names of the fields of a section that are not at their defaults."""
+    return [f"{name}.{field}" for field in type(section).model_fields if not _is_default(section, field)]
+
+
+def no_effect(names: list[str], where: str) -> str:
+    """The sentence about settings that cannot take effect."""
+    *most, last = names
+    listed = f"{', '.join(most)} and {last} have" if most else f"{last} has"
+    return f"{listed} no effect {where}; leave {'them' if most else 'it'} out"
+
+
+def _is_default(settings: BaseModel, name: str) -> bool:
+    """Whether a field, given by its dotted name, is at its default."""
+    first, _, rest = name.partition(".")
+    value = getattr(settings, first)
+    return _is_default(value, rest) if rest else value == type(settings).model_fields[first].default
+
+
+def _nested(names: tuple[str, ...]) -> dict[str, Any]:
+    """Dotted names as the nested dictionary in which pydantic wants them."""
+    found: dict[str, Any] = {}
+    for name in names:
+        first, _, rest = name.partition(".")
+        found[first] = found.get(first, {}) | _nested((rest,)) if rest else True
+    return found
 
 
 Config = TypeVar("Config", bound=Settings)

@@ -5,5 +5,14 @@ class UserError(Exception):
     """Something the user can put right. The command line prints its sentence and exits with code 2."""
 
 
+def sentence_of(error: BaseException) -> str | None:
+    """What a compiled program complained of through ``equinox.error_if``; ``None`` for every other error.
+
+    Equinox raises ``EquinoxRuntimeError``, a ``RuntimeError`` whose text holds the complaint between two stack traces.
+    """
+    _, found, rest = str(error).rpartition("EquinoxRuntimeError: ")
+    return rest.split("\n\n")[0].strip() if found else None
+
+
 class Stopped(Exception):  # noqa: N818 (not an error)
     """A request to stop (a signal, the wall time) that arrived in the middle of a block."""

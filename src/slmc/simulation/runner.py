@@ -6,7 +6,6 @@ the last checkpoint is cut off on resuming and computed again, with the same bit
 """
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -31,9 +30,9 @@ from slmc.montecarlo import (
     tune_step_size,
 )
 from slmc.montecarlo.chains import over_chains
-from slmc.montecarlo.target import evaluate
+from slmc.montecarlo.target import Configuration, evaluate
 from slmc.montecarlo.tuning import step_size_of, with_step_size
-from slmc.montecarlo.update import Label
+from slmc.montecarlo.update import Label, last_info
 from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.selflearning.on_the_fly import (
     Learner,
@@ -47,8 +46,9 @@ from slmc.selflearning.on_the_fly import (
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
 from slmc.simulation.config import RunSettings
+from slmc.simulation.devices import forget_failed_programs
 from slmc.simulation.directory import records_path
-from slmc.simulation.errors import Stopped
+from slmc.simulation.errors import Stopped, UserError, sentence_of
 from slmc.simulation.model_file import save_model
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records, Variable
@@ -76,6 +76,10 @@ _TUNING_ROUNDS = 30
 class Problem(Protocol):
     """What a run needs to know of a system; ``SpinProblem`` and ``GaugeProblem`` of ``systems`` are two.
 
+    ``model`` is the effective model to start learning from; ``None`` in a run without one, which never asks for what
+    belongs to it (``learner``, ``finished``, ``describe_model``, ``inner_names``) and may have configurations that
+    are no arrays.
+
     ``names`` are the scalars that are measured, in the order in which they are shown. ``n_points`` counts the points
     that a local sweep visits. ``adjusted(target, configurations, share)`` is the target with parameters that the run
     has to find, a chemical potential for instance, moved by ``share`` of the way to where these configurations want
@@ -85,7 +89,7 @@ class Problem(Protocol):
     @property
     def target(self) -> Target: ...
     @property
-    def model(self) -> Target: ...
+    def model(self) -> Target | None: ...
     @property
     def names(self) -> tuple[str, ...]: ...
     @property
@@ -96,13 +100,13 @@ class Problem(Protocol):
     def figure_of_merit(self) -> str: ...
     @property
     def inner_names(self) -> tuple[str, ...]: ...
-    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array: ...
+    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Configuration: ...
     def exact(self, target: Target, step_size: Any = ...) -> Update: ...
     def learner(self, target: Target, exact: Update) -> Learner: ...
     def finished(self, model: Any, labels: Label) -> Any: ...
     def found(self, target: Target) -> dict[str, float]: ...
     def describe_model(self, model: Any) -> dict[str, Any]: ...
-    def adjusted(self, target: Target, configurations: Array, share: float) -> Target: ...
+    def adjusted(self, target: Target, configurations: Configuration, share: float) -> Target: ...
     def observe(self, state: State) -> dict[str, Array]: ...
     def observe_fields(self, state: State) -> dict[str, Array]: ...
     def describe_variable(self, name: str) -> tuple[str, str]: ...
@@ -110,7 +114,7 @@ class Problem(Protocol):
 
 
 class RunState(NamedTuple):
-    """Everything needed to go on. ``evaluations`` counts exact evaluations by phase."""
+    """Everything needed to go on. ``evaluations`` counts exact evaluations by phase; without a model nothing learns."""
 
     phase: Any
     block: Any
@@ -118,7 +122,7 @@ class RunState(NamedTuple):
     target: Target
     exact_step_size: Any
     chains: State
-    learning: LearningState
+    learning: LearningState | None
     evaluations: Any
 
 
@@ -126,19 +130,33 @@ class Simulation:
     """A run in its directory.
 
     ``run()`` goes on from the last checkpoint (or starts) and returns whether the run is complete; it returns early if
-    told to stop by a signal or the wall time, with a checkpoint written. Raises ``UserError`` for a damaged checkpoint.
+    told to stop by a signal or the wall time, with a checkpoint written. Raises ``UserError`` for a damaged checkpoint,
+    and where a compiled program gives up (conjugate gradients that do not converge); the last checkpoint then stands.
     """
 
     def __init__(self, directory: Path, settings: RunSettings, problem: Problem, reporter: Reporter) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
         self.records = Records(records_path(directory))
-        self.checkpoints = Checkpoints(directory / "checkpoints", _identity(settings))
+        self.checkpoints = Checkpoints(directory / "checkpoints", settings.identity, ", ".join(settings.may_change))
         self.clock = Clock(directory / "progress.json")
         self._key = jax.random.key(settings.seed)
         self._warned: set[str] = set()
         self._series: dict[str, dict[str, np.ndarray]] = {}
 
     def run(self) -> bool:
+        try:
+            return self._run()
+        except RuntimeError as error:
+            sentence = sentence_of(error)
+            if sentence is None:
+                raise
+            forget_failed_programs()
+            raise UserError(
+                f"{sentence.rstrip('.')}; what was recorded is kept, and slmc resume {self.directory} goes on from the "
+                "last checkpoint."
+            ) from None
+
+    def _run(self) -> bool:
         start = self._start()
         state, lengths = self.checkpoints.restore(start) or (start, {})
         self.records.truncate(lengths)
@@ -174,7 +192,11 @@ class Simulation:
         configurations = self.problem.random_configurations(self._key_of("start", 0), n_chains)
         exact = self.problem.exact(self.problem.target)
         chains = init_chains(exact, configurations)
-        learner = self.problem.learner(self.problem.target, exact)
+        learning = None
+        if self.settings.learns:
+            assert self.problem.model is not None
+            learner = self.problem.learner(self.problem.target, exact)
+            learning = start_learning(learner, self.problem.model, chains)
         return RunState(
             phase=np.asarray(0),
             block=np.asarray(0),
@@ -182,7 +204,7 @@ class Simulation:
             target=self.problem.target,
             exact_step_size=np.asarray(step_size_of(exact)),
             chains=chains,
-            learning=start_learning(learner, self.problem.model, chains),
+            learning=learning,
             evaluations=np.zeros(len(PHASES), np.int64),
         )
 
@@ -220,9 +242,12 @@ class Simulation:
         return self.problem.learner(state.target, self._exact(state))
 
     def _next_phase(self, state: RunState) -> RunState:
-        phase = int(state.phase) + 1
-        while PHASES[phase] == "baseline" and not self.settings.baseline.n_steps:
-            phase += 1
+        left_out = set()
+        if not self.settings.learns:
+            left_out.add("learn")
+        if not self.settings.baseline.n_steps:
+            left_out.add("baseline")
+        phase = next(number for number in range(int(state.phase) + 1, len(PHASES)) if PHASES[number] not in left_out)
         return state._replace(phase=np.asarray(phase), block=np.asarray(0))
 
     def _counted(self, state: RunState, update: Update, n_steps: int) -> np.ndarray:
@@ -278,6 +303,7 @@ class Simulation:
 
     def _learn(self, state: RunState, stopper: Stopper) -> RunState:
         learner, learning, round_ = self._learner(state), state.learning, int(state.block)
+        assert learning is not None
         if round_ == 0:
             learning = learning._replace(chains=state.chains)
 
@@ -307,6 +333,7 @@ class Simulation:
     def _freeze(self, state: RunState, learner: Learner) -> RunState:
         """Stores the model, drops the training data, and starts the chains of the measurement."""
         learning = state.learning
+        assert learning is not None
         used = jax.tree.map(lambda leaf: np.asarray(leaf)[-256:], _filled_part(learning))
         model = self.problem.finished(learning.model, used)
         save_model(self.directory / "model.eqx", model, self.problem.describe_model(model))
@@ -315,7 +342,7 @@ class Simulation:
         state = state._replace(learning=learning)
         update = self_learning_update(learner, learning)
         state = state._replace(chains=init_chains(update, state.chains.configuration))
-        self._time_parts(state, update)
+        self._time_parts(state, update.proposal)
         return self._next_phase(state)
 
     def _measure(self, state: RunState) -> RunState:
@@ -339,6 +366,8 @@ class Simulation:
         return state._replace(evaluations=self._counted(state, update, n_steps)) if block else state
 
     def _measurement_update(self, state: RunState) -> Update:
+        if state.learning is None:
+            return self._exact(state)
         update: Update = self_learning_update(self._learner(state), state.learning)
         every = self.settings.exact.every
         return Sequence((Repeated(update, every), self._exact(state))) if every else update
@@ -366,13 +395,15 @@ class Simulation:
     def _observe(self) -> Callable[[State, Any], tuple[dict[str, Array], dict[str, Array]]]:
         """What is recorded of a step; one and the same function for the whole run, so that it is compiled once."""
 
+        is_mixed = self.settings.exact.every > 0
+
         def observe(state: State, info: Any) -> tuple[dict[str, Array], dict[str, Array]]:
             # With exact updates mixed in, the first of two infos is that of the self-learning updates.
-            first = info if isinstance(info, Info) else info[0]
+            decided = info[0] if is_mixed and not isinstance(info, Info) else last_info(info)
             scalars = {
                 "log_weight": state.log_weight,
-                "accepted": first.accepted.mean(),
-                "log_ratio": first.log_ratio.reshape(-1)[-1],
+                "accepted": decided.accepted.mean(),
+                "log_ratio": decided.log_ratio.reshape(-1)[-1],
                 **self.problem.observe(state),
             }
             return scalars, self.problem.observe_fields(state)
@@ -434,9 +465,10 @@ class Simulation:
         series = self._series[group]
         n_draws = series["log_weight"].shape[1]
         acceptance = series["accepted"].mean()
+        proposes = group == "measurement" and self.settings.learns
         if acceptance < 0.02:
-            self._warn(f"low {group}", f"acceptance is {acceptance:.3f}: {_ADVICE[group]}")
-        if acceptance > 0.999 and n_draws > 200 and group == "baseline":
+            self._warn(f"low {group}", f"acceptance is {acceptance:.3f}: {_OTHER_MODEL if proposes else _OTHER_STEPS}")
+        if acceptance > 0.999 and n_draws > 200 and not proposes:
             self._warn("high", "acceptance is 1: steps are too small; lower exact.acceptance.")
         if n_draws < 4 * self.settings.measurement.block_size:
             return
@@ -445,14 +477,15 @@ class Simulation:
             self._warn(
                 f"chains {group}",
                 f"chains disagree on {self.problem.figure_of_merit} (R-hat {found.r_hat:.2f}) after {n_draws} draws; "
-                f"{_MORE[group]}, or thermalise longer.",
+                f"{'mix exact updates in with exact.every' if proposes else f'raise {group}.n_steps'}, or thermalise "
+                "longer.",
             )
         if found.ess is not None and found.ess < 5 * len(series["log_weight"]):
             self._warn(
                 f"slow {group}",
                 f"the autocorrelation time of {self.problem.figure_of_merit} is about "
                 f"{series['log_weight'].size / 2 / found.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
-                f"{group}.n_steps{' or inner.n_updates' if group == 'measurement' else ''}.",
+                f"{group}.n_steps{' or inner.n_updates' if proposes else ''}.",
             )
 
     def _warn(self, kind: str, text: str) -> None:
@@ -461,10 +494,8 @@ class Simulation:
             self.clock.warnings.append(text)
             self.reporter.warn(text)
 
-    def _time_parts(self, state: RunState, update: Update) -> None:
+    def _time_parts(self, state: RunState, proposal: Proposal) -> None:
         """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
-        learner = self._learner(state)
-        proposal = self_learning_update(learner, state.learning).proposal
         keys = jax.random.split(self._key_of("start", 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
         exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
@@ -472,29 +503,15 @@ class Simulation:
         self.clock.inner_share = inner / (inner + exact)
 
 
-def _identity(settings: RunSettings) -> str:
-    """A digest of all settings but those that may change while a run is interrupted: how long it goes on."""
-    free: Any = {
-        "title": True,
-        "scan": True,
-        "measurement": {"n_steps", "wanted_error", "wall_time"},
-        "baseline": {"n_steps"},
-    }
-    return hashlib.sha256(settings.model_dump_json(exclude=free).encode()).hexdigest()
-
-
-_ADVICE = {
-    "measurement": "the model does not describe the target; learn more (learning.n_rounds), use a richer model, or a "
-    "shorter inner chain (inner.n_updates).",
-    "baseline": "the step size does not fit; thermalise longer so that it is tuned where it is used.",
-}
-
-
-_MORE = {"measurement": "mix exact updates in with exact.every", "baseline": "raise baseline.n_steps"}
+_OTHER_MODEL = (
+    "the model does not describe the target; learn more (learning.n_rounds), use a richer model, or a shorter inner "
+    "chain (inner.n_updates)."
+)
+_OTHER_STEPS = "the step size does not fit; thermalise longer so that it is tuned where it is used."
 
 
 def _observe_thermalisation(state: State, info: Any) -> tuple[Array, Array]:
-    return info.accepted, state.log_weight
+    return last_info(info).accepted, state.log_weight
 
 
 def _evaluate(target: Target, configuration: Array) -> Any:

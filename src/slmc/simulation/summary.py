@@ -20,32 +20,41 @@ _INTERNAL = ("grand_energy", "energy_variance")
 
 
 def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
-    """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet."""
+    """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet.
+
+    A run without a model has no entries about learning, residual and inner chain; exact evaluations before those that
+    count are then those of ``thermalisation``.
+    """
     stored = read_progress(directory / "progress.json")
     records = Records(records_path(directory), read_only=True)
     series, learning = records.read("measurement"), records.read("learning")
     phase = stored.get("phase", "thermalise")
     found = observables(series, problem)
     evaluations = stored.get("evaluations", {})
+    learns = problem.model is not None
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = problem.figure_of_merit
     measured = estimate(series[merit], problem.n_samples) if found else None
     result = {
         "observables": {name: _as_dict(one) for name, one in found.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
-        "residual": residual,
-        "expected_acceptance": None if residual is None else expected_acceptance(residual),
-        "inner_chain": _inner_chain(records),
-        "exact_evaluations": {name: evaluations.get(name, 0) for name in ("learning", "measurement")},
+        "exact_evaluations": {
+            "learning" if learns else "thermalisation": evaluations.get("learning", 0),
+            "measurement": evaluations.get("measurement", 0),
+        },
         "figure_of_merit": merit,
         "ess_per_exact_evaluation": _rate(measured, evaluations.get("measurement", 0)),
         "ess_per_second": _rate(measured, stored.get("laps", {}).get("measure", 0.0)),
-        "seconds": time_split(stored),
+        "seconds": time_split(stored, learns),
         "found": stored.get("found", {}),
         "phase": phase,
         "verdict": _verdict(found, phase),
         "warnings": stored.get("warnings", []),
     }
+    if learns:
+        result["residual"] = residual
+        result["expected_acceptance"] = None if residual is None else expected_acceptance(residual)
+        result["inner_chain"] = _inner_chain(records)
     baseline = records.read("baseline")
     if baseline:
         compared = observables(baseline, problem)

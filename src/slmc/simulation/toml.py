@@ -1,19 +1,22 @@
 """Settings written as TOML, with the sentence of each field as a comment."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
 
 
-def to_toml(settings: BaseModel, comments: bool = False) -> str:
-    """Top-level values first, then a table per section; ``None`` is left out (or a comment).
+def to_toml(settings: BaseModel, comments: bool = False, without: Collection[str] = ()) -> str:
+    """Top-level values first, then a table per section; ``None`` is left out (or a comment), so are those ``without``.
 
     What a class declares itself comes before what it inherits.
     """
     lines, sections = [], []
     fields = type(settings).model_fields
     for name in sorted(fields, key=lambda name: name not in type(settings).__annotations__):
+        if name in without:
+            continue
         field = fields[name]
         value = getattr(settings, name)
         if isinstance(value, BaseModel):

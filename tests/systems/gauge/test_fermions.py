@@ -216,7 +216,7 @@ def test_chains_stop_where_conjugate_gradients_do_not_converge():
     update = RefreshPseudofermions(action)
     links = random_links(jax.random.key(13), (2, 2), 2, 8)
     phi = jnp.zeros((8, *action.operator.field_shape), jnp.complex128)
-    with pytest.raises(RuntimeError, match="take a larger mass"):
+    with pytest.raises(RuntimeError, match="raise max_iterations, or take a larger tolerance"):
         jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
 
 
@@ -243,6 +243,31 @@ def test_condensate_and_pion():
     assert float(noisy) == pytest.approx(expected, rel=0.05)
     by_time = (abs(inverse[:, :2]) ** 2).sum(1).reshape(*SHAPE, 2).sum((0, 2))
     np.testing.assert_allclose(eqx.filter_jit(pion_correlator)(operator, links), by_time, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_flavours", [4.0, 3.0])
+def test_pseudofermions_estimate_the_trace(n_flavours):
+    """Each draw gives φ†A^(−1−α)φ of the dense matrix, and many of them, for fixed links, the trace."""
+    operator, n_draws = Staggered((2, 2), 2, 0.4), 4096
+    gauge, links, alpha = GaugeAction((2, 2), 2, 1.2), links_of(operator), n_flavours / 4
+    action = PseudofermionAction(gauge, operator, n_flavours)
+
+    @eqx.filter_jit
+    def drawn(action, key):
+        phi = action.draw_pseudofermion(key, links)
+        return phi.reshape(-1), action.log_weight_and_observables(Dynamical(links, phi))[1]["trace_inverse"]
+
+    keys = jax.random.split(jax.random.key(15), n_draws)
+    phi, found = map(np.asarray, jax.lax.map(lambda key: drawn(action, key), keys, batch_size=64))
+    values, vectors = np.linalg.eigh(operator.dense(operator.prepare(as_matrices(links))))
+    weights = abs(phi @ vectors.conj()) ** 2
+    np.testing.assert_allclose(found, weights @ values ** (-1 - alpha), rtol=1e-6)
+    exact = np.sum(1 / values)
+    error = np.std(found) / np.sqrt(n_draws)
+    assert error < 0.02 * exact
+    assert np.mean(found) == pytest.approx(exact, abs=4 * error)
+    if alpha != 1:
+        assert abs(np.mean(weights @ values**-2) - exact) > 4 * error
 
 
 def test_wilson_pion():

@@ -21,18 +21,25 @@ from slmc.montecarlo import (
     Update,
 )
 from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices, as_points, reprojected
+from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.tuning import step_size_of
 from slmc.montecarlo.update import Label
 from slmc.selflearning import Learner, LearningSettings, centred, fit_linear
 from slmc.statistics import Estimate, jackknife
-from slmc.systems.gauge.determinant import FermionDeterminant
+from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
 from slmc.systems.gauge.heat_bath import GaugeHeatBath
 from slmc.systems.gauge.ildg import read_ildg
 from slmc.systems.gauge.links import Links, random_links
 from slmc.systems.gauge.nersc import BEGIN, read_nersc
 from slmc.systems.gauge.observables import plaquette, polyakov_loop, staggered_condensate, wilson_loop
-from slmc.systems.gauge.settings import GaugeInnerSettings, describe
+from slmc.systems.gauge.pseudofermions import (
+    Dynamical,
+    PseudofermionAction,
+    PseudofermionTrajectory,
+    RefreshPseudofermions,
+)
+from slmc.systems.gauge.settings import GaugeInnerSettings, GaugeTarget, describe
 from slmc.systems.gauge.staggered_fermion import Staggered
 
 SCALARS: dict[str, tuple[Callable[[Links], Array], str]] = {
@@ -46,7 +53,7 @@ SCALARS: dict[str, tuple[Callable[[Links], Array], str]] = {
 """Observables of the links alone: function and description. All are pure numbers."""
 
 CONDENSATE = "condensate"
-"""The observable that comes with the exact determinant of staggered fermions."""
+"""The observable that comes with the exact weight of staggered fermions."""
 
 TRAJECTORY_LENGTHS = (2, 3, 5, 8)
 """Integrator steps of a trajectory among which ``inner.n_updates = "auto"`` chooses."""
@@ -56,11 +63,13 @@ class GaugeProblem(NamedTuple):
     """Everything a run needs to know of gauge theory.
 
     Chains start from ``start``, or from random links where it is ``None``. With ``keeps_model`` the effective action is
-    used as it is, and learning measures its residual and tunes the inner chain.
+    used as it is, and learning measures its residual and tunes the inner chain. With a ``PseudofermionAction`` as
+    target, which no effective action of the links can stand for, ``model`` must be ``None``; a configuration is then
+    ``Dynamical``, and ``n_gauge_steps`` of the gauge force are made inside each drift.
     """
 
-    target: GaugeAction | FermionDeterminant
-    model: EffectiveAction
+    target: GaugeTarget
+    model: EffectiveAction | None
     keeps_model: bool
     exact_update: str
     exact_steps: int
@@ -70,6 +79,16 @@ class GaugeProblem(NamedTuple):
     force_weight: float
     names: tuple[str, ...]
     start: Links | None = None
+    n_gauge_steps: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        """The extents of the lattice."""
+        return self._lattice.shape
+
+    @property
+    def _lattice(self) -> GaugeAction | FermionOperator:
+        return self.target if isinstance(self.target, GaugeAction) else self.target.operator
 
     @property
     def n_samples(self) -> int:
@@ -79,24 +98,31 @@ class GaugeProblem(NamedTuple):
     @property
     def n_points(self) -> int:
         """The number of links."""
-        return len(self.model.shape) * n_sites(self.model.shape)
+        return len(self.shape) * n_sites(self.shape)
 
     @property
     def figure_of_merit(self) -> str:
         """The observable whose effective samples are quoted: the slowest of those measured."""
         return next((name for name in ("polyakov_loop", "plaquette") if name in self.names), "log_weight")
 
-    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Array:
-        """The links from which chains start: random ones, or the same for all."""
+    def random_configurations(self, key: Key[Array, ""], n_chains: int) -> Configuration:
+        """The links from which chains start: random ones, or the same for all. Pseudofermions, drawn anew, are 0."""
         if self.start is None:
-            return random_links(key, self.model.shape, self.model.n_colours, n_chains)
-        return jnp.broadcast_to(self.start, (n_chains, *self.start.shape))
+            links = random_links(key, self.shape, self._lattice.n_colours, n_chains)
+        else:
+            links = jnp.broadcast_to(self.start, (n_chains, *self.start.shape))
+        if not isinstance(self.target, PseudofermionAction):
+            return links
+        return Dynamical(links, jnp.zeros((n_chains, *self.target.operator.field_shape), jnp.complex128))
 
     def exact(self, target: Target, step_size: Any = 0.1) -> Update:
         """The update without a model."""
         if self.exact_update == "local":
             return LocalSweep(target, SpecialUnitary(), step_size)
         integrator = INTEGRATORS[self.exact_integrator]
+        if isinstance(target, PseudofermionAction):
+            moved = PseudofermionTrajectory(target, step_size, self.exact_steps, integrator, self.n_gauge_steps)
+            return Sequence((RefreshPseudofermions(target), MetropolisHastings(target, moved)))
         trajectory = HamiltonianTrajectory(target, SpecialUnitary(), step_size, self.exact_steps, integrator)
         return MetropolisHastings(target, trajectory)
 
@@ -130,17 +156,17 @@ class GaugeProblem(NamedTuple):
         """The model as it is stored: its constant set so that predicted and exact log-weights agree in the mean."""
         return centred(model, labels, lambda one: one.constant)
 
-    def adjusted(self, target: Target, configurations: Array, share: float) -> Target:
+    def adjusted(self, target: Target, configurations: Configuration, share: float) -> Target:
         """The target as it is: all its parameters are given."""
         return target
 
     def observe(self, state: State) -> dict[str, Array]:
         """The scalars measured on the links of a chain, and the condensate that came with their exact weight."""
-        found = {name: SCALARS[name][0](state.configuration) for name in self.names if name in SCALARS}
+        links = state.configuration.links if isinstance(state.configuration, Dynamical) else state.configuration
+        found = {name: SCALARS[name][0](links) for name in self.names if name in SCALARS}
         if CONDENSATE in self.names:
-            assert isinstance(self.target, FermionDeterminant)
-            assert isinstance(self.target.operator, Staggered)
-            found[CONDENSATE] = staggered_condensate(self.target.operator, state.observables["trace_inverse"])
+            assert isinstance(self._lattice, Staggered)
+            found[CONDENSATE] = staggered_condensate(self._lattice, state.observables["trace_inverse"])
         return found
 
     def observe_fields(self, state: State) -> dict[str, Array]:
@@ -158,13 +184,14 @@ class GaugeProblem(NamedTuple):
     def describe_variable(self, name: str) -> tuple[str, str]:
         """Units and description of a recorded variable."""
         if name == CONDENSATE:
-            return "1", "tr M⁻¹/V of one staggered field, summed over colours, lattice units"
+            estimated = ", estimated from pseudofermions" if isinstance(self.target, PseudofermionAction) else ""
+            return "1", f"tr M⁻¹/V of one staggered field, summed over colours, lattice units{estimated}"
         return "1", SCALARS[name][1] if name in SCALARS else ""
 
     def derived(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
         """Estimates that are no means: susceptibility and Binder ratio of the Polyakov loop."""
         found = {}
-        transverse_size = n_sites(self.model.shape[:-1])
+        transverse_size = n_sites(self.shape[:-1])
         if "polyakov_loop_modulus" in series:
             found["polyakov_susceptibility"] = jackknife(
                 lambda one: transverse_size * float(np.var(one["modulus"])),

@@ -12,7 +12,7 @@ from slmc.montecarlo.integrators import LEAPFROG, Integrator
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices
-from slmc.montecarlo.target import LogWeight, Target
+from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.gauge.even_odd import Hopping, real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
@@ -30,7 +30,7 @@ class Dynamical(NamedTuple):
     pseudofermion: FermionField
 
 
-class PseudofermionAction(Target):
+class PseudofermionAction(MeasuredTarget):
     """Links and pseudofermions together, whose marginal distribution of links has the fermion determinant.
 
         log W = −S_g[U] − φ† A[U]^(−α) φ,   ∫dφ exp(−φ†A^(−α)φ) ∝ det A^α,   α = n_flavours / n_tastes
@@ -43,6 +43,14 @@ class PseudofermionAction(Target):
     ``spectrum`` bounds the eigenvalues of A; the operator's own bounds by default. Raises ``ValueError`` where those
     do not exclude zero and a rational function is needed.
 
+    Observable: ``"trace_inverse"``, an unbiased estimate of tr A⁻¹ from the solutions that the weight needs anyway.
+    Given the links φ is noise with ⟨φφ†⟩ = A^α, so that
+
+        tr A⁻¹ = ⟨φ†A^(−1−α)φ⟩ = ⟨|A⁻¹φ|²⟩                         α = 1,
+                               = (1/α) Σ_k r_k ⟨|(A + σ_k)⁻¹φ|²⟩   with A^(−α) = r_0 + Σ_k r_k/(A + σ_k),
+
+    which is ∂ log W/∂m² over α where A = m² + …. ``staggered_condensate`` turns it into ψ̄ψ.
+
     The gradient is exact for the solution found: with X = A⁻¹φ the weight is X†AX − 2 Re φ†X, stationary in X, so that
     only A is differentiated. Parameters of ``smearing`` are differentiated, those of action and operator are not.
     """
@@ -51,6 +59,7 @@ class PseudofermionAction(Target):
     operator: FermionOperator
     smearing: StoutSmearing | None
     solver: Solver
+    power: float = eqx.field(static=True)
     action_power: Rational | None
     draw_power: Rational | None
     rational_error: float = eqx.field(static=True)
@@ -66,7 +75,7 @@ class PseudofermionAction(Target):
         rational_tolerance: float = 1e-11,
     ) -> None:
         self.gauge, self.operator, self.smearing, self.solver = gauge, operator, smearing, solver
-        alpha = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
+        self.power = alpha = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
         if not alpha > 0:
             raise ValueError(f"n_flavours must be positive; got {n_flavours}.")
         self.action_power, self.draw_power, self.rational_error = None, None, 0.0
@@ -89,6 +98,14 @@ class PseudofermionAction(Target):
 
     def fermion_log_weight(self, configuration: Dynamical) -> LogWeight:
         """−φ†A^(−α)φ."""
+        return self._fermion_log_weight_and_trace(configuration)[0]
+
+    def log_weight_and_observables(self, configuration: Dynamical) -> tuple[LogWeight, dict[str, Array]]:
+        """log W and the estimate of tr A⁻¹."""
+        log_weight, trace = self._fermion_log_weight_and_trace(configuration)
+        return self.gauge.log_weight(configuration.links) + log_weight, {"trace_inverse": trace}
+
+    def _fermion_log_weight_and_trace(self, configuration: Dynamical) -> tuple[LogWeight, Float[Array, ""]]:
         links, phi = configuration
         hopping = self.hopping(links)
         operator, fixed, fixed_phi = jax.lax.stop_gradient((self.operator, hopping, phi))
@@ -98,7 +115,8 @@ class PseudofermionAction(Target):
 
         if self.action_power is None:
             x = jax.lax.stop_gradient(conjugate_gradient(normal, fixed_phi, self.solver).x)
-            return real_part_of_product(x, operator.normal(hopping, x)) - 2 * real_part_of_product(phi, x)
+            log_weight = real_part_of_product(x, operator.normal(hopping, x)) - 2 * real_part_of_product(phi, x)
+            return log_weight, real_part_of_product(x, x)
         power = jax.lax.stop_gradient(self.action_power)
         xs = jax.lax.stop_gradient(multi_shift(normal, fixed_phi, power.shifts, self.solver).x)
 
@@ -107,7 +125,9 @@ class PseudofermionAction(Target):
             return real_part_of_product(x, ax) - 2 * real_part_of_product(phi, x)
 
         poles = jnp.sum(power.residues * jax.vmap(pole)(xs, power.shifts))
-        return poles - power.constant * real_part_of_product(phi, phi)
+        norms = jax.vmap(real_part_of_product)(xs, xs)
+        log_weight = poles - power.constant * real_part_of_product(phi, phi)
+        return log_weight, jnp.sum(power.residues * norms) / self.power
 
     def draw_pseudofermion(self, key: Key[Array, ""], links: Links) -> FermionField:
         """φ from exp(−φ†A^(−α)φ): B χ of a Gaussian χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""
@@ -138,7 +158,7 @@ class RefreshPseudofermions(Update):
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         links = state.configuration.links
         drawn = self.init(Dynamical(links, self.target.draw_pseudofermion(key, links)))
-        return drawn._replace(observables=state.observables), Info(jnp.ones(()), jnp.zeros(()))
+        return drawn, Info(jnp.ones(()), jnp.zeros(()))
 
 
 class PseudofermionTrajectory(Proposal):

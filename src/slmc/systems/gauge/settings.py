@@ -11,12 +11,31 @@ from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
 from slmc.systems.gauge.links import check_even, check_lattice
+from slmc.systems.gauge.pseudofermions import PseudofermionAction
+from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver
 from slmc.systems.gauge.staggered_fermion import Staggered
 from slmc.systems.gauge.wilson_fermion import Wilson
 
+GaugeTarget = GaugeAction | FermionDeterminant | PseudofermionAction
+
+
+class PseudofermionSettings(Settings):
+    """How pseudofermions are sampled and their linear equations solved."""
+
+    n_gauge_steps: int = Field(
+        0, ge=0, description="finer steps of the gauge force inside each drift of a trajectory; 0: one time scale"
+    )
+    solver_tolerance: float = Field(
+        STANDARD_SOLVER.tolerance, ge=1e-14, le=1e-4, description="relative residual at which a solution is complete"
+    )
+    max_iterations: PositiveInt = Field(
+        STANDARD_SOLVER.max_iterations,
+        description="of conjugate gradients, after which the run ends; may be raised before slmc resume",
+    )
+
 
 class GaugeSettings(Settings):
-    """SU(N) gauge theory, with fermions by their exact determinant or without."""
+    """SU(N) gauge theory, with fermions by their exact determinant, by pseudofermions, or without."""
 
     shape: tuple[PositiveInt, ...] = Field(
         (4, 4, 4, 4), description="extents of the periodic lattice, time last; 2 to 4"
@@ -26,8 +45,9 @@ class GaugeSettings(Settings):
     improvement: Literal["Wilson", "tree-level Symanzik", "Iwasaki", "DBW2"] = Field(
         "Wilson", description='of the gauge action: "Wilson", "tree-level Symanzik", "Iwasaki" or "DBW2"'
     )
-    fermions: Literal["none", "staggered", "wilson"] = Field(
-        "none", description='"none", "staggered" or "wilson"; their exact determinant is for small lattices'
+    fermions: Literal["none", "staggered", "wilson"] = Field("none", description='"none", "staggered" or "wilson"')
+    determinant: Literal["exact", "pseudofermions"] = Field(
+        "exact", description='"exact", for small lattices, or "pseudofermions" (by HMC alone: learning.n_rounds = 0)'
     )
     mass: PositiveFloat | None = Field(None, description="in lattice units (staggered)")
     kappa: PositiveFloat | None = Field(None, description="hopping parameter κ (wilson)")
@@ -50,6 +70,8 @@ class GaugeSettings(Settings):
                 raise ValueError(f'{name} is missing: fermions = "{self.fermions}" needs it, for instance {name} = 0.1')
             if given and name not in allowed:
                 raise ValueError(f'{name} has no meaning with fermions = "{self.fermions}"; leave it out')
+        if self.determinant == "pseudofermions":
+            self._check_pseudofermions()
         if self.fermions != "none":
             try:
                 check_even(self.shape, f'fermions = "{self.fermions}"')
@@ -61,12 +83,26 @@ class GaugeSettings(Settings):
             )
         return self
 
-    def build(self) -> GaugeAction | FermionDeterminant:
-        """The target."""
+    def _check_pseudofermions(self) -> None:
+        if self.fermions == "none":
+            raise ValueError('determinant = "pseudofermions" needs fermions = "staggered" or "wilson"')
+        if self.fermions == "wilson" and self.n_flavours not in (None, Wilson.n_tastes):
+            raise ValueError(
+                f"n_flavours = {self.n_flavours:g}: there are pseudofermions for 2 Wilson flavours alone, since the "
+                "rational functions of other numbers need a lower bound of the spectrum, which Wilson fermions have "
+                'not; use n_flavours = 2, or determinant = "exact"'
+            )
+
+    def build(self, pseudofermions: PseudofermionSettings | None = None) -> GaugeTarget:
+        """The target. Raises ``ValueError`` where no rational function is good enough (pseudofermions)."""
         gauge = GaugeAction(self.shape, self.n_colours, self.beta, self.improvement)
         operator = self.operator()
         if operator is None:
             return gauge
+        if self.determinant == "pseudofermions":
+            numbers = pseudofermions or PseudofermionSettings()
+            solver = Solver(numbers.solver_tolerance, numbers.max_iterations)
+            return PseudofermionAction(gauge, operator, self.n_flavours, solver=solver)
         return FermionDeterminant(gauge, operator, jnp.asarray(self.n_flavours or operator.n_tastes, jnp.float64))
 
     def operator(self) -> FermionOperator | None:

@@ -19,7 +19,7 @@ class Solver(eqx.Module):
 
     After the last iteration the residual is computed anew, and must be no larger than 10 times ``tolerance``; the
     recursion that stops the iteration drifts away from it. Anything else raises ``RuntimeError`` (through
-    ``equinox.error_if``) with what to do, in whatever program it happens.
+    ``equinox.error_if``) with what to do, in whatever program it happens; ``slmc run`` tells its sentence and stops.
     """
 
     tolerance: float = eqx.field(static=True, default=1e-10)
@@ -125,7 +125,7 @@ def _checked(x: FermionField, residual: Float[Array, "*shift"], solver: Solver) 
         x,
         ~jnp.all(residual <= 10 * solver.tolerance),
         f"conjugate gradients did not reach a relative residual of {solver.tolerance:g} in {solver.max_iterations} "
-        "iterations; take a larger mass (a smaller κ), more solver iterations, or a larger tolerance.",
+        "iterations; raise max_iterations, or take a larger tolerance or a larger mass (a smaller κ).",
     )
 
 

@@ -10,6 +10,7 @@ import reference_gauge as reference
 from slmc.montecarlo import SpecialUnitary, Target, init_chains, run_chains
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import evaluate
+from slmc.simulation.devices import forget_failed_programs
 from slmc.systems.gauge import (
     Dynamical,
     FermionDeterminant,
@@ -218,6 +219,7 @@ def test_chains_stop_where_conjugate_gradients_do_not_converge():
     phi = jnp.zeros((8, *action.operator.field_shape), jnp.complex128)
     with pytest.raises(RuntimeError, match="raise max_iterations, or take a larger tolerance"):
         jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
+    forget_failed_programs()
 
 
 @pytest.mark.parametrize("power", [-0.25, -0.5, -0.75, 0.125, 0.25])

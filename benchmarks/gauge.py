@@ -37,6 +37,7 @@ from slmc.montecarlo.special_unitary import as_matrices
 from slmc.selflearning import Learner, LearningSettings, TrainingSettings, fit, fit_linear, learn
 from slmc.statistics import estimate
 from slmc.systems.gauge import (
+    ActionChange,
     Dynamical,
     EffectiveAction,
     FermionDeterminant,
@@ -48,6 +49,7 @@ from slmc.systems.gauge import (
     Solver,
     Staggered,
     StoutSmearing,
+    TrajectoryEnds,
     Wilson,
     random_links,
 )
@@ -64,25 +66,28 @@ class Settings(NamedTuple):
     torus_steps: int = 200
     small_shape: tuple[int, ...] = (4, 4, 4, 4)
     quenched_shape: tuple[int, ...] = (8, 8, 8, 8)
-    quenched_steps: tuple[int, int] = (60, 40)
+    strong_steps: int = 60
+    quenched_steps: int = 240
     fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
-    fermion_steps: tuple[int, ...] = (300, 60)
+    fermion_steps: tuple[int, ...] = (1200, 240)
     betas: tuple[float, ...] = (2.3, 2.7)
     n_chains: int = 4
     mass: float = 0.5
     slmc_beta: float = 2.3
     slmc_labels: tuple[int, ...] = (16, 24, 24)
-    slmc_steps: int = 400
+    slmc_thermalise: int = 240
+    hmc_steps: int = 1200
+    slmc_steps: int = 480
     n_updates: int = 20
     slhmc_masses: tuple[float, ...] = (0.4, 0.5, 0.75, 1.0)
-    slhmc_steps: int = 60
-    training_steps: int = 150
-    n_labels: int = 192
+    slhmc_steps: int = 400
+    training_steps: int = 300
+    n_labels: int = 256
     cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))
 
 
-QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), (8, 8), ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 8, 2,
-                 (0.75,), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
+QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, 8, 8,
+                 2, (0.75,), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -215,7 +220,7 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
     for n, beta, leading in ((2, 0.5, 0.5 / 4), (3, 0.9, 0.9 / 18)):
         name = f"strong SU({n})"
         if name not in results.rows:
-            row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, max(20, settings.quenched_steps[0]))
+            row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, settings.strong_steps)
             results.add(
                 name, row | {"beta": beta, "leading": leading, "one_plaquette": torus_plaquette(n, beta, 10_000)}
             )
@@ -224,10 +229,10 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
 def quenched_rows(results: ResultFile, settings: Settings) -> None:
     """SU(3) at β = 6.0 and SU(2) at β = 2.3, by heat bath and by HMC."""
     for n, beta, expected in ((2, 2.3, 0.6034), (3, 6.0, 0.5937)):
-        for number, method in enumerate(("heat bath", "HMC")):
+        for method in ("heat bath", "HMC"):
             name = f"quenched SU({n}) {method}"
             if name not in results.rows:
-                n_steps = settings.quenched_steps[number]
+                n_steps = settings.quenched_steps
                 row = pure_gauge(n, beta, settings.quenched_shape, method, 2, n_steps, n_steps)
                 results.add(name, row | {"beta": beta, "expected": expected})
 
@@ -285,11 +290,12 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
     links = random_links(jax.random.key(5), shape, 2, settings.n_chains)
     for method in ("HMC, determinant", "HMC, pseudofermions"):
         if f"slmc {method}" not in results.rows:
+            length = settings.slmc_thermalise, settings.hmc_steps
             if method == "HMC, determinant":
-                found = measured(hmc(exact, 0.18, 4), links, 20, settings.slmc_steps, observe, 6)
+                found = measured(hmc(exact, 0.18, 4), links, *length, observe, 6)
             else:
                 update, start = pseudofermion_hmc(action, 0.18, 4), with_pseudofermions(action, links)
-                found = measured(update, start, 20, settings.slmc_steps, observe, 6)
+                found = measured(update, start, *length, observe, 6)
             results.add(f"slmc {method}", row_of(found))
     for kind, terms in KINDS.items():
         if f"slmc {kind}" in results.rows:
@@ -303,7 +309,9 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
         )
         learner = Learner(exact, MANIFOLD, hmc(exact, 0.18, 4), inner, start=solved, settings=learning)
         learned = learn(jax.random.key(7), learner, EffectiveAction(shape, 2, beta, **terms), links, 15)
-        found = measured(learned.update, learned.chains.configuration, 20, settings.slmc_steps, observe, 8)
+        found = measured(
+            learned.update, learned.chains.configuration, settings.slmc_steps // 8, settings.slmc_steps, observe, 8
+        )
         report, model = learned.reports[-1], learned.model
         coefficients = [
             np.asarray(one).tolist() for one in (model.plaquette, model.rectangle, model.polyakov) if one is not None
@@ -335,15 +343,16 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         training = TrainingSettings(
             settings.training_steps,
             32,
-            5e-3,
+            1e-2,
             0.0,
             0.0,
-            evaluate_every=max(2, settings.training_steps // 15),
+            evaluate_every=max(2, settings.training_steps // 20),
             patience=99,
         )
-        trained = fit(jax.random.key(11), guide, labels, held_out, MANIFOLD, training)
-        row: dict[str, Any] = {"history": trained.history.tolist(), "weights": trained.model.smearing.weights.tolist()}
-        for kind, model in (("untrained", guide), ("trained", trained.model)):
+        trained = fit(jax.random.key(11), ActionChange(guide), labels, held_out, MANIFOLD, training)
+        weights = trained.model.action.smearing.weights
+        row: dict[str, Any] = {"history": trained.history.tolist(), "weights": weights.tolist()}
+        for kind, model in (("untrained", guide), ("trained", trained.model.action)):
             slhmc = pseudofermion_hmc(action, 0.12, 6, model)
             row[kind] = row_of(measured(slhmc, start, 8, settings.slhmc_steps, observe, 12))
         results.add(name, row)
@@ -352,21 +361,22 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
 def _labelled(
     update: Update, action: PseudofermionAction, links: jax.Array, settings: Settings
 ) -> tuple[Any, Label, Label]:
-    """Samples of links and pseudofermions with their log-weights: states to start from, training and held-out data."""
+    """Trajectories of HMC with their change of log W: states to start from, training and held-out data."""
 
     def observe(state: Any, info: Any) -> Any:
-        return state.configuration, state.log_weight
+        return state.configuration
 
     states = init_chains(update, with_pseudofermions(action, links))
-    states, _ = run_chains(jax.random.key(13), update, states, 30, observe)
+    states, _ = run_chains(jax.random.key(13), update, states, 60, observe)
     n_steps = settings.n_labels // settings.n_chains
-    states, (configurations, weights) = run_chains(jax.random.key(14), update, states, n_steps, observe)
+    states, seen = run_chains(jax.random.key(14), update, states, n_steps + 1, observe)
     parts = []
     for chains in (slice(1, None), slice(0, 1)):
-        flat = jax.tree.map(
-            lambda leaf, chosen=chains: np.asarray(leaf)[chosen].reshape(-1, *leaf.shape[2:]), configurations
-        )
-        parts.append(Label(flat, np.asarray(weights)[chains].reshape(-1), flat.links))
+        several = jax.tree.map(lambda leaf, chosen=chains: leaf[chosen], seen)
+        ends = TrajectoryEnds(several.links[:, :-1], several.links[:, 1:], several.pseudofermion[:, 1:])
+        ends = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), ends)
+        changes = jax.lax.map(ActionChange(action).log_weight, ends)
+        parts.append(Label(*jax.device_get((ends, changes, ends.start))))
     return states.configuration, parts[0], parts[1]
 
 

@@ -1,5 +1,6 @@
 """Every update of the gauge field keeps its target: from exact draws of small tori, and against exact averages."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,16 @@ def effective():
     return EffectiveAction(TORUS, 2, 0.7)
 
 
+def effective_loops():
+    """With every term that an effective action can have, none of them right."""
+    model = EffectiveAction(TORUS, 2, 0.7, rectangles=True, polyakov_loops=True)
+    return eqx.tree_at(lambda m: (m.rectangle, m.polyakov), model, (jnp.asarray(0.1), jnp.asarray([0.2, -0.3])))
+
+
+def slmc_by_hmc(target):
+    return MetropolisHastings(target, CumulativeUpdate(hmc(effective_loops(), 0.5, 3), 2))
+
+
 def gauge_target():
     return GaugeAction(TORUS, 2, BETA)
 
@@ -148,6 +159,7 @@ def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
 FERMION_UPDATES = {
     "HMC": hmc,
     "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
+    "SLMC, HMC": slmc_by_hmc,
     "SLHMC, smeared": lambda target: hmc(target, guide=fermion_target(StoutSmearing(1, ("plaquette",), [[0.2]]))),
 }
 
@@ -241,6 +253,21 @@ def test_slmc_without_the_fermions_in_its_decision_is_caught(fermion_draws):
     update = MetropolisHastings(gauge_target(), CumulativeUpdate(heat_bath(effective()), 1))
     with pytest.raises(AssertionError, match="invariant"):
         check_invariance(jax.random.key(10), update, fermion_draws, STATISTICS)
+
+
+class ForgottenLoops(CumulativeUpdate):
+    """The Polyakov loops that drive the inner chain left out of the ratio."""
+
+    def propose(self, key, links):
+        moved, _ = CumulativeUpdate.propose(self, key, links)
+        seen = eqx.tree_at(lambda model: model.polyakov, effective_loops(), jnp.zeros(2))
+        return moved, seen.log_weight(links) - seen.log_weight(moved)
+
+
+def test_slmc_that_forgets_the_polyakov_loops_is_caught(fermion_draws):
+    update = MetropolisHastings(fermion_target(), ForgottenLoops(hmc(effective_loops(), 0.5, 3), 2))
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(jax.random.key(16), update, fermion_draws, STATISTICS)
 
 
 def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):

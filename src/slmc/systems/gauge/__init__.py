@@ -21,10 +21,12 @@ from slmc.systems.gauge.links import Links, random_links, transformed, unit_link
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.nersc import read_nersc, write_nersc
 from slmc.systems.gauge.pseudofermions import (
+    ActionChange,
     Dynamical,
     PseudofermionAction,
     PseudofermionTrajectory,
     RefreshPseudofermions,
+    TrajectoryEnds,
 )
 from slmc.systems.gauge.smearing import StoutSmearing
 from slmc.systems.gauge.solvers import Solver
@@ -33,6 +35,7 @@ from slmc.systems.gauge.stored_links import BrokenConfigurationError
 from slmc.systems.gauge.wilson_fermion import Wilson
 
 __all__ = [
+    "ActionChange",
     "BrokenConfigurationError",
     "DrivenManifold",
     "Dynamical",
@@ -47,6 +50,7 @@ __all__ = [
     "Solver",
     "Staggered",
     "StoutSmearing",
+    "TrajectoryEnds",
     "Wilson",
     "flow_scales",
     "gradient_flow",

@@ -206,5 +206,30 @@ class GivenPseudofermion(Target):
         return self.action.fermion_log_weight(configuration)
 
 
+class TrajectoryEnds(NamedTuple):
+    """Two gauge fields with one pseudofermion field: where a trajectory starts and where it ends."""
+
+    start: Links
+    end: Links
+    pseudofermion: FermionField
+
+
+class ActionChange(Target):
+    """log W(end, φ) − log W(start, φ) of an action, as ``slmc.selflearning.fit`` wants it to train a guide.
+
+    A trajectory holds φ fixed, so that a guide which is wrong by a function of φ alone is a perfect one, and SLHMC
+    accepts with erfc(s/√8) where s is the standard deviation of the guide's error in this change. Over independent
+    pairs (U, φ) most of the variance of that error is the function of φ, which is noise to a training and no loss to
+    the sampler.
+    """
+
+    action: PseudofermionAction
+
+    def log_weight(self, ends: TrajectoryEnds) -> LogWeight:
+        """The change of log W between the two ends."""
+        start, end = (self.action.log_weight(Dynamical(links, ends.pseudofermion)) for links in ends[:2])
+        return end - start
+
+
 def _complex(values: Array) -> Array:
     return jax.lax.complex(values, jnp.zeros_like(values))

@@ -99,6 +99,9 @@ class ReconfigurationSettings(Settings):
     learning_rate: PositiveFloat = Field(0.02, description="at the beginning")
     final_share: float = Field(0.1, gt=0, le=1, description="of the learning rate at the end, reached along a cosine")
     diag_shift: PositiveFloat = Field(1e-3, description="added to the diagonal of the matrix of overlaps, at first")
+    momentum: float = Field(
+        0.0, ge=0, lt=1, description="share of the last step kept in directions that the samples leave open (SPRING)"
+    )
     final_diag_shift: PositiveFloat | None = Field(
         None, description="at the end, reached geometrically; left out: the same"
     )

@@ -48,7 +48,9 @@ def reconfiguration(problem: J1J2, state: Any, settings: ReconfigurationSettings
     """Stochastic reconfiguration, δθ = −η Xᵀ (X Xᵀ + λ)⁻¹ ε with a row of X for each sample, as a NetKet driver.
 
     X are centred derivatives of log ψ, ε centred local energies, real and imaginary parts separate rows. Chen, Heyl,
-    Nat. Phys. 20, 1476 (2024), arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715.
+    Nat. Phys. 20, 1476 (2024), arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715. With
+    ``momentum`` μ > 0 it is SPRING: ε − μ X δθ_last in place of ε, and μ δθ_last added to the step. Goldshlager,
+    Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190.
     """
     rate = optax.cosine_decay_schedule(settings.learning_rate, n_steps, settings.final_share)
     ratio = (settings.final_diag_shift or settings.diag_shift) / settings.diag_shift
@@ -57,6 +59,7 @@ def reconfiguration(problem: J1J2, state: Any, settings: ReconfigurationSettings
             problem.hamiltonian,
             optax.sgd(rate),
             diag_shift=lambda step: settings.diag_shift * ratio ** min(1.0, step / n_steps),
+            momentum=settings.momentum or None,
             variational_state=state,
             use_ntk=True,
             on_the_fly=False,

@@ -16,7 +16,6 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib import pyplot
@@ -24,8 +23,7 @@ from result_file import ResultFile, arguments, folders, table
 
 from slmc.simulation import WAVE_FUNCTION, Records, load_model, summarise_optimisation
 from slmc.statistics import notation
-from slmc.systems.wavefunctions import exact_ground_state, fidelity, j1j2
-from slmc.systems.wavefunctions.settings import build_like
+from slmc.systems.wavefunctions import build_like, exact_ground_state, fidelity, j1j2
 
 matplotlib.use("Agg")
 
@@ -112,18 +110,12 @@ def row(directory: Path, memory: int) -> dict[str, Any]:
 
 def _fidelity(directory: Path) -> float | None:
     """With the exact ground state, on lattices that can be diagonalised."""
-    config = json.loads((directory / WAVE_FUNCTION).open("rb").readline())["model"]
-    model, shape = build_like(config)
-    if np.prod(shape) > 16:
+    stored = load_model(directory / WAVE_FUNCTION, build_like)
+    if np.prod(stored.shape) > 16:
         return None
     j2 = _stored_j2(directory)
-
-    def parameters(description: dict[str, Any]) -> Any:
-        return model.init(jax.random.key(0), np.ones((1, int(np.prod(shape)))))["params"]
-
-    stored = load_model(directory / WAVE_FUNCTION, parameters)
-    values = jax.jit(model.apply)({"params": stored}, j1j2(shape, j2).hilbert.all_states())
-    return fidelity(values, exact_ground_state(shape, j2).amplitudes)
+    values = stored.log_amplitude(j1j2(stored.shape, j2).hilbert.all_states())
+    return fidelity(values, exact_ground_state(stored.shape, j2).amplitudes)
 
 
 def _stored_j2(directory: Path) -> float:

@@ -22,8 +22,7 @@ from slmc.simulation import (
     load_model,
     summarise_optimisation,
 )
-from slmc.systems.wavefunctions import NetKetProblem, exact_energy, exact_ground_state, fidelity, j1j2
-from slmc.systems.wavefunctions.settings import build_like
+from slmc.systems.wavefunctions import NetKetProblem, build_like, exact_energy, exact_ground_state, fidelity, j1j2
 
 RING = """
 system = "wavefunction"
@@ -92,26 +91,13 @@ def test_a_run_finds_the_ground_state_with_its_signs(finished, capsys):
     energy = found["energy"]
     # Variational: not below the ground state but for the error of the estimate.
     assert energy["value"] > found["exact_energy"] - 5 * energy["error"]
-    (model, parameters), _ = stored(finished)
-    states = j1j2((8,), 0.3).hilbert.all_states()
-    values = model.apply({"params": parameters}, states)
+    values = load_model(finished / WAVE_FUNCTION, build_like).log_amplitude(j1j2((8,), 0.3).hilbert.all_states())
     assert fidelity(values, exact_ground_state((8,), 0.3).amplitudes) > 0.999
     # The error bar against the exact expectation value of the stored wave function.
     amplitudes = np.exp(np.asarray(values))
     matrix = j1j2((8,), 0.3).hamiltonian.to_dense()
     exact = np.vdot(amplitudes, matrix @ amplitudes).real / np.vdot(amplitudes, amplitudes).real / 8
     assert abs(energy["value"] - exact) < 4 * energy["error"]
-
-
-def stored(directory):
-    """The wave function in a run's directory and its parameters."""
-    header = json.loads((directory / WAVE_FUNCTION).open("rb").readline())["model"]
-    model, shape = build_like(header)
-
-    def parameters(description):
-        return model.init(jax.random.key(0), np.ones((1, int(np.prod(shape)))))["params"]
-
-    return (model, load_model(directory / WAVE_FUNCTION, parameters)), shape
 
 
 def test_records_and_report_of_a_run(finished, capsys):

@@ -12,6 +12,7 @@ from slmc.systems.wavefunctions.attention import DecoupledAttention, DotProductA
 from slmc.systems.wavefunctions.hamiltonian import J1J2, exact_energy, exact_ground_state, fidelity, j1j2
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
 from slmc.systems.wavefunctions.problem import NetKetProblem
+from slmc.systems.wavefunctions.settings import StoredWaveFunction, build_like
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
 from slmc.systems.wavefunctions.vmc import exchange_sampler, reconfiguration, variational_state
 from slmc.systems.wavefunctions.wavefunction import VisionTransformer
@@ -22,10 +23,12 @@ __all__ = [
     "DotProductAttention",
     "FactoredAttention",
     "NetKetProblem",
+    "StoredWaveFunction",
     "SymmetryProjection",
     "VisionTransformer",
     "attention_map",
     "attention_weights",
+    "build_like",
     "exact_energy",
     "exact_ground_state",
     "exchange_sampler",

@@ -2,12 +2,16 @@
 
 from typing import Any, Literal
 
+import equinox as eqx
+import jax
+import numpy as np
 from flax import linen as nn
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from slmc.lattice import Shape, n_sites
 from slmc.settings import Settings
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
-from slmc.systems.wavefunctions.wavefunction import VisionTransformer
+from slmc.systems.wavefunctions.wavefunction import LogAmplitude, Spins, VisionTransformer
 
 Projection = Literal["translations", "point_group", "spin_flip"]
 
@@ -112,8 +116,24 @@ def describe(model: ModelSettings, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"shape": list(shape), **model.model_dump()}
 
 
-def build_like(description: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
-    """The wave function, and its lattice, that ``describe`` told of."""
+class StoredWaveFunction(eqx.Module):
+    """A wave function with its parameters, as in the file of a run.
+
+    ``module`` is the Flax module and ``parameters`` what NetKet wants as ``variables={"params": parameters}``.
+    """
+
+    module: nn.Module = eqx.field(static=True)
+    shape: Shape = eqx.field(static=True)
+    parameters: Any
+
+    def log_amplitude(self, spins: Spins) -> LogAmplitude:
+        """log ψ of configurations ±1, which is not normalised."""
+        return jax.jit(self.module.apply)({"params": self.parameters}, spins)
+
+
+def build_like(description: dict[str, Any]) -> StoredWaveFunction:
+    """A wave function of the form that ``describe`` told of: ``load_model(run / "wavefunction.eqx", build_like)``."""
     form = dict(description)
     shape = tuple(form.pop("shape"))
-    return ModelSettings(**form).build(shape), shape
+    module = ModelSettings(**form).build(shape)
+    return StoredWaveFunction(module, shape, module.init(jax.random.key(0), np.ones((1, n_sites(shape))))["params"])

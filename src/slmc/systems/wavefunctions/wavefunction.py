@@ -9,13 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Complex, Float, Num
 
 from slmc.lattice import Shape, n_sites
 from slmc.systems.wavefunctions.attention import ATTENTIONS, Tokens, dense
 
-Spins = Num[Array, "*batch site"]
+Spins = Num[Array | np.ndarray, "*batch site"]
 """Spins ±1 (twice S^z), sites in row-major order; what NetKet's ``Spin`` space holds."""
 
 LogAmplitude = Complex[Array, "*batch"]
@@ -106,7 +107,7 @@ def patches(spins: Spins, shape: Shape, patch: int) -> Float[Array, "batch token
     """Spins of each patch, patches in row-major order, batch dimensions made one."""
     tokens = token_shape(shape, patch)
     split = [size for extent in tokens for size in (extent, patch)]
-    cut = spins.astype(jnp.float64).reshape(-1, *split)
+    cut = jnp.asarray(spins, jnp.float64).reshape(-1, *split)
     outer, inner = range(1, 2 * len(shape), 2), range(2, 2 * len(shape) + 1, 2)
     return cut.transpose(0, *outer, *inner).reshape(len(cut), n_sites(tokens), -1)
 

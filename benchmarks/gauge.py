@@ -60,13 +60,14 @@ MANIFOLD = SpecialUnitary()
 
 
 class Settings(NamedTuple):
-    """Lattices; chains; steps of all chains, thermalisation before them counted apart."""
+    """Lattices; chains; steps of all chains, thermalisation before them counted apart; masses of guides, with the steps
+    of their trajectories, shorter for the heavier."""
 
     torus_shape: tuple[int, ...] = (8, 8)
     torus_steps: int = 200
     small_shape: tuple[int, ...] = (4, 4, 4, 4)
     quenched_shape: tuple[int, ...] = (8, 8, 8, 8)
-    strong_steps: int = 60
+    strong_steps: int = 600
     quenched_steps: int = 240
     fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
     fermion_steps: tuple[int, ...] = (1200, 240)
@@ -79,7 +80,7 @@ class Settings(NamedTuple):
     hmc_steps: int = 1200
     slmc_steps: int = 480
     n_updates: int = 20
-    slhmc_masses: tuple[float, ...] = (0.4, 0.5, 0.75, 1.0)
+    slhmc_guides: tuple[tuple[float, int], ...] = ((0.4, 6), (0.5, 6), (0.75, 3), (1.0, 2))
     slhmc_steps: int = 400
     training_steps: int = 300
     n_labels: int = 256
@@ -87,7 +88,7 @@ class Settings(NamedTuple):
 
 
 QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, 8, 8,
-                 2, (0.75,), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
+                 2, ((0.75, 2),), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -186,7 +187,7 @@ def pure_gauge(
 ) -> dict[str, Any]:
     """⟨plaquette⟩ by heat bath with over-relaxation or by HMC."""
     target = GaugeAction(shape, n, beta)
-    step_size, length = (0.13, 6) if len(shape) == 4 else (0.3, 4)
+    step_size, length = {2: (0.13, 6), 3: (0.1, 8)}[n] if len(shape) == 4 else (0.3, 4)
     update = heat_bath(target) if method == "heat bath" else hmc(target, step_size, length)
     start = jnp.broadcast_to(random_links(jax.random.key(1), shape, n, n_chains), (n_chains, *_links_shape(shape, n)))
     found = measured(update, start, n_thermalise, n_steps, observe_plaquette, 2)
@@ -217,7 +218,7 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from reference_gauge import torus_plaquette
 
-    for n, beta, leading in ((2, 0.5, 0.5 / 4), (3, 0.9, 0.9 / 18)):
+    for n, beta, leading in ((2, 0.8, 0.8 / 4), (3, 2.5, 2.5 / 18)):
         name = f"strong SU({n})"
         if name not in results.rows:
             row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, settings.strong_steps)
@@ -329,14 +330,12 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
     update = pseudofermion_hmc(action, 0.12, 6)
     if "slhmc HMC" not in results.rows:
         found = measured(update, with_pseudofermions(action, links), 30, settings.slhmc_steps, observe, 10)
-        results.add("slhmc HMC", row_of(found))
-    labels = held_out = start = None
-    for heavier in settings.slhmc_masses:
+        results.add("slhmc HMC", row_of(found, length=0.12 * 6))
+    for heavier, length in settings.slhmc_guides:
         name = f"slhmc {heavier}"
         if name in results.rows:
             continue
-        if labels is None:
-            start, labels, held_out = _labelled(update, action, links, settings)
+        start, labels, held_out = _labelled(pseudofermion_hmc(action, 0.12, length), action, links, settings)
         loops = ("plaquette", "spatial Polyakov", "temporal Polyakov")
         smearing = StoutSmearing(2, loops, 1e-4)
         guide = PseudofermionAction(action.gauge, Staggered(shape, 2, heavier), smearing=smearing, solver=Solver(1e-9))
@@ -351,9 +350,13 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         )
         trained = fit(jax.random.key(11), ActionChange(guide), labels, held_out, MANIFOLD, training)
         weights = trained.model.action.smearing.weights
-        row: dict[str, Any] = {"history": trained.history.tolist(), "weights": weights.tolist()}
+        row: dict[str, Any] = {
+            "length": 0.12 * length,
+            "history": trained.history.tolist(),
+            "weights": weights.tolist(),
+        }
         for kind, model in (("untrained", guide), ("trained", trained.model.action)):
-            slhmc = pseudofermion_hmc(action, 0.12, 6, model)
+            slhmc = pseudofermion_hmc(action, 0.12, length, model)
             row[kind] = row_of(measured(slhmc, start, 8, settings.slhmc_steps, observe, 12))
         results.add(name, row)
 
@@ -394,41 +397,55 @@ def _accepted(state: Any, info: Any) -> jax.Array:
     return last_accepted(info)
 
 
+def quenched_seconds(shape: tuple[int, ...], n_chains: int) -> float:
+    """Seconds of one trajectory of quenched SU(3) HMC, leapfrog of 20 steps, of one chain among ``n_chains``."""
+    gauge = GaugeAction(shape, 3, 5.7)
+    update = MetropolisHastings(gauge, HamiltonianTrajectory(gauge, MANIFOLD, 0.05 / 2**0.5, 20))
+    return trajectory_seconds(update, random_links(jax.random.key(15), shape, 3, n_chains), n_chains)
+
+
+def normal_operator_seconds(operator: Any, n_hops: int) -> tuple[float, float]:
+    """Seconds of A = M†M on a field, and the bytes it has to move.
+
+    A reads the links of both parities once for each hop over half the lattice, and the fields.
+    """
+    hopping = operator.prepare(as_matrices(random_links(jax.random.key(18), operator.shape, 3)))
+    field = gaussian_field(jax.random.key(19), operator.field_shape)
+    program = eqx.filter_jit(lambda operator, hopping, field: operator.normal(hopping, field))
+    seconds = least_seconds(lambda: program(operator, hopping, field), 20)
+    return seconds, n_hops * (hopping.even.nbytes + hopping.odd.nbytes + 2 * field.nbytes)
+
+
+def wilson_seconds(shape: tuple[int, ...]) -> float:
+    """Seconds of one trajectory with two Wilson flavours, from quenched links of β = 5.7."""
+    action = PseudofermionAction(GaugeAction(shape, 3, 5.5), Wilson(shape, 3, 0.141139), solver=Solver(1e-10))
+    quenched = heat_bath(GaugeAction(shape, 3, 5.7))
+    thermal = init_chains(quenched, random_links(jax.random.key(16), shape, 3, 1))
+    thermal, _ = run_chains(jax.random.key(17), quenched, thermal, 20, _accepted)
+    trajectory = PseudofermionTrajectory(action, 0.05 / 2**0.5, 20)
+    update = Sequence((RefreshPseudofermions(action), MetropolisHastings(action, trajectory)))
+    return trajectory_seconds(update, with_pseudofermions(action, thermal.configuration), 1)
+
+
 def cost_rows(results: ResultFile, settings: Settings) -> None:
-    """Trajectories of SU(3), the Dslash against volume, and the memory bandwidth that bounds it."""
+    """Trajectories of SU(3), A = M†M against volume, and the memory bandwidth that bounds it."""
     first = settings.cost_shapes[0]
-    gauge = GaugeAction(first, 3, 5.7)
-    leapfrog = HamiltonianTrajectory(gauge, MANIFOLD, 0.05 / 2**0.5, 20)
     for n_chains in (1, 8):
         if f"cost HMC {n_chains}" not in results.rows:
-            start = random_links(jax.random.key(15), first, 3, n_chains)
-            seconds = trajectory_seconds(MetropolisHastings(gauge, leapfrog), start, n_chains)
-            results.add(f"cost HMC {n_chains}", {"seconds": seconds})
+            results.add(f"cost HMC {n_chains}", {"seconds": quenched_seconds(first, n_chains)})
     if "cost Wilson" not in results.rows:
-        action = PseudofermionAction(GaugeAction(first, 3, 5.5), Wilson(first, 3, 0.141139), solver=Solver(1e-10))
-        links = random_links(jax.random.key(16), first, 3, 1)
-        thermal = init_chains(heat_bath(gauge), links)
-        thermal, _ = run_chains(jax.random.key(17), heat_bath(gauge), thermal, 20, _accepted)
-        trajectory = PseudofermionTrajectory(action, 0.05 / 2**0.5, 20)
-        update = Sequence((RefreshPseudofermions(action), MetropolisHastings(action, trajectory)))
-        start = with_pseudofermions(action, thermal.configuration)
-        results.add("cost Wilson", {"seconds": trajectory_seconds(update, start, 1), "residual": 1e-10})
+        results.add("cost Wilson", {"seconds": wilson_seconds(first), "residual": 1e-10})
     for shape in settings.cost_shapes:
         name = f"cost Dslash {shape}"
-        if name not in results.rows:
-            links = random_links(jax.random.key(18), shape, 3)
-            row = {"n_sites": int(np.prod(shape)), "trajectory": trajectory_seconds(
-                MetropolisHastings(GaugeAction(shape, 3, 5.7), HamiltonianTrajectory(
-                    GaugeAction(shape, 3, 5.7), MANIFOLD, 0.05 / 2**0.5, 20)), links[None], 1)}  # fmt: skip
-            for kind, operator in (("staggered", Staggered(shape, 3, 0.1)), ("Wilson", Wilson(shape, 3, 0.12))):
-                hopping = operator.prepare(as_matrices(links))
-                field = gaussian_field(jax.random.key(19), operator.field_shape)
-                program = eqx.filter_jit(lambda operator, hopping, field: operator.normal(hopping, field))
-                row[kind] = least_seconds(lambda program=program, a=(operator, hopping, field): program(*a), 20)
-                # A = M†M reads the links of both parities once for each hop over half the lattice, and the fields.
-                n_hops = 2 if kind == "staggered" else 4
-                row[f"{kind} bytes"] = n_hops * (hopping.even.nbytes + hopping.odd.nbytes + 2 * field.nbytes)
-            results.add(name, row)
+        if name in results.rows:
+            continue
+        row = {"n_sites": int(np.prod(shape)), "trajectory": quenched_seconds(shape, 1)}
+        for kind, operator, n_hops in (
+            ("staggered", Staggered(shape, 3, 0.1), 2),
+            ("Wilson", Wilson(shape, 3, 0.12), 4),
+        ):
+            row[kind], row[f"{kind} bytes"] = normal_operator_seconds(operator, n_hops)
+        results.add(name, row)
     if "cost bandwidth" not in results.rows:
         there, here = np.ones(16 * 2**20), np.ones(16 * 2**20)
         seconds = least_seconds(lambda: np.copyto(there, here), 10)

@@ -41,7 +41,8 @@ def _pure(rows: dict[str, Any]) -> str:
     strong = [
         (name.removeprefix("strong "), f"{row['beta']:g}", shown(row, "plaquette"), f"{row['leading']:.4f}",
          f"{row['one_plaquette'] + 4 * row['one_plaquette'] ** 5:.5f}",
-         _deviation(row, row["one_plaquette"] + 4 * row["one_plaquette"] ** 5))
+         _deviation(row, row["one_plaquette"] + 4 * row["one_plaquette"] ** 5),
+         _deviation(row, row["one_plaquette"]))
         for name, row in rows.items() if name.startswith("strong")
     ]  # fmt: skip
     text = []
@@ -49,7 +50,7 @@ def _pure(rows: dict[str, Any]) -> str:
         text += ["## Two dimensions\n\nPlaquette on a periodic torus against the character expansion.\n",
                  table(("group, update", "β", "plaquette", "exact", "deviation"), lines), ""]  # fmt: skip
     if strong:
-        header = ("group", "β", "plaquette", "β/4 or β/18", "u + 4u⁵", "deviation")
+        header = ("group", "β", "plaquette", "β/4 or β/18", "u + 4u⁵", "deviation", "deviation from u alone")
         text += ["## Strong coupling in four dimensions\n\nu: one plaquette alone; 4u⁵: the cubes on it.\n",
                  table(header, strong), ""]  # fmt: skip
     return "\n".join(text)
@@ -156,10 +157,12 @@ def _slhmc(rows: dict[str, Any]) -> str:
             loss = f"{_held_out(row, kind):.3g}" if kind else ""
             label = f"guide of mass {name}, {kind}" if kind else "HMC"
             values = [shown(one, which) for which in ("plaquette", "Polyakov loop", "condensate")]
-            lines.append((label, loss, f"{one['acceptance']:.3f}", *values))
-    header = ("method", "held-out loss", "acceptance", "plaquette", "Polyakov loop", "condensate")
+            lines.append((label, f"{row['length']:.2f}", loss, f"{one['acceptance']:.3f}", *values))
+    header = ("method", "trajectory", "held-out loss", "acceptance", "plaquette", "Polyakov loop", "condensate")
     text = "## Self-learning hybrid Monte Carlo\n\nSU(2), β = 2.7, m = 0.3; the guide has heavier fermions on links "
-    text += "smeared by two trained layers. The loss is the variance of the guide's error in the change of log W along a "
+    text += (
+        "smeared by two trained layers. The loss is the variance of the guide's error in the change of log W along a "
+    )
     text += "trajectory, whose pseudofermion is fixed.\n\n" + table(header, lines) + "\n"
     if "HMC" in found:
         others = [(found["HMC"], row[kind]) for row in found.values() if "history" in row for kind in ("trained",)]
@@ -200,7 +203,7 @@ def _cost(rows: dict[str, Any]) -> str:
     lines = [(f"quenched SU(3), 4⁴, leapfrog of 20 steps, {n} chain(s)", f"{1e3 * found[f'HMC {n}']['seconds']:.1f} ms")
              for n in (1, 8) if f"HMC {n}" in found]  # fmt: skip
     if "Wilson" in found:
-        label = "two-flavour Wilson, β = 5.5, κ = 0.141139, 20 steps, relative residual 1e-10"
+        label = "two-flavour Wilson, β = 5.5, κ = 0.141139, 20 steps, relative residual 1e-10, from quenched links"
         lines.append((label, f"{found['Wilson']['seconds']:.2f} s"))
     text += [table(("trajectory of one chain", "time"), lines), ""]
     bandwidth = found.get("bandwidth", {}).get("bytes_per_second")
@@ -215,7 +218,9 @@ def _cost(rows: dict[str, Any]) -> str:
             for name, row in sizes
         ]  # fmt: skip
         text.append(
-            f"The floor is the time to read links and fields at {bandwidth / 1e9:.1f} GB/s, the bandwidth measured.\n"
+            "A = M†M acts on one parity: for staggered fermions it is one Dslash of the whole lattice, for Wilson "
+            f"fermions two. The floor is the time to read links and fields at {bandwidth / 1e9:.1f} GB/s, the "
+            "bandwidth measured.\n"
         )
         text.append(table(header, lines))
     return "\n".join(text) + "\n"

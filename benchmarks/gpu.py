@@ -1,9 +1,10 @@
-"""Diagonalisation, force and network in batches, and whole self-learning steps, on a CUDA device.
+"""Diagonalisation, force and network in batches, self-learning steps, and SU(3) trajectories, on a CUDA device.
 
     python benchmarks/gpu.py
 
 Needs jax with CUDA (``pip install "jax[cuda12]"``); where no CUDA device is present it says so and exits with 1. Writes
-``benchmarks/results/gpu.json``: one row for each lattice and batch, with the name of the device.
+``benchmarks/results/gpu.json``: one row for each lattice and batch, with the name of the device. Those of gauge theory
+come from the functions of ``benchmarks/gauge.py cost``.
 """
 
 import sys
@@ -13,24 +14,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from exact_labels import SPHERE, hamiltonian_chain
+from gauge import normal_operator_seconds, quenched_seconds
 from result_file import ResultFile, arguments, folders
 from timing import least_seconds
 
 from slmc.montecarlo import MetropolisHastings, init_chains, run_chains
 from slmc.montecarlo.target import evaluate
 from slmc.selflearning import CumulativeUpdate
+from slmc.systems.gauge import Staggered, Wilson
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork
 
 
 class Settings(NamedTuple):
-    """Lattice sizes, configurations evaluated at once, inner updates of a self-learning step."""
+    """Lattice sizes, configurations evaluated at once, inner updates of a self-learning step; sizes of gauge fields."""
 
     sizes: tuple[int, ...] = (6, 12, 16, 24)
     batches: tuple[int, ...] = (8, 64, 512)
     n_updates: int = 4
+    gauge_sizes: tuple[int, ...] = (4, 8, 16)
+    gauge_batches: tuple[int, ...] = (1, 8)
 
 
-QUICK = Settings((4,), (8,), 2)
+QUICK = Settings((4,), (8,), 2, (2,), (1,))
 
 
 def measured(size: int, batch: int, settings: Settings) -> dict[str, Any]:
@@ -46,6 +51,16 @@ def measured(size: int, batch: int, settings: Settings) -> dict[str, Any]:
         "exact_force": _seconds(jax.vmap(jax.grad(target.log_weight)), spins) / batch,
         "network_force": _seconds(jax.vmap(jax.value_and_grad(network.log_weight)), spins) / batch,
         "self_learning_step": least_seconds(lambda: run_chains(jax.random.key(2), update, states, 2)) / (2 * batch),
+    }
+
+
+def measured_gauge(size: int, batch: int) -> dict[str, Any]:
+    """Seconds of a trajectory of each chain, and of A = M†M on one field."""
+    shape = (size,) * 4
+    return {
+        "trajectory": quenched_seconds(shape, batch),
+        "staggered": normal_operator_seconds(Staggered(shape, 3, 0.1), 2)[0],
+        "Wilson": normal_operator_seconds(Wilson(shape, 3, 0.12), 4)[0],
     }
 
 
@@ -66,6 +81,9 @@ def main() -> None:
     for size in settings.sizes:
         for batch in settings.batches:
             results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
+    for size in settings.gauge_sizes:
+        for batch in settings.gauge_batches:
+            results.make(f"SU(3) {size}^4, batch {batch}", measured_gauge, size, batch)
 
 
 if __name__ == "__main__":

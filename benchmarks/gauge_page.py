@@ -74,8 +74,11 @@ def _fermions(rows: dict[str, Any]) -> str:
     if not found:
         return ""
     three = ("plaquette", "Polyakov loop", "condensate")
-    lines = [(name, *(shown(row, one) for one in three), f"{row['acceptance']:.2f}",
-              f"{row['rational_error']:.0e}" if "RHMC" in name else "") for name, row in found.items()]  # fmt: skip
+    lines = [
+        (name, *(shown(row, one) for one in three), " / ".join(_effective(row, one) for one in three),
+         f"{row['acceptance']:.2f}", f"{row['rational_error']:.0e}" if "RHMC" in name else "")
+        for name, row in found.items()
+    ]  # fmt: skip
     partners = [
         (row, found[name.replace("determinant", other)])
         for name, row in found.items()
@@ -87,12 +90,21 @@ def _fermions(rows: dict[str, Any]) -> str:
         "plaquette",
         "Polyakov loop",
         "condensate",
+        "effective samples of each",
         "acceptance",
         "rational error",
     )
-    text = "## Pseudofermions, RHMC and the exact determinant\n\nSU(2), staggered, HMC by the Omelyan integrator.\n\n"
+    text = "## Pseudofermions, RHMC and the exact determinant\n\nSU(2), staggered, HMC by the Omelyan integrator. "
+    text += "An exclamation mark says that chains disagree (R-hat > 1.05), so that the error is too small.\n\n"
     text += table(header, lines) + "\n"
     return text + _agreement("the determinant", partners, three)
+
+
+def _effective(row: dict[str, Any], name: str) -> str:
+    """Effective samples, with an exclamation mark where chains disagree."""
+    found = row["estimates"][name]
+    doubt = "!" if found["r_hat"] is not None and found["r_hat"] > 1.05 else ""
+    return f"{found['ess'] or np.nan:.0f}{doubt}"
 
 
 def _agreement(what: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]], names: tuple[str, ...]) -> str:
@@ -120,13 +132,14 @@ def _slmc(rows: dict[str, Any]) -> str:
         loop = row["estimates"]["Polyakov loop"]
         ess = loop["ess"] or np.nan
         lines.append((name, *(shown(row, one) for one in NAMES), f"{row['acceptance']:.2f}",
-                      f"{row['n_draws'] / 2 / ess:.2g}", f"{ess / row['seconds']:.2g}"))  # fmt: skip
+                      _effective(row, "Polyakov loop"), f"{row['n_draws'] / 2 / ess:.2g}",
+                      f"{ess / row['seconds']:.2g}"))  # fmt: skip
         if "residual" in row:
             coefficients = "; ".join(np.array2string(np.asarray(one), precision=4) for one in row["coefficients"])
             learned.append(
                 (name, f"{row['residual']:.2f}", f"{row['acceptance']:.2f}", coefficients, str(row["evaluations"]))
             )
-    header = ("method", *NAMES, "acceptance", "τ of the Polyakov loop", "its effective samples a second")
+    header = ("method", *NAMES, "acceptance", "effective samples of the Polyakov loop", "its τ", "a second")
     text = (
         "## Self-learning Monte Carlo\n\nSU(2), 4⁴, β = 2.3, four staggered flavours of mass 0.5, exact determinant; "
         "all in one run, chains of equal number. τ is the integrated autocorrelation time in steps: trajectories of "

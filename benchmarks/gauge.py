@@ -7,6 +7,7 @@ it continues; parts can be run one by one. For the times on one core run
 ``taskset -c 0 python benchmarks/gauge.py cost``.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -59,6 +60,13 @@ from slmc.systems.gauge.observables import plaquette, polyakov_loop, staggered_c
 MANIFOLD = SpecialUnitary()
 
 
+KINDS = {
+    "plaquette": {},
+    "plaquette, rectangle": {"rectangles": True},
+    "plaquette, rectangle, Polyakov": {"rectangles": True, "polyakov_loops": True},
+}
+
+
 class Settings(NamedTuple):
     """Lattices; chains; steps of all chains, thermalisation before them counted apart; masses of guides, with the steps
     of their trajectories, shorter for the heavier."""
@@ -85,10 +93,13 @@ class Settings(NamedTuple):
     training_steps: int = 300
     n_labels: int = 256
     cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))
+    groups: tuple[int, ...] = (2, 3)
+    n_flavours: tuple[float, ...] = (4.0, 2.0)
+    effective_actions: tuple[str, ...] = tuple(KINDS)
 
 
-QUICK = Settings((2, 2), 20, (2, 2, 2, 2), (2, 2, 2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, 8, 8,
-                 2, ((0.75, 2),), 8, 4, 64, ((2, 2, 2, 2),))  # fmt: skip
+QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, 8, 8,
+                 2, ((0.75, 2),), 8, 4, 64, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:])  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -204,7 +215,8 @@ def torus_rows(results: ResultFile, settings: Settings) -> None:
     from reference_gauge import torus_plaquette
 
     shape, n_steps = settings.torus_shape, settings.torus_steps
-    for n, beta in ((2, 2.2), (3, 5.0)):
+    for n in settings.groups:
+        beta = {2: 2.2, 3: 5.0}[n]
         exact = torus_plaquette(n, beta, int(np.prod(shape)))
         for method in ("heat bath", "HMC"):
             name = f"torus SU({n}) {method}"
@@ -218,7 +230,8 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from reference_gauge import torus_plaquette
 
-    for n, beta, leading in ((2, 0.8, 0.8 / 4), (3, 2.5, 2.5 / 18)):
+    for n in settings.groups:
+        beta, leading = {2: (0.8, 0.8 / 4), 3: (2.5, 2.5 / 18)}[n]
         name = f"strong SU({n})"
         if name not in results.rows:
             row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, settings.strong_steps)
@@ -229,7 +242,8 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
 
 def quenched_rows(results: ResultFile, settings: Settings) -> None:
     """SU(3) at β = 6.0 and SU(2) at β = 2.3, by heat bath and by HMC."""
-    for n, beta, expected in ((2, 2.3, 0.6034), (3, 6.0, 0.5937)):
+    for n in settings.groups:
+        beta, expected = {2: (2.3, 0.6034), 3: (6.0, 0.5937)}[n]
         for method in ("heat bath", "HMC"):
             name = f"quenched SU({n}) {method}"
             if name not in results.rows:
@@ -252,12 +266,8 @@ def pseudofermion_rows(results: ResultFile, settings: Settings) -> None:
     """Exact determinant, pseudofermions (four flavours) and RHMC (two) on the same lattices."""
     for place, shape in enumerate(settings.fermion_shapes):
         for beta in settings.betas:
-            for method, n_flavours in (
-                ("determinant", 4.0),
-                ("pseudofermions", 4.0),
-                ("determinant", 2.0),
-                ("RHMC", 2.0),
-            ):
+            for n_flavours, method in itertools.product(settings.n_flavours, ("determinant", "pseudofermions")):
+                method = "RHMC" if method == "pseudofermions" and n_flavours != 4 else method
                 name = f"fermions {shape} {beta} {method} {n_flavours:g}"
                 if name in results.rows:
                     continue
@@ -270,13 +280,6 @@ def pseudofermion_rows(results: ResultFile, settings: Settings) -> None:
                 n_steps = settings.fermion_steps[place]
                 found = measured(update, start, n_steps // 3, n_steps, observer(exact), 4)
                 results.add(name, row_of(found, rational_error=action.rational_error))
-
-
-KINDS = {
-    "plaquette": {},
-    "plaquette, rectangle": {"rectangles": True},
-    "plaquette, rectangle, Polyakov": {"rectangles": True, "polyakov_loops": True},
-}
 
 
 def solved(model: Target, labels: Label) -> Target:
@@ -298,7 +301,7 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
                 update, start = pseudofermion_hmc(action, 0.18, 4), with_pseudofermions(action, links)
                 found = measured(update, start, *length, observe, 6)
             results.add(f"slmc {method}", row_of(found))
-    for kind, terms in KINDS.items():
+    for kind in settings.effective_actions:
         if f"slmc {kind}" in results.rows:
             continue
         inner = heat_bath if kind == "plaquette" else partial(hmc, step_size=0.15, n_steps=5)
@@ -309,7 +312,7 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
             training=TrainingSettings(n_steps=0),
         )
         learner = Learner(exact, MANIFOLD, hmc(exact, 0.18, 4), inner, start=solved, settings=learning)
-        learned = learn(jax.random.key(7), learner, EffectiveAction(shape, 2, beta, **terms), links, 15)
+        learned = learn(jax.random.key(7), learner, EffectiveAction(shape, 2, beta, **KINDS[kind]), links, 15)
         found = measured(
             learned.update, learned.chains.configuration, settings.slmc_steps // 8, settings.slmc_steps, observe, 8
         )

@@ -25,7 +25,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("dilution", ("dilution.svg", "of the error Monte Carlo")),
         ("plaquette", ("Ratios per N spins", "plaquette.svg", "three shells")),
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),
-        ("gauge", ("Two dimensions",)),
+        ("gauge", ("Two dimensions", "## Quenched", "RHMC", "effective action", "gauge_slhmc.svg", "floor")),
     ],
 )
 def test_benchmark_writes_its_page(tmp_path, name, words):

@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import jax
 import netket as nk
 import numpy as np
 import optax

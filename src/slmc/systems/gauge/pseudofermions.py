@@ -227,7 +227,8 @@ class ActionChange(Target):
 
     def log_weight(self, ends: TrajectoryEnds) -> LogWeight:
         """The change of log W between the two ends."""
-        start, end = (self.action.log_weight(Dynamical(links, ends.pseudofermion)) for links in ends[:2])
+        both = jnp.stack([ends.start, ends.end])
+        start, end = jax.vmap(lambda links: self.action.log_weight(Dynamical(links, ends.pseudofermion)))(both)
         return end - start
 
 

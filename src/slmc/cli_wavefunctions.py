@@ -24,7 +24,7 @@ from slmc.simulation import (
 from slmc.statistics import notation
 
 try:
-    from slmc.systems.wavefunctions import exact_energy, j1j2, reconfiguration, variational_state
+    from slmc.systems.wavefunctions import energy_bound, exact_energy, j1j2, reconfiguration, variational_state
     from slmc.systems.wavefunctions.problem import NetKetProblem
     from slmc.systems.wavefunctions.settings import (
         HamiltonianSettings,
@@ -67,6 +67,8 @@ def build(config: WaveFunctionConfig) -> NetKetProblem:
         token_shape(shape, config.model.patch),
         exact_energy(shape, config.hamiltonian.j2),
         describe(config.model, shape),
+        energy_bound(physics, config.hamiltonian.j2),
+        config.sampling.n_thermalise,
     )
 
 

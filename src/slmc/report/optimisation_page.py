@@ -13,7 +13,7 @@ from slmc.report.page import Tile, render, write_atomically
 from slmc.report.stored import Stored, finite_only
 
 PHASES = ("optimise", "measure", "done")
-N_MAPS_SHOWN = 24
+N_MAPS_SHOWN = 64
 N_SMOOTHED = 20
 
 

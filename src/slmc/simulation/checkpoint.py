@@ -23,11 +23,16 @@ _KEPT = 2
 class Checkpoints:
     """Numbered checkpoints in a directory, the two latest kept.
 
-    ``identity`` says which settings they belong to, ``free`` names those that may change nevertheless.
+    ``identity`` says which settings they belong to, ``free`` names those that may change nevertheless; ``other`` is the
+    sentence about those of another identity, for runs that have no file of settings.
     """
 
-    def __init__(self, directory: Path, identity: str, free: str) -> None:
-        self.directory, self.identity, self._free = directory, identity, free
+    def __init__(self, directory: Path, identity: str, free: str, other: str | None = None) -> None:
+        self.directory, self.identity = directory, identity
+        self._other = other or (
+            f"config.toml beside {directory} was changed since the run began, in more than {free}; "
+            "restore it, or start a new run with slmc run."
+        )
         self._writer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def save(self, number: int, state: Any, lengths: dict[str, int]) -> None:
@@ -76,10 +81,7 @@ class Checkpoints:
         if about["format"] != FORMAT or len(leaves) != len(likes):
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
         if about["identity"] != self.identity:
-            raise UserError(
-                f"config.toml beside {self.directory} was changed since the run began, in more than {self._free}; "
-                "restore it, or start a new run with slmc run."
-            )
+            raise UserError(self._other)
         alike = [
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]

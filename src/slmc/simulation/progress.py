@@ -45,9 +45,10 @@ class Reporter:
             self._live.start()
             self._task = self._live.add_task(name, total=total, completed=done, figures="")
 
-    def advance(self, done: float, **figures: float) -> None:
-        """Blocks done so far, with the figures worth watching."""
-        text = "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items() if value == value)
+    def advance(self, done: float, **figures: float | str) -> None:
+        """Blocks done so far, with the figures worth watching: numbers to three digits, texts as they are."""
+        shown = {name: one if isinstance(one, str) else f"{one:.3g}" for name, one in figures.items() if one == one}
+        text = "  ".join(f"{name.replace('_', ' ')} {one}" for name, one in shown.items())
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, figures=text)
             return

@@ -102,10 +102,10 @@ def test_a_run_finds_the_ground_state_with_its_signs(finished, capsys):
 def test_records_and_report_of_a_run(finished, capsys):
     with xarray.open_datatree(finished / "records.zarr", engine="zarr", consolidated=False) as tree:
         assert tree["optimisation/energy"].shape == (240,)
-        assert tree["attention/input_dependence"].shape == (4, 1, 2)
-        assert tree["attention/attention_map"].shape == (4, 1, 2, 4)
+        assert tree["attention/input_dependence"].shape == (5, 1, 2)
+        assert tree["attention/attention_map"].shape == (5, 1, 2, 4)
         assert tree["measurement/energy"].shape == (64, 128)
-        assert tree["attention/step"].values.tolist() == [60, 120, 180, 240]
+        assert tree["attention/step"].values.tolist() == [0, 60, 120, 180, 240]
     (finished / "report.html").unlink()
     assert slmc(capsys, "report", finished)[0] == 0
     page = (finished / "report.html").read_text()
@@ -183,8 +183,8 @@ class Worsening:
 
 
 def test_a_diverging_energy_is_noticed():
-    with pytest.raises(FloatingPointError, match="diverges: at step 21 "):
-        NetKetProblem(Worsening(), None).advance(30)
+    with pytest.raises(FloatingPointError, match="diverges: at step 33 "):
+        NetKetProblem(Worsening(), None).advance(40)
 
 
 def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):

@@ -9,7 +9,7 @@ except ImportError as error:
     ) from error
 
 from slmc.systems.wavefunctions.attention import DecoupledAttention, DotProductAttention, FactoredAttention
-from slmc.systems.wavefunctions.hamiltonian import J1J2, exact_energy, exact_ground_state, fidelity, j1j2
+from slmc.systems.wavefunctions.hamiltonian import J1J2, energy_bound, exact_energy, exact_ground_state, fidelity, j1j2
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
 from slmc.systems.wavefunctions.problem import NetKetProblem
 from slmc.systems.wavefunctions.settings import StoredWaveFunction, build_like
@@ -29,6 +29,7 @@ __all__ = [
     "attention_map",
     "attention_weights",
     "build_like",
+    "energy_bound",
     "exact_energy",
     "exact_ground_state",
     "exchange_sampler",

@@ -51,6 +51,12 @@ def j1j2(shape: Shape, j2: float = 0.0, marshall: bool = False) -> J1J2:
     return J1J2(graph, hilbert, operator.to_jax_operator())
 
 
+def energy_bound(physics: J1J2, j2: float) -> float:
+    """The largest |energy| a site of any state, 3/4 Σ_b |J_b| / N over bonds b: that of singlets on all of them."""
+    n_bonds = [len(physics.graph.edges(filter_color=colour)) for colour in (0, 1)]
+    return 0.75 * (n_bonds[0] + abs(j2) * n_bonds[1]) / physics.hilbert.size
+
+
 class GroundState(NamedTuple):
     """Energy (not a site's share) and amplitudes in the order of NetKet's basis."""
 

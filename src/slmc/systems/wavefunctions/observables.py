@@ -37,9 +37,9 @@ def input_dependence(weights: AttentionWeights) -> Float[Array, "layer head"]:
 
     Zero for factored attention, whose weights do not see the configuration σ.
     """
-    mean = weights.mean(axis=1)
-    variance = jnp.square(weights - mean[:, None]).mean(axis=1)
-    return jnp.sqrt(variance.sum(axis=(-1, -2)) / jnp.square(mean).sum(axis=(-1, -2)))
+    # From the first sample: the mean of equal numbers is rounded, their differences are zero.
+    variance = (weights - weights[:, :1]).var(axis=1)
+    return jnp.sqrt(variance.sum(axis=(-1, -2)) / jnp.square(weights.mean(axis=1)).sum(axis=(-1, -2)))
 
 
 def attention_map(weights: AttentionWeights, token_shape: Shape) -> Float[np.ndarray, "layer head displacement"]:

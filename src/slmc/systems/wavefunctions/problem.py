@@ -1,19 +1,20 @@
 """A NetKet driver as a run of ours sees it: any state NetKet can optimise, with records, checkpoints and a report."""
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import serialization
 
 from slmc.lattice import Shape
+from slmc.systems.wavefunctions.divergence import PATIENCE, EnergyWatch
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
-
-_PATIENCE = 20
-"""Steps in a row above the energy of the first one after which an optimisation counts as diverged."""
 
 _OBSERVED = 256
 """Configurations, at most, over which attention weights are averaged."""
@@ -33,10 +34,11 @@ class NetKetProblem:
 
     ``driver`` is ``netket.driver.VMC_SR``, ``VMC`` or another that minimises ``hamiltonian``, with any model inside;
     records are of energies a site in the units of ``hamiltonian``. ``token_shape`` is the torus of tokens of a model
-    with attention, whose weights are then recorded. ``exact_energy`` (a site's) and ``description`` (what the file of
-    the final parameters says of the model) are optional.
+    with attention, whose weights are then recorded. ``exact_energy`` (a site's), ``energy_bound`` (the largest |energy|
+    a site that ``hamiltonian`` allows) and ``description`` (what the file of the final parameters says of the model)
+    are optional. ``n_thermalise`` draws are thrown away when a run begins, not when it is continued.
 
-    The problem changes the driver it was given.
+    The problem changes the driver it was given, and the state of that driver, also when a run is continued.
     """
 
     def __init__(
@@ -46,12 +48,13 @@ class NetKetProblem:
         token_shape: Shape | None = None,
         exact_energy: float | None = None,
         description: Mapping[str, Any] | None = None,
+        energy_bound: float = math.inf,
+        n_thermalise: int = 0,
     ) -> None:
         self.driver, self.hamiltonian, self.token_shape = driver, hamiltonian, token_shape
-        self.exact_energy = exact_energy
+        self.exact_energy, self._energy_bound, self._n_thermalise = exact_energy, energy_bound, n_thermalise
         self._description = dict(description or {})
-        self._first_energy: float | None = None
-        self._above = 0
+        self._watch = EnergyWatch.new()
 
     @property
     def n_sites(self) -> int:
@@ -68,29 +71,54 @@ class NetKetProblem:
     def describe_model(self) -> dict[str, Any]:
         return self._description
 
+    @property
+    def identity(self) -> str:
+        """What must be the same when a run is continued: model and parameters, Hamiltonian, sampling."""
+        state = self.driver.state
+        shapes = jax.tree_util.tree_map_with_path(lambda path, one: f"{path} {one.shape} {one.dtype}", self.parameters)
+        # Models of other frameworks print their parameters.
+        model = repr(state.model) if isinstance(state.model, nn.Module) else type(state.model).__name__
+        described = f"{model} {state.sampler!r} {state.n_samples} {state.n_discard_per_chain}"
+        # Functions and some of NetKet's rules print addresses.
+        described = re.sub(r" at 0x[0-9a-f]+", "", described)
+        return "\n".join([*jax.tree.leaves(shapes), described, _fingerprint(self.hamiltonian)])
+
+    @property
+    def diverging(self) -> bool:
+        """Whether the last step was a bad one (see ``EnergyWatch``)."""
+        return self._watch.n_bad > 0
+
     # ------------------------------------------------------------ continuing
+
+    def start(self) -> None:
+        """Thermalises the chains: what a run does that begins."""
+        if self._n_thermalise:
+            with _plain_jax():
+                self.driver.state.sample(chain_length=1, n_discard_per_chain=self._n_thermalise)
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameters, chains, random keys and optimiser as bytes, and what tells that the energy diverges."""
         # Cached samples would make NetKet store the chains as they were before them.
         self.driver.state.reset()
         stored = np.frombuffer(serialization.to_bytes(self.driver), np.uint8)
-        first = math.nan if self._first_energy is None else self._first_energy
-        return {"driver": stored, "first_energy": np.asarray(first), "above": np.asarray(self._above)}
+        return {"driver": stored, "watch": self._watch.as_array()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.driver = serialization.from_bytes(self.driver, np.asarray(state["driver"]).tobytes())
-        first = float(state["first_energy"])
-        self._first_energy = None if math.isnan(first) else first
-        self._above = int(state["above"])
+        """Brings the driver that was given, and its state, to where they were."""
+        restored = serialization.from_bytes(self.driver, np.asarray(state["driver"]).tobytes())
+        # NetKet makes copies; whoever holds the driver or its state expects to find them as they were trained.
+        held = self.driver.state
+        vars(held).update(vars(restored.state))
+        vars(self.driver).update(vars(restored), _variational_state=held)
+        self._watch = EnergyWatch.from_array(np.asarray(state["watch"]))
 
     # --------------------------------------------------------------- running
 
     def advance(self, n_steps: int) -> dict[str, Recorded]:
         """Steps of the optimisation; the energies are those of the parameters before each step.
 
-        Raises ``FloatingPointError`` at the first step whose energy is not finite, and when the energy has been above
-        that of the first step for 20 steps.
+        Raises ``FloatingPointError`` at the first step whose energy is not finite, and when the energy diverges
+        (see ``EnergyWatch``).
         """
         steps: list[tuple[float, ...]] = []
 
@@ -103,33 +131,35 @@ class NetKetProblem:
         self._check()
         columns = np.array(steps).T
         return {
-            name: Recorded(("step",), values, "J1" if "energy" in name else "", text)
-            for (name, text), values in zip(_STEP_FIGURES.items(), columns, strict=True)
+            name: Recorded(("step",), values, units, text)
+            for (name, (units, text)), values in zip(_STEP_FIGURES.items(), columns, strict=True)
         }
 
     def _check(self) -> None:
         """What comes after the last step: a checkpoint must never hold parameters that no energy was seen of yet."""
         state = self.driver.state
+        spins = state.sampler_state.σ
+        size = state.chunk_size or len(spins)
         with _plain_jax():
-            finite = np.isfinite(state.log_value(state.sampler_state.σ)).all()
-        if not finite:
+            finite = [np.isfinite(state.log_value(spins[at : at + size])).all() for at in range(0, len(spins), size)]
+        if not all(finite):
             raise FloatingPointError(f"amplitudes are not finite after step {self.driver.step_count}")
 
     def _figures(self, step: int, energy: Any, acceptance: Any) -> tuple[float, ...]:
         mean, variance = complex(energy.mean), float(energy.variance)
         if not (np.isfinite(mean) and math.isfinite(variance)):
             raise FloatingPointError(f"the energy is not finite at step {step + 1}")
-        if self._first_energy is None:
-            self._first_energy = mean.real
-        self._above = self._above + 1 if mean.real > self._first_energy else 0
-        if self._above >= _PATIENCE:
-            raise FloatingPointError(
-                f"the energy diverges: at step {step + 1} it has been above that of the first for {_PATIENCE} steps"
-            )
         n = self.n_sites
+        value, error = mean.real / n, float(energy.error_of_mean) / n
+        self._watch = self._watch.see(value, error, self._energy_bound)
+        if self._watch.n_bad >= PATIENCE:
+            raise FloatingPointError(
+                f"the energy diverges: at step {step + 1} it has been for {PATIENCE} steps far above what was reached "
+                f"before ({self._watch.best:.6g} a site), or beyond what the Hamiltonian allows"
+            )
         score = v_score(mean.real, variance, n)
         accepted = math.nan if acceptance is None else float(acceptance)
-        return mean.real / n, float(energy.error_of_mean) / n, variance / n, score, accepted
+        return value, error, variance / n, score, accepted
 
     def observe(self) -> dict[str, Recorded]:
         """Input-dependence and maps of the attention weights, over the present configurations of the chains."""
@@ -173,12 +203,22 @@ class NetKetProblem:
 
 
 _STEP_FIGURES = {
-    "energy": "energy a site before the step",
-    "energy_error": "its standard error",
-    "variance": "variance of the energy a site",
-    "v_score": "variance N / energy²",
-    "acceptance": "share of the sampler's moves that were accepted",
+    "energy": ("J1", "energy a site before the step"),
+    "energy_error": ("J1", "its standard error"),
+    "variance_per_site": ("J1²", "Var(H) / N, the variance of the whole energy divided by the number of sites"),
+    "v_score": ("", "N Var(H) / E²"),
+    "acceptance": ("", "share of the sampler's moves that were accepted"),
 }
+
+
+def _fingerprint(hamiltonian: Any) -> str:
+    """A digest of matrix elements in four fixed rows: the representation of an operator may leave its numbers out."""
+    if not hasattr(hamiltonian, "get_conn_padded"):
+        return repr(hamiltonian)
+    with _plain_jax():
+        rows = hamiltonian.hilbert.random_state(jax.random.key(0), 4)
+        columns, elements = (np.asarray(one) for one in hamiltonian.get_conn_padded(rows))
+    return hashlib.sha256(columns.tobytes() + np.round(elements, 10).tobytes()).hexdigest()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from slmc.lattice import Shape, n_sites
 from slmc.settings import Settings
-from slmc.systems.wavefunctions.symmetry import SymmetryProjection
+from slmc.systems.wavefunctions.symmetry import SymmetryProjection, check_sector
 from slmc.systems.wavefunctions.wavefunction import LogAmplitude, Spins, VisionTransformer
 
 Projection = Literal["translations", "point_group", "spin_flip"]
@@ -48,6 +48,11 @@ class ModelSettings(Settings):
     momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
     parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")
 
+    @field_validator("momentum", mode="before")
+    @classmethod
+    def _as_text(cls, momentum: Any) -> Any:
+        return "0" if momentum == 0 else momentum
+
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSettings":
         if self.n_features % self.n_heads:
@@ -56,24 +61,23 @@ class ModelSettings(Settings):
             )
         if self.momentum == "pi" and ("translations" not in self.projection or self.patch % 2):
             raise ValueError('model.momentum = "pi" needs "translations" in model.projection and an even model.patch')
+        if self.parity == "odd" and "spin_flip" not in self.projection:
+            raise ValueError('model.parity = "odd" needs "spin_flip" in model.projection')
         return self
 
     def build(self, shape: tuple[int, ...]) -> nn.Module:
-        """The wave function on a lattice. Raises ``ValueError`` if patches do not tile it."""
+        """The wave function on a lattice. Raises ``ValueError`` if patches do not tile it or a sector is empty."""
         if any(extent % self.patch for extent in shape):
             raise ValueError(f"model.patch = {self.patch} must divide the extents of hamiltonian.shape = {list(shape)}")
         bare = VisionTransformer(shape, self.n_layers, self.n_features, self.n_heads, self.attention, self.patch)
         if not self.projection:
             return bare
         parity = 1 if self.parity == "even" else -1
-        return SymmetryProjection(
-            bare,
-            shape,
-            translations=self.patch if "translations" in self.projection else 1,
-            point_group="point_group" in self.projection,
-            spin_flip=parity if "spin_flip" in self.projection else 0,
-            momentum_pi=self.momentum == "pi",
-        )
+        translations = self.patch if "translations" in self.projection else 1
+        spin_flip = parity if "spin_flip" in self.projection else 0
+        sector = ("point_group" in self.projection, spin_flip, self.momentum == "pi")
+        check_sector(shape, translations > 1, *sector)
+        return SymmetryProjection(bare, shape, translations, *sector)
 
 
 class SamplingSettings(Settings):
@@ -86,7 +90,14 @@ class SamplingSettings(Settings):
     global_flips: float = Field(0.1, ge=0, lt=1, description="share of moves that flip all spins instead")
     n_thermalise: int = Field(100, ge=0, description="draws thrown away before the first step")
     n_discard: int = Field(1, ge=0, description="draws thrown away after each change of the parameters")
-    chunk_size: PositiveInt | None = Field(None, description="configurations evaluated at once; left out: all")
+    chunk_size: PositiveInt = Field(256, description="configurations evaluated at once, a power of two")
+
+    @field_validator("chunk_size")
+    @classmethod
+    def _power_of_two(cls, chunk_size: int) -> int:
+        if chunk_size & (chunk_size - 1):
+            raise ValueError(f"must be a power of two; got {chunk_size}")
+        return chunk_size
 
     @model_validator(mode="after")
     def _whole_draws(self) -> "SamplingSettings":

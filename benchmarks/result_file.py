@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats")
+PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats", "netket", "flax")
 
 
 def arguments(description: str, choose: str | None = None) -> argparse.Namespace:

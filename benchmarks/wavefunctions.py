@@ -7,12 +7,15 @@ by ``slmc run`` in a process of its own, continues after an interruption, and be
 Mach. Learn.: Sci. Technol. 6, 010501 (2025), arXiv:2405.18874. Writes docs/results/wavefunctions.md.
 """
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,20 +69,45 @@ SLICE = 180.0
 
 
 def run(part: Part, attention: str, seed: int, directory: Path) -> dict[str, Any]:
-    """Runs or resumes until done; the row. Memory is the largest of the processes that did so."""
+    """Runs or resumes until done; the row, with wall time and largest memory of all processes that did so."""
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
     options = [*part.options, f"model.attention={attention}", f"optimisation.wall_time={SLICE}"]
-    memory = 0
     while _phase(directory) != "done":
         started = (directory / "config.toml").is_file()
         arguments = ["resume", directory] if started else ["run", part.config, "--out", directory, "--seed", seed]
         arguments += [] if started else [f"--set={one}" for one in options]
-        process = subprocess.Popen([sys.executable, "-m", "slmc.cli", *map(str, arguments)], env=environment)
-        _, status, used = os.wait4(process.pid, 0)
+        command = [sys.executable, "-m", "slmc.cli", *map(str, arguments)]
+        status, used = _watched(command, environment)
         if status:
             raise SystemExit(f"slmc {' '.join(map(str, arguments))} failed.")
-        memory = max(memory, used.ru_maxrss)
-    return row(directory, memory)
+        spent = _spent(directory)
+        total = {"seconds": spent["seconds"] + used["seconds"], "memory": max(spent["memory"], used["memory"])}
+        (directory / "spent.json").write_text(json.dumps(total))
+    return row(directory)
+
+
+def _watched(command: list[str], environment: dict[str, str]) -> tuple[int, dict[str, float]]:
+    """Exit status, wall seconds and largest resident memory in GiB of a process.
+
+    The memory is read while it runs: what the system tells afterwards counts this process, which started it, too.
+    """
+    started, memory = time.monotonic(), 0
+    with subprocess.Popen(command, env=environment) as process:
+        while process.poll() is None:
+            try:
+                text = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                break
+            peak = re.search(r"VmHWM:\s+(\d+) kB", text)
+            memory = max(memory, int(peak.group(1)) if peak else 0)
+            time.sleep(0.5)
+    return process.returncode, {"seconds": time.monotonic() - started, "memory": memory / 2**20}
+
+
+def _spent(directory: Path) -> dict[str, float]:
+    """Seconds and memory of the processes so far."""
+    path = directory / "spent.json"
+    return json.loads(path.read_text()) if path.exists() else {"seconds": 0.0, "memory": 0.0}
 
 
 def _phase(directory: Path) -> str:
@@ -89,7 +117,7 @@ def _phase(directory: Path) -> str:
         return "not started"
 
 
-def row(directory: Path, memory: int) -> dict[str, Any]:
+def row(directory: Path) -> dict[str, Any]:
     """What the page and the figures need of a run."""
     found = summarise_optimisation(directory)
     records = Records(directory / "records.zarr", read_only=True)
@@ -98,8 +126,8 @@ def row(directory: Path, memory: int) -> dict[str, Any]:
     return kept | {
         "v_score": found["v_score"],
         "seconds_per_step": found["seconds_per_step"],
-        "seconds": sum(found["seconds"].values()),
-        "memory_gib": memory / 2**20,
+        "seconds": _spent(directory)["seconds"],
+        "memory_gib": _spent(directory)["memory"],
         "fidelity": _fidelity(directory),
         "energies": [round(float(one), 7) for one in steps["energy"]],
         "observed_at": attention["step"].tolist(),
@@ -116,6 +144,11 @@ def _fidelity(directory: Path) -> float | None:
     j2 = _stored_j2(directory)
     values = stored.log_amplitude(j1j2(stored.shape, j2).hilbert.all_states())
     return fidelity(values, exact_ground_state(stored.shape, j2).amplitudes)
+
+
+def _text(config: str) -> str:
+    """The ready-made configuration, so that rows of another one are made anew."""
+    return (resources.files("slmc") / "configs" / f"{config}.toml").read_text()
 
 
 def _stored_j2(directory: Path) -> float:
@@ -158,6 +191,8 @@ def smooth(values: list[float], width: int = 10) -> np.ndarray:
 def draw_dependence(rows: dict[str, Any], parts: dict[str, Part], path: Path) -> None:
     """Input-dependence against step, a panel for each part and attention that has any, a line a head."""
     wanted = [(name, kind) for name in parts for kind in ("dot-product", "decoupled") if _rows_of(rows, name, kind)]
+    if not wanted:
+        return
     figure, panels = pyplot.subplots(
         1, len(wanted), figsize=(3.2 * len(wanted), 3.4), layout="constrained", squeeze=False
     )
@@ -277,17 +312,18 @@ def main() -> None:
     if set(chosen) - set(parts):
         raise SystemExit(f"unknown part {', '.join(set(chosen) - set(parts))}; there are {', '.join(parts)}.")
     result_folder, page_folder = folders(options)
-    settings = {name: part._asdict() for name, part in parts.items()}
+    settings = {name: part._asdict() | {"text": _text(part.config)} for name, part in parts.items()}
     results = ResultFile(result_folder / "wavefunctions.json", settings)
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "slmc-benchmarks" / "wavefunctions"
     if not options.report_only:
         for name in chosen:
+            digest = hashlib.sha256(json.dumps(settings[name]).encode()).hexdigest()[:12]
             for seed in range(1, parts[name].n_seeds + 1):
                 for attention in parts[name].attentions:
                     row_name = f"{name} {attention} {seed}"
                     if row_name not in results.rows:
                         started = time.monotonic()
-                        found = run(parts[name], attention, seed, cache / row_name.replace(" ", "-"))
+                        found = run(parts[name], attention, seed, cache / digest / row_name.replace(" ", "-"))
                         results.add(row_name, found)
                         print(f" {time.monotonic() - started:.0f} s", flush=True)
     draw_energies(results.rows, parts, page_folder / "wavefunctions-energy.svg")

@@ -3,6 +3,7 @@
 import struct
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -100,6 +101,64 @@ def test_damage_is_noticed(name, damage, links, tmp_path):
         content = bytearray(bytes(content).replace(stored, b"0.5" + b"0" * (len(stored) - 3)))
     (tmp_path / "links").write_bytes(bytes(content))
     with pytest.raises(BrokenConfigurationError, match=words.get(damage, "not a")):
+        read(tmp_path / "links")
+
+
+def with_records(content, **replaced):
+    """An ILDG file with the content of records replaced, or without those that are ``None``."""
+    place, result = 0, b""
+    while place < len(content):
+        length, kind = struct.unpack_from(">Q128s", content, place + 8)
+        name = kind.rstrip(b"\0").decode().replace("-", "_")
+        body = replaced.get(name, content[place + 144 : place + 144 + length])
+        if body is not None:
+            result += content[place : place + 8] + struct.pack(">Q128s", len(body), kind)
+            result += body + b"\0" * (-len(body) % 8)
+        place += 144 + length + -length % 8
+    return result
+
+
+def usqcd_info(plaquette):
+    return f"<usqcdInfo><version>1.0</version><plaq>{plaquette}</plaq></usqcdInfo>".encode()
+
+
+@pytest.mark.parametrize("record", ["rounded", b"", b"made on a Monday", usqcd_info(""), usqcd_info("missing"), None])
+def test_what_the_user_wrote_about_a_configuration_does_not_damage_it(record, links, tmp_path):
+    """Other codes round the plaquette, and the record may hold anything."""
+    write_ildg(tmp_path / "links", links)
+    record = usqcd_info(f"{float(plaquette(links)):e}") if record == "rounded" else record
+    content = with_records((tmp_path / "links").read_bytes(), scidac_record_xml=record, scidac_checksum=None)
+    (tmp_path / "links").write_bytes(content)
+    np.testing.assert_array_equal(read_ildg(tmp_path / "links"), links)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "words"),
+    [
+        ("scidac_record_xml", usqcd_info("5.5e-01"), "plaquette of the links is"),
+        ("scidac_checksum", b"<scidacChecksum><suma>1</suma></scidacChecksum>", "two sums in hexadecimal: 'sumb'"),
+        ("scidac_checksum", b"<scidacChecksum><suma>1</suma><sumb>x</sumb></scidacChecksum>", "invalid literal"),
+        ("scidac_checksum", b"", "no XML"),
+        ("ildg_format", b"", "no XML"),
+    ],
+)
+def test_a_record_that_is_wrong_is_named(name, record, words, links, tmp_path):
+    write_ildg(tmp_path / "links", links)
+    (tmp_path / "links").write_bytes(with_records((tmp_path / "links").read_bytes(), **{name: record}))
+    with pytest.raises(BrokenConfigurationError, match=words):
+        read_ildg(tmp_path / "links")
+
+
+@pytest.mark.parametrize("change", [lambda u: 1.001 * u, lambda u: -u, lambda u: jnp.nan * u])
+@pytest.mark.parametrize("name", WRITERS)
+def test_links_outside_the_group_are_noticed_without_any_record(name, change, links, tmp_path):
+    """Not unitary, a determinant of −1, no numbers: whatever a header says of them."""
+    write, read = WRITERS[name]
+    write(tmp_path / "links", change(links))
+    if name == "ILDG":
+        content = (tmp_path / "links").read_bytes()
+        (tmp_path / "links").write_bytes(with_records(content, scidac_record_xml=None, scidac_checksum=None))
+    with pytest.raises(BrokenConfigurationError, match=r"not in SU\(3\)"):
         read(tmp_path / "links")
 
 

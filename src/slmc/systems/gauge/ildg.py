@@ -11,12 +11,14 @@ import numpy as np
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.stored_links import (
     BrokenConfigurationError,
+    check_group,
     check_plaquette,
     check_su3,
     in_file_order,
     links_from_file_order,
     mean_link_trace,
     mean_plaquette,
+    rounding,
 )
 
 _MAGIC = 0x456789AB
@@ -59,14 +61,15 @@ def write_ildg(path: str | Path, links: Links, logical_file_name: str = "") -> N
 def read_ildg(path: str | Path) -> Links:
     """The links of a file in 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where the checksum or
-    the plaquette is not the one stored. A file without them is read as it is, since the format asks for neither.
+    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where the checksum or the
+    plaquette is not the one stored, and where links are not in SU(3). The format asks for neither checksum nor plaquette:
+    without them links in SU(3) are all that is verified. A record of the user that holds no plaquette is left alone.
     """
     records = _records(path)
     if _FORMAT not in records or _DATA not in records:
         raise BrokenConfigurationError(f"{path} has no {_FORMAT} or no {_DATA} record; it is no ILDG configuration.")
-    described = _fields(records[_FORMAT], path)
     try:
+        described = _fields(records[_FORMAT])
         shape = tuple(int(described[name]) for name in ("lx", "ly", "lz", "lt"))
         dtype = np.dtype({"32": ">f4", "64": ">f8"}[described["precision"]])
         if described["field"] != "su3gauge":
@@ -82,18 +85,36 @@ def read_ildg(path: str | Path) -> Links:
         )
     _verify_checksum(path, records, n_sites)
     numbers = np.frombuffer(data, dtype).astype(np.float64).reshape(*shape[::-1], 4, 3, 3, 2)
-    links = links_from_file_order(numbers[..., 0] + 1j * numbers[..., 1])
-    stored = _fields(records[_RECORD], path).get("plaq") if _RECORD in records else None
+    matrices = numbers[..., 0] + 1j * numbers[..., 1]
+    check_group(path, matrices, single_precision=dtype.itemsize == 4)
+    links = links_from_file_order(matrices)
+    stored = _stored_plaquette(records.get(_RECORD, b""))
     if stored is not None:
-        check_plaquette(path, mean_plaquette(links), float(stored), 1e-5 if dtype.itemsize == 4 else 1e-9)
+        tolerance = max(1e-5 if dtype.itemsize == 4 else 1e-9, rounding(stored))
+        check_plaquette(path, mean_plaquette(links), float(stored), tolerance)
     return links
+
+
+def _stored_plaquette(record: bytes) -> str | None:
+    """The plaquette as it is written; nothing where the record, free text by its standard, does not tell one."""
+    try:
+        stored = _fields(record)["plaq"]
+        float(stored)
+    except (KeyError, ValueError):
+        return None
+    return stored
 
 
 def _verify_checksum(path: str | Path, records: dict[str, bytes], n_sites: int) -> None:
     if _CHECKSUM not in records:
         return
-    fields = _fields(records[_CHECKSUM], path)
-    stored = tuple(int(fields[name], 16) for name in ("suma", "sumb"))
+    try:
+        fields = _fields(records[_CHECKSUM])
+        stored = tuple(int(fields[name], 16) for name in ("suma", "sumb"))
+    except (KeyError, ValueError) as error:
+        raise BrokenConfigurationError(
+            f"{path}: the {_CHECKSUM} record does not hold two sums in hexadecimal: {error}."
+        ) from error
     found = _checksums(records[_DATA], n_sites)
     if found != stored:
         raise BrokenConfigurationError(
@@ -138,10 +159,10 @@ def _xml(root: str, fields: dict[str, object], attributes: str = "") -> bytes:
     return f'<?xml version="1.0" encoding="UTF-8"?><{root}{attributes}>{inside}</{root}>'.encode()
 
 
-def _fields(record: bytes, path: str | Path) -> dict[str, str]:
-    """Names and texts of the elements of an XML record, namespaces left out."""
+def _fields(record: bytes) -> dict[str, str]:
+    """Names and texts of the elements of an XML record, namespaces left out; raises ``ValueError`` if it is no XML."""
     try:
         elements = ElementTree.fromstring(record.rstrip(b"\0").strip()).iter()
-    except ElementTree.ParseError as error:
-        raise BrokenConfigurationError(f"{path}: a record is no XML: {error}.") from error
+    except (ElementTree.ParseError, LookupError) as error:
+        raise ValueError(f"it is no XML ({error})") from error
     return {re.sub(r"^\{.*\}", "", one.tag): (one.text or "").strip() for one in elements}

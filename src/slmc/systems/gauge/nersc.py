@@ -7,12 +7,14 @@ import numpy as np
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.stored_links import (
     BrokenConfigurationError,
+    check_group,
     check_plaquette,
     check_su3,
     in_file_order,
     links_from_file_order,
     mean_link_trace,
     mean_plaquette,
+    rounding,
 )
 
 BEGIN, _END = "BEGIN_HEADER", "END_HEADER"
@@ -47,8 +49,8 @@ def write_nersc(path: str | Path, links: Links, fields: dict[str, str] | None = 
 def read_nersc(path: str | Path) -> Links:
     """The links of a file, 4D_SU3_GAUGE (two rows, the third restored) or 4D_SU3_GAUGE_3x3, 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, and where checksum,
-    plaquette or link trace are not those of the header.
+    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where checksum, plaquette
+    or link trace are not those of the header, and where links are not in SU(3).
     """
     content = Path(path).read_bytes()
     header, data = _header(content, path)
@@ -77,19 +79,13 @@ def read_nersc(path: str | Path) -> Links:
     if rows == 2:
         third = np.conj(np.cross(matrices[..., 0, :], matrices[..., 1, :]))
         matrices = np.concatenate([matrices, third[..., None, :]], axis=-2)
+    check_group(path, matrices, single_precision=dtype.itemsize == 4)
     links = links_from_file_order(matrices)
     tolerance = 1e-5 if dtype.itemsize == 4 else 1e-9
-    check_plaquette(path, mean_plaquette(links), plaquette, max(tolerance, _rounding(header["PLAQUETTE"])))
-    trace_tolerance = max(tolerance, _rounding(header["LINK_TRACE"]))
+    check_plaquette(path, mean_plaquette(links), plaquette, max(tolerance, rounding(header["PLAQUETTE"])))
+    trace_tolerance = max(tolerance, rounding(header["LINK_TRACE"]))
     check_plaquette(path, mean_link_trace(links), link_trace, trace_tolerance, "link trace")
     return links
-
-
-def _rounding(text: str) -> float:
-    """One unit of the last digit written, as headers are rounded."""
-    digits = text.lower().split("e")[0].partition(".")[2]
-    exponent = int(text.lower().partition("e")[2] or 0)
-    return 10.0 ** (exponent - len(digits))
 
 
 def _header(content: bytes, path: str | Path) -> tuple[dict[str, str], bytes]:

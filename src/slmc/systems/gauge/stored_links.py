@@ -54,3 +54,26 @@ def check_plaquette(path: str | Path, found: float, stored: float, tolerance: fl
             f"{path}: the {name} of the links is {found:.10g}, the file says {stored:.10g}; the links are damaged or "
             "in another order."
         )
+
+
+def rounding(text: str) -> float:
+    """One unit of the last digit written, as headers are rounded."""
+    digits = text.lower().split("e")[0].partition(".")[2]
+    exponent = int(text.lower().partition("e")[2] or 0)
+    return 10.0 ** (exponent - len(digits))
+
+
+def check_group(path: str | Path, matrices: FileOrder, single_precision: bool) -> None:
+    """Raises ``BrokenConfigurationError`` unless every link is in SU(3), |U U† − 1| and |det U − 1| within rounding.
+
+    All that there is to notice damage by in a file without checksum and plaquette.
+    """
+    unitarity = matrices @ np.conj(np.swapaxes(matrices, -1, -2)) - np.eye(3)
+    rows = np.moveaxis(matrices, -2, 0)
+    determinant = np.sum(np.cross(rows[0], rows[1]) * rows[2], axis=-1)
+    found = max(float(np.max(abs(unitarity))), float(np.max(abs(determinant - 1))))
+    if not found <= (1e-5 if single_precision else 1e-10):
+        raise BrokenConfigurationError(
+            f"{path}: links are not in SU(3), by {found:.1e}; they are damaged, or rounded to fewer digits than the "
+            "file has."
+        )

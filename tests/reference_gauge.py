@@ -21,8 +21,14 @@ def stored(matrices):
 
 
 def random_group(rng, *shape_and_n):
-    """Haar-distributed SU(N) matrices by QR."""
+    """Haar-distributed SU(N) matrices by QR, those of SU(2) as unit vectors in four dimensions."""
     *shape, n = shape_and_n
+    if n == 2:
+        a = rng.normal(size=(4, *shape))
+        a /= np.sqrt(np.sum(a * a, axis=0))
+        return np.stack([a[0] + 1j * a[3], a[2] + 1j * a[1], -a[2] + 1j * a[1], a[0] - 1j * a[3]], -1).reshape(
+            *shape, 2, 2
+        )
     gaussian = rng.normal(size=(*shape, n, n)) + 1j * rng.normal(size=(*shape, n, n))
     q, r = np.linalg.qr(gaussian)
     diagonal = np.diagonal(r, axis1=-2, axis2=-1)
@@ -77,25 +83,30 @@ def polyakov_sum(u, mu):
 
 
 def _hops(u, antiperiodic):
-    """(from site, to site, μ, matrix) of every forward link, the boundary's sign in it."""
-    shape = u.shape[1:-2]
-    for mu in range(len(u)):
+    """(from site, to site, μ, matrices) of every forward link of a batch, the boundary's sign in it."""
+    shape = u.shape[2:-2]
+    for mu in range(len(shape)):
         for site in np.ndindex(*shape):
-            sign = -1 if antiperiodic and mu == len(u) - 1 and site[mu] == shape[mu] - 1 else 1
-            yield site, step(site, mu, 1, shape), mu, sign * u[(mu, *site)]
+            sign = -1 if antiperiodic and mu == len(shape) - 1 and site[mu] == shape[mu] - 1 else 1
+            yield site, step(site, mu, 1, shape), mu, sign * u[(slice(None), mu, *site)]
 
 
 def staggered_matrix(u, mass, antiperiodic=True):
     """M on the whole lattice, sites in row-major order, colour fastest."""
-    shape, n = u.shape[1:-2], u.shape[-1]
+    return staggered_matrices(u[None], mass, antiperiodic)[0]
+
+
+def staggered_matrices(u, mass, antiperiodic=True):
+    """M of every field of a batch."""
+    shape, n = u.shape[2:-2], u.shape[-1]
     number = {site: k for k, site in enumerate(np.ndindex(*shape))}
-    matrix = mass * np.eye(len(number) * n, dtype=complex)
-    for here, there, mu, link in _hops(u, antiperiodic):
+    matrices = np.tile(mass * np.eye(len(number) * n, dtype=complex), (len(u), 1, 1))
+    for here, there, mu, links in _hops(u, antiperiodic):
         eta = (-1) ** sum(here[:mu])
         a, b = (slice(number[x] * n, (number[x] + 1) * n) for x in (here, there))
-        matrix[a, b] += eta * link / 2
-        matrix[b, a] -= eta * link.conj().T / 2
-    return matrix
+        matrices[:, a, b] += eta * links / 2
+        matrices[:, b, a] -= eta * np.conj(np.swapaxes(links, -1, -2)) / 2
+    return matrices
 
 
 def wilson_matrix(u, kappa, gammas, antiperiodic=True):
@@ -104,7 +115,7 @@ def wilson_matrix(u, kappa, gammas, antiperiodic=True):
     number = {site: k for k, site in enumerate(np.ndindex(*shape))}
     size, one = n * spin, np.eye(spin)
     matrix = np.eye(len(number) * size, dtype=complex)
-    for here, there, mu, link in _hops(u, antiperiodic):
+    for here, there, mu, (link,) in _hops(u[None], antiperiodic):
         a, b = (slice(number[x] * size, (number[x] + 1) * size) for x in (here, there))
         matrix[a, b] -= kappa * np.kron(one - gammas[mu], link)
         matrix[b, a] -= kappa * np.kron(one + gammas[mu], link.conj().T)

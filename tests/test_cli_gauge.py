@@ -266,6 +266,23 @@ def test_a_wrong_field_is_named(slmc: Slmc, tmp_path: Path, setting: str, words:
             ["condensate", 'target.fermions = "staggered"'],
         ),
         (
+            'system = "gauge"\n[target]\nn_colours = 3\nfile = "links"\nstart = "cold"',
+            ["target", 'start = "cold" has no effect with a file'],
+        ),
+        (
+            'system = "gauge"\n[model]\nrectangles = false\npolyakov_loops = false\n'
+            '[inner]\nupdate = "heat-bath"\nn_steps = 3\nintegrator = "leapfrog"\nacceptance = 0.7',
+            ["inner.n_steps, inner.integrator and inner.acceptance have no effect", '"heat-bath"', "leave them out"],
+        ),
+        (
+            'system = "gauge"\n[inner]\nn_updates = "auto"\nn_steps = 3',
+            ['inner.n_steps has no effect with inner.n_updates = "auto"'],
+        ),
+        (
+            'system = "gauge"\n[exact]\nupdate = "local"\nn_steps = 3\nintegrator = "omelyan"',
+            ['exact.n_steps and exact.integrator have no effect with exact.update = "local"'],
+        ),
+        (
             'system = "gauge"\n[target]\nshape = [3, 4]\n[model]\nrectangles = false\npolyakov_loops = false\n'
             '[inner]\nupdate = "heat-bath"',
             ["target.shape", "inner.update", "even extents"],

@@ -97,7 +97,7 @@ def exact() -> dict[str, tuple[float, float]]:
     u = reference.weighted_draws(
         rng, lambda u: 1.2 * np.sum(reference.torus_plaquettes(u), (1, 2)), 4 * 1.2, (2, 2), 2, 6000
     )
-    matrices = np.stack([reference.staggered_matrix(one, 0.4) for one in u])
+    matrices = reference.staggered_matrices(u, 0.4)
     loops = np.trace(u[:, 1, :, 0] @ u[:, 1, :, 1], axis1=-2, axis2=-1).real.mean(1) / 2
     values = {
         "plaquette": reference.torus_plaquettes(u).mean((1, 2)),
@@ -267,7 +267,7 @@ def test_what_has_no_meaning_is_told(slmc: Slmc, tmp_path: Path, settings: list[
         ('determinant = "pseudofermions"', 'needs fermions = "staggered" or "wilson"'),
         (
             'determinant = "pseudofermions"\nfermions = "wilson"\nkappa = 0.1\nn_flavours = 1',
-            "pseudofermions for 2 Wilson flavours alone",
+            "even numbers of Wilson flavours alone",
         ),
     ],
 )

@@ -37,8 +37,13 @@ class GaugeConfig(RunSettings):
     def _consistent(self) -> "GaugeConfig":
         self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.fermions))
         self._check_pseudofermions()
+        self._check_heat_bath()
+        self._nothing_idle()
+        return self
+
+    def _check_heat_bath(self) -> None:
         if self.inner.update != "heat-bath":
-            return self
+            return
         if self.model.file is None and (self.model.rectangles or self.model.polyakov_loops):
             raise ValueError(
                 'inner.update = "heat-bath" needs an action of plaquettes alone: set model.rectangles = false and '
@@ -48,7 +53,21 @@ class GaugeConfig(RunSettings):
             check_even(self.target.shape, 'inner.update = "heat-bath"')
         except ValueError as error:
             raise ValueError(f"target.shape: {error}") from None
-        return self
+
+    def _nothing_idle(self) -> None:
+        """Options that the chosen updates would never read are refused."""
+        trajectory = ("inner.n_steps", "inner.integrator", "inner.acceptance")
+        exact_trajectory = ("exact.n_steps", "exact.integrator")
+        inner, exact = self.inner, self.exact
+        cases = (
+            (inner.update == "heat-bath", "inner", trajectory, 'with inner.update = "heat-bath"'),
+            (inner.n_updates == "auto", "inner", trajectory[:1], 'with inner.n_updates = "auto", which chooses it'),
+            (exact.update == "local", "exact", exact_trajectory, 'with exact.update = "local"'),
+        )
+        for applies, section, idle, where in cases:
+            given = [name for name in changed_fields(section, getattr(self, section)) if name in idle]
+            if applies and given:
+                raise ValueError(no_effect(given, where))
 
     def _check_pseudofermions(self) -> None:
         if self.target.determinant == "exact":

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import SinglePrecision, Target, log_weight_and_force
+from slmc.montecarlo.target import Configuration, SinglePrecision, Target, log_weight_and_force
 from slmc.montecarlo.update import Label
 
 Model = TypeVar("Model", bound=Target)
@@ -85,7 +85,7 @@ def _differences(model: Target, labels: Label) -> np.ndarray:
     return np.asarray(over_chains(_difference, (labels.configuration, labels.log_weight), model, group_size=_GROUP))
 
 
-def _difference(model: Target, inputs: tuple[Array, Array]) -> Array:
+def _difference(model: Target, inputs: tuple[Configuration, Array]) -> Array:
     configuration, log_weight = inputs
     return log_weight - model.log_weight(configuration)
 
@@ -99,16 +99,18 @@ def fit(
     settings: TrainingSettings = TrainingSettings(),
     n_labels: int | None = None,
     report: Callable[[int, float, float], None] | None = None,
+    where: Callable[[Model], Any] = lambda model: model,
 ) -> FitResult:
-    """Trains every floating-point leaf of a model by AdamW or Muon on
+    """Trains the floating-point leaves of a model by AdamW or Muon on
 
         loss = var(log W − log W_eff) + (force_weight / n_sites) ⟨Σ_i |F_i − F_eff,i|²⟩,
 
-    forces being the tangential parts of ∂ log W/∂x. ``labels`` may be a buffer of which only the first
-    ``n_labels`` lines are filled, so that growing data reuse the compiled program. The variance is that within
-    groups of 32 (or half a batch, if that is less), so that groups are independent and can be trained on several
-    devices. ``report(step, loss, residual)`` is called at every evaluation. Raises ``ValueError`` for fewer than 32
-    labels, ``FloatingPointError`` if the loss is not finite from the start.
+    forces being the tangential parts of ∂ log W/∂x. ``where(model)`` picks the part that is trained, all of it by
+    default. The rest keeps its bits, whereas weight decay shrinks also parameters that have no gradient. ``labels`` may
+    be a buffer of which only the first ``n_labels`` lines are filled, so that growing data reuse the compiled program.
+    The variance is that within groups of 32 (or half a batch, if that is less), so that groups are independent and can
+    be trained on several devices. ``report(step, loss, residual)`` is called at every evaluation. Raises
+    ``ValueError`` for fewer than 32 labels, ``FloatingPointError`` if the loss is not finite from the start.
     """
     n_labels = len(labels.log_weight) if n_labels is None else n_labels
     if n_labels < _GROUP:
@@ -117,7 +119,7 @@ def fit(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     group_size = min(_GROUP, max(2, settings.batch_size // 2))
     n_groups = settings.batch_size // group_size
-    parameters, static = eqx.partition(model, eqx.is_inexact_array)
+    parameters, static = eqx.partition(model, _trained(model, where))
     optimiser_state = _optimiser(settings).init(parameters)
     best, best_residual, since_best = model, residual(model, held_out), 0
     history = [(0.0, math.nan, best_residual)]
@@ -152,6 +154,12 @@ def fit(
     training_residual = residual(best, seen)
     warnings = _warnings(best, best_residual, training_residual, history)
     return FitResult(best, np.array(history), best_residual, training_residual, warnings)
+
+
+def _trained(model: Model, where: Callable[[Model], Any]) -> Any:
+    """Which leaves are parameters, as a tree of the model's structure."""
+    nothing = jax.tree.map(lambda leaf: False, model)
+    return eqx.tree_at(where, nothing, jax.tree.map(eqx.is_inexact_array, where(model)))
 
 
 def _lines(labels: Label, members: np.ndarray) -> Label:

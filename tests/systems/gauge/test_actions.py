@@ -31,6 +31,7 @@ def effective(shape, n_colours):
 ACTIONS = {
     "Iwasaki": lambda shape, n: GaugeAction(shape, n, 2.3, "Iwasaki"),
     "effective": effective,
+    "plaquette": lambda shape, n: GaugeAction(shape, n, 2.3),
 }
 
 
@@ -87,7 +88,9 @@ def log_weight(target, configuration):
     return target.log_weight(configuration)
 
 
-@pytest.mark.parametrize(("name", "shape", "n"), [("Iwasaki", (3, 4), 2), ("effective", (2, 3, 2, 4), 3)])
+@pytest.mark.parametrize(
+    ("name", "shape", "n"), [("Iwasaki", (3, 4), 2), ("effective", (2, 3, 2, 4), 3), ("plaquette", (2, 3), 4)]
+)
 def test_forces_and_gauge_invariance(name, shape, n):
     target, links = Compiled(ACTIONS[name](shape, n)), random_links(jax.random.key(4), shape, n)
     check_force(jax.random.key(5), target, MANIFOLD, links, tolerance=1e-7, n_directions=2)

@@ -7,24 +7,40 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
-from slmc.montecarlo import SpecialUnitary, Target, init_chains, run_chains
+from slmc.montecarlo import (
+    OMELYAN,
+    Label,
+    MetropolisHastings,
+    SpecialUnitary,
+    State,
+    Target,
+    init_chains,
+    run_chains,
+)
+from slmc.montecarlo.integrators import integrate
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import evaluate
+from slmc.selflearning import TrainingSettings, fit
 from slmc.simulation.devices import forget_failed_programs
 from slmc.systems.gauge import (
+    ActionChange,
+    DrivenManifold,
     Dynamical,
     FermionDeterminant,
     GaugeAction,
     PseudofermionAction,
+    PseudofermionTrajectory,
     RefreshPseudofermions,
     Solver,
     Staggered,
     StoutSmearing,
+    TrajectoryEnds,
     Wilson,
     random_links,
     transformed,
 )
-from slmc.systems.gauge.fermion_operator import gaussian_field
+from slmc.systems.gauge.even_odd import EVEN, packed
+from slmc.systems.gauge.fermion_operator import act, gaussian_field
 from slmc.systems.gauge.observables import noisy_condensate, pion_correlator, staggered_condensate
 from slmc.systems.gauge.pseudofermions import GivenPseudofermion
 from slmc.systems.gauge.rational import rational_power
@@ -142,6 +158,91 @@ def test_forces_of_determinant_and_pseudofermions(name, smeared):
         check_symmetry(Compiled(exact), links, lambda u: transformed(u, g))
 
 
+FOUR = (2, 2, 2, 2)
+
+
+@pytest.mark.parametrize("make", [lambda: Staggered(FOUR, 3, 0.5), lambda: Wilson(FOUR, 3, 0.11)])
+def test_forces_and_gauge_invariance_of_one_solution(make):
+    """Without a rational function, in four dimensions: φ(x) turns with g(x) as sources of the links do."""
+    operator = make()
+    links, phi = links_of(operator), gaussian_field(jax.random.key(5), operator.field_shape)
+    action = PseudofermionAction(GaugeAction(FOUR, 3, 5.5), operator, solver=Solver(1e-13))
+    tangent = MANIFOLD.draw_momentum(jax.random.key(6), links)
+    g = MANIFOLD.random(jax.random.key(7), (*FOUR, 2, 3, 3))
+    turned, turned_phi = transformed(links, g), act(packed(as_matrices(g), 4)[EVEN], phi)
+
+    @jax.jit
+    def value_and_force(links, phi, time):
+        moved, _ = MANIFOLD.move(links, tangent, time)
+        return jax.value_and_grad(GivenPseudofermion(action, phi).log_weight)(moved)
+
+    value, force = value_and_force(links, phi, 0.0)
+    differences = [
+        float(value_and_force(links, phi, k * 1e-3)[0] - value_and_force(links, phi, -k * 1e-3)[0]) for k in (1, 2, 3)
+    ]
+    assert float(jnp.sum(force * tangent)) == pytest.approx(np.dot([45, -9, 1], differences) / 60e-3, rel=1e-7)
+    assert float(value_and_force(turned, turned_phi, 0.0)[0]) == pytest.approx(float(value), rel=1e-10)
+    assert abs(float(value_and_force(turned, phi, 0.0)[0] - value)) > 1
+
+
+def test_derivative_by_the_weights_of_the_smearing():
+    """What trains a guide, against finite differences."""
+    smearing = StoutSmearing(2, ("plaquette", "temporal Polyakov"), [[0.1, 0.05], [0.02, -0.1]])
+    operator = OPERATORS["staggered"]()
+    action = PseudofermionAction(GaugeAction(SHAPE, 2, 2.3), operator, None, smearing, Solver(1e-13))
+    links, phi = links_of(operator), gaussian_field(jax.random.key(5), operator.field_shape)
+
+    @jax.jit
+    def value_and_slope(weights):
+        def log_weight(weights):
+            changed = eqx.tree_at(lambda one: one.smearing.weights, action, weights)
+            return changed.log_weight(Dynamical(links, phi))
+
+        return jax.value_and_grad(log_weight)(weights)
+
+    direction, step = np.array([[1.0, -2.0], [0.5, 1.5]]), 1e-3
+    values = [float(value_and_slope(smearing.weights + k * step * direction)[0]) for k in (-3, -2, -1, 1, 2, 3)]
+    slope = np.dot([-1, 9, -45, 45, -9, 1], values) / (60 * step)
+    found = np.sum(direction * np.asarray(value_and_slope(smearing.weights)[1]))
+    assert abs(slope) > 1e-2
+    assert found == pytest.approx(slope, rel=1e-7)
+
+
+@pytest.mark.parametrize("n_gauge_steps", [0, 2])
+def test_trajectories_with_a_pseudofermion_are_reversible_and_of_second_order(n_gauge_steps):
+    """As ``PseudofermionTrajectory`` puts them together, on one time scale and on two."""
+    shape, integrator = (2, 2), OMELYAN
+    action = PseudofermionAction(GaugeAction(shape, 2, 2.3), Staggered(shape, 2, 0.4), solver=Solver(1e-13))
+    links = random_links(jax.random.key(20), shape, 2)
+    phi = gaussian_field(jax.random.key(21), action.pseudofermion_shape)
+    guide = GivenPseudofermion(action, phi, with_gauge=not n_gauge_steps)
+    manifold = DrivenManifold(MANIFOLD, action.gauge, n_gauge_steps, integrator) if n_gauge_steps else MANIFOLD
+
+    def energy(position, momentum):
+        return jnp.sum(momentum**2) / 2 - action.log_weight(Dynamical(position, phi))
+
+    @jax.jit
+    @jax.vmap
+    def followed(position, momentum, step_size, n_steps):
+        start = position, momentum
+        end = jax.lax.fori_loop(
+            0, n_steps, lambda _, at: integrate(integrator, guide, manifold, *at, step_size, 1), start
+        )
+        return *end, energy(*end) - energy(*start)
+
+    momenta = jax.vmap(MANIFOLD.draw_momentum, (0, None))(jax.random.split(jax.random.key(22), 8), links)
+    many, step_sizes, errors = jnp.stack([links] * 8), np.array([0.2, 0.1, 0.05]), []
+    for step_size in step_sizes:
+        how = jnp.full(8, step_size), jnp.full(8, round(1.2 / step_size))
+        position, arrived, change = followed(many, momenta, *how)
+        errors.append(np.sqrt(np.mean(np.asarray(change) ** 2)))
+    assert np.polyfit(np.log(step_sizes), np.log(errors), 1)[0] == pytest.approx(integrator.order, abs=0.25)
+    returned, turned, _ = followed(position, -arrived, *how)
+    assert float(jnp.max(jnp.abs(position - many))) > 0.1
+    np.testing.assert_allclose(returned, many, atol=1e-10)
+    np.testing.assert_allclose(turned, -momenta, atol=1e-10)
+
+
 @eqx.filter_jit
 def dense_of(operator, links):
     return operator.dense(operator.prepare(as_matrices(links)))
@@ -214,12 +315,73 @@ def test_no_convergence_is_an_error():
 def test_chains_stop_where_conjugate_gradients_do_not_converge():
     """The error reaches the caller of a program that runs on several devices."""
     action = PseudofermionAction(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 1e-4), solver=Solver(1e-12, 1))
+    with pytest.raises(RuntimeError, match="raise max_iterations, or take a larger tolerance"):
+        refreshed(action)
+    forget_failed_programs()
+
+
+def refreshed(action):
     update = RefreshPseudofermions(action)
     links = random_links(jax.random.key(13), (2, 2), 2, 8)
-    phi = jnp.zeros((8, *action.operator.field_shape), jnp.complex128)
-    with pytest.raises(RuntimeError, match="raise max_iterations, or take a larger tolerance"):
-        jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
-    forget_failed_programs()
+    phi = jnp.zeros((8, *action.pseudofermion_shape), jnp.complex128)
+    jax.block_until_ready(run_chains(jax.random.key(14), update, init_chains(update, Dynamical(links, phi)), 2))
+
+
+@eqx.filter_jit
+def stepped(update, state):
+    return update.step(jax.random.key(14), state)
+
+
+def one_state(action):
+    links = random_links(jax.random.key(13), action.operator.shape, 2)
+    phi = gaussian_field(jax.random.key(16), action.pseudofermion_shape)
+    return State(Dynamical(links, phi), jnp.zeros(()), {"trace_inverse": jnp.zeros(())})
+
+
+@pytest.mark.parametrize(("lower", "upper", "holds"), [(0.16, 4.16, True), (0.16, 1.0, False)])
+def test_eigenvalues_outside_the_given_spectrum_are_an_error(lower, upper, holds):
+    """Staggered eigenvalues lie between m² and m² + d²; their mean is m² + d/2."""
+    gauge, operator = GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 0.4)
+    action = PseudofermionAction(gauge, operator, 3.0, spectrum=(lower, upper), rational_tolerance=1e-8)
+    update = RefreshPseudofermions(action)
+    if holds:
+        assert np.isfinite(stepped(update, one_state(action))[0].log_weight)
+    else:
+        with pytest.raises(RuntimeError, match=r"outside the spectrum.* wider spectrum"):
+            stepped(update, one_state(action))
+
+
+def test_links_that_are_no_numbers_are_rejected():
+    """As a trajectory with far too long a step makes them; the run goes on, as it does without fermions."""
+    action = PseudofermionAction(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 0.4))
+    update, before = MetropolisHastings(action, PseudofermionTrajectory(action, jnp.inf, 1)), one_state(action)
+    after, info = stepped(update, before)
+    assert np.isnan(info.log_ratio)
+    assert info.accepted == 0
+    np.testing.assert_array_equal(after.configuration.links, before.configuration.links)
+
+
+def test_training_moves_the_smearing_of_a_guide_and_nothing_else():
+    """Weight decay would shrink its mass and coupling, which have no gradient."""
+    smearing = StoutSmearing(1, ("plaquette",), 0.05)
+    guide = PseudofermionAction(GaugeAction((2, 2), 2, 1.2), Staggered((2, 2), 2, 0.8), smearing=smearing)
+    links = random_links(jax.random.key(17), (2, 2), 2, 2, 32)
+    phi = jax.vmap(lambda key: gaussian_field(key, guide.pseudofermion_shape))(jax.random.split(jax.random.key(18), 32))
+    ends = TrajectoryEnds(links[0], links[1], phi)
+    other = eqx.tree_at(lambda one: one.smearing.weights, guide, jnp.asarray([[0.15]]))
+    labels = Label(ends, jax.jit(jax.vmap(ActionChange(other).log_weight))(ends), links[0])
+    settings = TrainingSettings(2, 32, weight_decay=1e-2, force_weight=0.0, evaluate_every=2)
+    found = fit(
+        jax.random.key(19),
+        ActionChange(guide),
+        labels,
+        labels,
+        MANIFOLD,
+        settings,
+        where=lambda change: change.action.smearing,
+    ).model.action
+    assert 0.05 < float(found.smearing.weights[0, 0]) < 0.15
+    assert (found.operator.mass, found.gauge.beta) == (guide.operator.mass, guide.gauge.beta)
 
 
 @pytest.mark.parametrize("power", [-0.25, -0.5, -0.75, 0.125, 0.25])
@@ -247,22 +409,25 @@ def test_condensate_and_pion():
     np.testing.assert_allclose(eqx.filter_jit(pion_correlator)(operator, links), by_time, rtol=1e-8)
 
 
-@pytest.mark.parametrize("n_flavours", [4.0, 3.0])
+@pytest.mark.parametrize("n_flavours", [4.0, 6.0])
 def test_pseudofermions_estimate_the_trace(n_flavours):
     """Each draw gives φ†A^(−1−α)φ of the dense matrix, and many of them, for fixed links, the trace."""
     operator, n_draws = Staggered((2, 2), 2, 0.4), 4096
-    gauge, links, alpha = GaugeAction((2, 2), 2, 1.2), links_of(operator), n_flavours / 4
+    gauge, links = GaugeAction((2, 2), 2, 1.2), links_of(operator)
     action = PseudofermionAction(gauge, operator, n_flavours)
+    alpha = action.power
+    assert alpha * action.n_fields == n_flavours / 4
 
     @eqx.filter_jit
     def drawn(action, key):
         phi = action.draw_pseudofermion(key, links)
-        return phi.reshape(-1), action.log_weight_and_observables(Dynamical(links, phi))[1]["trace_inverse"]
+        observables = action.log_weight_and_observables(Dynamical(links, phi))[1]
+        return phi.reshape(action.n_fields, -1), observables["trace_inverse"]
 
     keys = jax.random.split(jax.random.key(15), n_draws)
     phi, found = map(np.asarray, jax.lax.map(lambda key: drawn(action, key), keys, batch_size=64))
     values, vectors = np.linalg.eigh(operator.dense(operator.prepare(as_matrices(links))))
-    weights = abs(phi @ vectors.conj()) ** 2
+    weights = np.mean(abs(phi @ vectors.conj()) ** 2, axis=1)
     np.testing.assert_allclose(found, weights @ values ** (-1 - alpha), rtol=1e-6)
     exact = np.sum(1 / values)
     error = np.std(found) / np.sqrt(n_draws)

@@ -84,15 +84,27 @@ def gauge_draws():
 
 
 @pytest.fixture(scope="module")
-def fermion_draws():
-    """Draws of the plaquettes, kept with a probability proportional to their determinant."""
-    rng = np.random.default_rng(2)
-    u = reference.weighted_draws(
-        rng, lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)), 4 * BETA, TORUS, 2, 2 * N_DRAWS
+def many_draws():
+    return reference.weighted_draws(
+        np.random.default_rng(2),
+        lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)),
+        4 * BETA,
+        TORUS,
+        2,
+        2 * N_DRAWS,
     )
-    log_dets = np.array([np.linalg.slogdet(reference.staggered_matrix(one, MASS))[1] for one in u])
-    kept = np.log(rng.uniform(size=len(u))) < FLAVOURS / 4 * (log_dets - log_dets.max())
-    return jnp.asarray(reference.stored(u[kept]))
+
+
+def kept_by_determinant(u, mass, n_flavours):
+    """Draws of the gauge action, kept with a probability proportional to their determinant."""
+    log_dets = np.linalg.slogdet(reference.staggered_matrices(u, mass))[1]
+    log_uniform = np.log(np.random.default_rng(3).uniform(size=len(u)))
+    return jnp.asarray(reference.stored(u[log_uniform < n_flavours / 4 * (log_dets - log_dets.max())]))
+
+
+@pytest.fixture(scope="module")
+def fermion_draws(many_draws):
+    return kept_by_determinant(many_draws, MASS, FLAVOURS)
 
 
 def hmc(target, step_size=0.35, n_steps=4, guide=None):
@@ -187,22 +199,34 @@ PSEUDOFERMION_UPDATES = {
 }
 
 
+def dynamical(action, links):
+    return Dynamical(links, jnp.zeros((len(links), *action.pseudofermion_shape), jnp.complex128))
+
+
 @pytest.mark.parametrize("name", PSEUDOFERMION_UPDATES)
 def test_pseudofermions(name, fermion_draws):
     target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
-    nothing = jnp.zeros((len(fermion_draws), *target.operator.field_shape), jnp.complex128)
     statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
     update = PSEUDOFERMION_UPDATES[name](target)
-    check_invariance(jax.random.key(6), update, Dynamical(fermion_draws, nothing), statistics)
+    check_invariance(jax.random.key(6), update, dynamical(target, fermion_draws), statistics)
+
+
+def test_more_flavours_than_tastes_take_several_fields(many_draws):
+    """Heavier than the others, so that enough draws are kept."""
+    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 3 * MASS), 8.0)
+    assert (target.n_fields, target.power) == (2, 1.0)
+    draws = kept_by_determinant(many_draws, 3 * MASS, 8.0)
+    assert len(draws) > N_DRAWS / 8
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    check_invariance(jax.random.key(17), pseudofermion_update(target), dynamical(target, draws), statistics)
 
 
 def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_draws):
     """⟨exp(−ΔH)⟩ = 1 from exact draws, where ΔH itself is not small."""
     action = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
-    nothing = jnp.zeros((len(fermion_draws), *action.operator.field_shape), jnp.complex128)
     for update, draws in (
         (hmc(gauge_target(), 0.6, 3), gauge_draws),
-        (pseudofermion_update(action), Dynamical(fermion_draws, nothing)),
+        (pseudofermion_update(action), dynamical(action, fermion_draws)),
     ):
         _, ratios = run_chains(jax.random.key(13), update, init_chains(update, draws), 1, log_ratio_of)
         values = np.exp(np.asarray(ratios)[:, 0])
@@ -271,12 +295,11 @@ def test_slmc_that_forgets_the_polyakov_loops_is_caught(fermion_draws):
 
 
 def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):
-    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 2 * MASS), FLAVOURS)
-    nothing = jnp.zeros((len(fermion_draws), *target.operator.field_shape), jnp.complex128)
+    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 5 * MASS), FLAVOURS)
     statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
     with pytest.raises(AssertionError, match="invariant"):
         check_invariance(
-            jax.random.key(11), pseudofermion_update(target), Dynamical(fermion_draws, nothing), statistics, 4
+            jax.random.key(11), pseudofermion_update(target), dynamical(target, fermion_draws), statistics, 4
         )
 
 

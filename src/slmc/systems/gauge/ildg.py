@@ -62,8 +62,9 @@ def read_ildg(path: str | Path) -> Links:
     """The links of a file in 32 or 64 bits.
 
     Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where the checksum or the
-    plaquette is not the one stored, and where links are not in SU(3). The format asks for neither checksum nor plaquette:
-    without them links in SU(3) are all that is verified. A record of the user that holds no plaquette is left alone.
+    plaquette is not the one stored, and where links are not in SU(3). The format asks for neither checksum nor
+    plaquette: without them links in SU(3) are all that is verified. A record of the user that holds no plaquette is
+    left alone.
     """
     records = _records(path)
     if _FORMAT not in records or _DATA not in records:

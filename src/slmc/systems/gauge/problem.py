@@ -113,7 +113,7 @@ class GaugeProblem(NamedTuple):
             links = jnp.broadcast_to(self.start, (n_chains, *self.start.shape))
         if not isinstance(self.target, PseudofermionAction):
             return links
-        return Dynamical(links, jnp.zeros((n_chains, *self.target.operator.field_shape), jnp.complex128))
+        return Dynamical(links, jnp.zeros((n_chains, *self.target.pseudofermion_shape), jnp.complex128))
 
     def exact(self, target: Target, step_size: Any = 0.1) -> Update:
         """The update without a model."""

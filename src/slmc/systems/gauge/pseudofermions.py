@@ -1,5 +1,6 @@
 """Pseudofermions: a determinant as a Gaussian integral over bosonic fields, sampled together with the links."""
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,7 +25,7 @@ from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradie
 
 
 class Dynamical(NamedTuple):
-    """A configuration with dynamical fermions: the links and the pseudofermion field φ."""
+    """A configuration with dynamical fermions: links and the pseudofermion field φ, or several on a leading axis."""
 
     links: Links
     pseudofermion: FermionField
@@ -33,23 +34,24 @@ class Dynamical(NamedTuple):
 class PseudofermionAction(MeasuredTarget):
     """Links and pseudofermions together, whose marginal distribution of links has the fermion determinant.
 
-        log W = −S_g[U] − φ† A[U]^(−α) φ,   ∫dφ exp(−φ†A^(−α)φ) ∝ det A^α,   α = n_flavours / n_tastes
+        log W = −S_g[U] − Σ_i φ_i† A[U]^(−α) φ_i,   ∫dφ exp(−φ†A^(−α)φ) ∝ det A^α
 
-    For α = 1 (four staggered tastes, two Wilson flavours) A⁻¹φ is one conjugate-gradient solution: Gottlieb, Liu,
+    with ``n_fields`` = n fields, as few as make ``power`` = α = n_flavours/(n n_tastes) at most one. For α = 1 (four
+    staggered tastes, two Wilson flavours, and their multiples) A⁻¹φ is one conjugate-gradient solution: Gottlieb, Liu,
     Toussaint, Renken, Sugar, PRD 35, 2531 (1987). Otherwise A^(−α) is a rational function, solved by multi-shift CG:
     RHMC, Clark, Kennedy, PRL 98, 051601 (2007). Its relative error, at most ``rational_tolerance`` over the whole
     ``spectrum``, is the only thing that is not exact; ``rational_error`` tells it.
 
     ``spectrum`` bounds the eigenvalues of A; the operator's own bounds by default. Raises ``ValueError`` where those
-    do not exclude zero and a rational function is needed.
+    do not exclude zero and a rational function is needed. ``RefreshPseudofermions`` notices eigenvalues outside.
 
-    Observable: ``"trace_inverse"``, an unbiased estimate of tr A⁻¹ from the solutions that the weight needs anyway.
-    Given the links φ is noise with ⟨φφ†⟩ = A^α, so that
+    Observable: ``"trace_inverse"``, an unbiased estimate of tr A⁻¹ from the solutions that the weight needs anyway,
+    averaged over fields. Given the links φ is noise with ⟨φφ†⟩ = A^α, so that
 
         tr A⁻¹ = ⟨φ†A^(−1−α)φ⟩ = ⟨|A⁻¹φ|²⟩                         α = 1,
                                = (1/α) Σ_k r_k ⟨|(A + σ_k)⁻¹φ|²⟩   with A^(−α) = r_0 + Σ_k r_k/(A + σ_k),
 
-    which is ∂ log W/∂m² over α where A = m² + …. ``staggered_condensate`` turns it into ψ̄ψ.
+    which is ∂ log W/∂m² over n α where A = m² + …. ``staggered_condensate`` turns it into ψ̄ψ.
 
     The gradient is exact for the solution found: with X = A⁻¹φ the weight is X†AX − 2 Re φ†X, stationary in X, so that
     only A is differentiated. Parameters of ``smearing`` are differentiated, those of action and operator are not.
@@ -59,6 +61,7 @@ class PseudofermionAction(MeasuredTarget):
     operator: FermionOperator
     smearing: StoutSmearing | None
     solver: Solver
+    n_fields: int = eqx.field(static=True)
     power: float = eqx.field(static=True)
     action_power: Rational | None
     draw_power: Rational | None
@@ -75,9 +78,12 @@ class PseudofermionAction(MeasuredTarget):
         rational_tolerance: float = 1e-11,
     ) -> None:
         self.gauge, self.operator, self.smearing, self.solver = gauge, operator, smearing, solver
-        self.power = alpha = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
-        if not alpha > 0:
-            raise ValueError(f"n_flavours must be positive; got {n_flavours}.")
+        total = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
+        if not 0 < total < math.inf:
+            raise ValueError(f"n_flavours must be positive and finite; got {n_flavours}.")
+        # The best rational approximations of x^(−α) with α > 1 have complex poles, which no multi-shift CG can take.
+        self.n_fields = math.ceil(total)
+        self.power = alpha = total / self.n_fields
         self.action_power, self.draw_power, self.rational_error = None, None, 0.0
         if alpha != 1:
             lower, upper = spectrum or tuple(float(bound) for bound in operator.spectrum())
@@ -91,13 +97,18 @@ class PseudofermionAction(MeasuredTarget):
             self.action_power, self.draw_power = action.rational, draw.rational
             self.rational_error = max(action.error, draw.error)
 
+    @property
+    def pseudofermion_shape(self) -> tuple[int, ...]:
+        """The shape of φ: one field of the operator, or several on a leading axis."""
+        return self._for_each_field(self.operator.field_shape)
+
     def log_weight(self, configuration: Dynamical) -> LogWeight:
         """log W of links and pseudofermions."""
         links, _ = configuration
         return jax.lax.stop_gradient(self.gauge).log_weight(links) + self.fermion_log_weight(configuration)
 
     def fermion_log_weight(self, configuration: Dynamical) -> LogWeight:
-        """−φ†A^(−α)φ."""
+        """−Σ_i φ_i†A^(−α)φ_i."""
         return self._fermion_log_weight_and_trace(configuration)[0]
 
     def log_weight_and_observables(self, configuration: Dynamical) -> tuple[LogWeight, dict[str, Array]]:
@@ -106,8 +117,13 @@ class PseudofermionAction(MeasuredTarget):
         return self.gauge.log_weight(configuration.links) + log_weight, {"trace_inverse": trace}
 
     def _fermion_log_weight_and_trace(self, configuration: Dynamical) -> tuple[LogWeight, Float[Array, ""]]:
-        links, phi = configuration
-        hopping = self.hopping(links)
+        hopping = self.hopping(configuration.links)
+        if self.n_fields == 1:
+            return self._of_one_field(hopping, configuration.pseudofermion)
+        log_weights, traces = jax.vmap(self._of_one_field, (None, 0))(hopping, configuration.pseudofermion)
+        return jnp.sum(log_weights), jnp.mean(traces)
+
+    def _of_one_field(self, hopping: Hopping, phi: FermionField) -> tuple[LogWeight, Float[Array, ""]]:
         operator, fixed, fixed_phi = jax.lax.stop_gradient((self.operator, hopping, phi))
 
         def normal(field: FermionField) -> FermionField:
@@ -130,15 +146,31 @@ class PseudofermionAction(MeasuredTarget):
         return log_weight, jnp.sum(power.residues * norms) / self.power
 
     def draw_pseudofermion(self, key: Key[Array, ""], links: Links) -> FermionField:
-        """φ from exp(−φ†A^(−α)φ): B χ of a Gaussian χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""
+        """φ from exp(−φ†A^(−α)φ)."""
+        return self.coloured(self.noise(key), links)
+
+    def noise(self, key: Key[Array, ""]) -> FermionField:
+        """χ with density exp(−χ†χ), for ``coloured``."""
+        one = self.operator.noise_shape if self.draw_power is None else self.operator.field_shape
+        return gaussian_field(key, self._for_each_field(one))
+
+    def coloured(self, chi: FermionField, links: Links) -> FermionField:
+        """φ with ⟨φφ†⟩ = A^α of χ with ⟨χχ†⟩ = 1: B χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""
         hopping = self.hopping(links)
+        if self.n_fields == 1:
+            return self._coloured_field(hopping, chi)
+        return jax.vmap(self._coloured_field, (None, 0))(hopping, chi)
+
+    def _coloured_field(self, hopping: Hopping, chi: FermionField) -> FermionField:
         if self.draw_power is None:
-            return self.operator.factor(hopping, gaussian_field(key, self.operator.noise_shape))
-        chi = gaussian_field(key, self.operator.field_shape)
+            return self.operator.factor(hopping, chi)
         power = self.draw_power
         xs = multi_shift(lambda field: self.operator.normal(hopping, field), chi, power.shifts, self.solver).x
         residues = _complex(power.residues).reshape(-1, *(1,) * chi.ndim)
         return _complex(power.constant) * chi + jnp.sum(residues * xs, axis=0)
+
+    def _for_each_field(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape if self.n_fields == 1 else (self.n_fields, *shape)
 
     def hopping(self, links: Links) -> Hopping:
         """The links as the operator sees them."""
@@ -147,7 +179,12 @@ class PseudofermionAction(MeasuredTarget):
 
 
 class RefreshPseudofermions(Update):
-    """Draws φ anew from its distribution given the links: a heat bath, which keeps detailed balance."""
+    """Draws φ anew from its distribution given the links: a heat bath, which keeps detailed balance.
+
+    Where rational functions take part, φ†A^(−α)φ must be the χ†χ of the noise that φ was made of, which holds only
+    while all eigenvalues of A lie in the ``spectrum`` of the target. Raises ``RuntimeError`` (through
+    ``equinox.error_if``) where it does not hold to 1000 times the errors of rational functions and solver.
+    """
 
     target: PseudofermionAction
 
@@ -156,9 +193,24 @@ class RefreshPseudofermions(Update):
         return True
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
-        links = state.configuration.links
-        drawn = self.init(Dynamical(links, self.target.draw_pseudofermion(key, links)))
+        links, chi = state.configuration.links, self.target.noise(key)
+        drawn = self.init(Dynamical(links, self.target.coloured(chi, links)))
+        if self.target.draw_power is not None:
+            drawn = drawn._replace(log_weight=self._checked(drawn, chi))
         return drawn, Info(jnp.ones(()), jnp.zeros(()))
+
+    def _checked(self, drawn: State, chi: FermionField) -> LogWeight:
+        """The log-weight, which the exact evaluation has made already, so that the check costs no solution."""
+        target = self.target
+        found = target.gauge.log_weight(drawn.configuration.links) - drawn.log_weight
+        expected = real_part_of_product(chi, chi)
+        tolerance = 1e3 * (target.rational_error + target.solver.tolerance)
+        return eqx.error_if(
+            drawn.log_weight,
+            jnp.abs(found - expected) > tolerance * expected,
+            "eigenvalues of A lie outside the spectrum for which the rational functions of PseudofermionAction were "
+            "made; give a wider spectrum=(lower, upper).",
+        )
 
 
 class PseudofermionTrajectory(Proposal):
@@ -216,6 +268,9 @@ class TrajectoryEnds(NamedTuple):
 
 class ActionChange(Target):
     """log W(end, φ) − log W(start, φ) of an action, as ``slmc.selflearning.fit`` wants it to train a guide.
+
+    What is trained is the smearing, ``fit(…, where=lambda change: change.action.smearing)``: the other numbers of the
+    action have no gradient, and weight decay alone would move them.
 
     A trajectory holds φ fixed, so that a guide which is wrong by a function of φ alone is a perfect one, and SLHMC
     accepts with erfc(s/√8) where s is the standard deviation of the guide's error in this change. Over independent

@@ -77,6 +77,8 @@ class GaugeSettings(Settings):
                 check_even(self.shape, f'fermions = "{self.fermions}"')
             except ValueError as error:
                 raise ValueError(f"shape = {list(self.shape)}: {error}") from None
+        if self.file is not None and self.start != "hot":
+            raise ValueError(f'start = "{self.start}" has no effect with a file to start from; leave one of them out')
         if self.file is not None and (len(self.shape) != 4 or self.n_colours != 3):
             raise ValueError(
                 "file: NERSC and ILDG files hold SU(3) in 4 dimensions; set n_colours = 3 and a shape of 4 extents"
@@ -86,11 +88,11 @@ class GaugeSettings(Settings):
     def _check_pseudofermions(self) -> None:
         if self.fermions == "none":
             raise ValueError('determinant = "pseudofermions" needs fermions = "staggered" or "wilson"')
-        if self.fermions == "wilson" and self.n_flavours not in (None, Wilson.n_tastes):
+        if self.fermions == "wilson" and (self.n_flavours or Wilson.n_tastes) % Wilson.n_tastes:
             raise ValueError(
-                f"n_flavours = {self.n_flavours:g}: there are pseudofermions for 2 Wilson flavours alone, since the "
-                "rational functions of other numbers need a lower bound of the spectrum, which Wilson fermions have "
-                'not; use n_flavours = 2, or determinant = "exact"'
+                f"n_flavours = {self.n_flavours:g}: there are pseudofermions for even numbers of Wilson flavours "
+                "alone, since the rational functions of other numbers need a lower bound of the spectrum, which Wilson "
+                'fermions have not; use n_flavours = 2, or determinant = "exact"'
             )
 
     def build(self, pseudofermions: PseudofermionSettings | None = None) -> GaugeTarget:
@@ -138,9 +140,9 @@ class GaugeInnerSettings(Settings):
     n_updates: PositiveInt | Literal["auto"] = Field(
         10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
     )
-    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
+    n_steps: PositiveInt = Field(5, description='integrator steps of a trajectory (hmc; chosen if n_updates = "auto")')
     integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("omelyan", description="of a trajectory (hmc)")
-    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
+    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned (hmc)")
 
 
 assert set(INTEGRATORS) == set(GaugeInnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]

@@ -18,8 +18,10 @@ class Solver(eqx.Module):
     """When conjugate gradients stop: at a relative residual |b − A x|/|b|, or with an error after too many iterations.
 
     After the last iteration the residual is computed anew, and must be no larger than 10 times ``tolerance``; the
-    recursion that stops the iteration drifts away from it. Anything else raises ``RuntimeError`` (through
-    ``equinox.error_if``) with what to do, in whatever program it happens; ``slmc run`` tells its sentence and stops.
+    recursion that stops the iteration drifts away from it. A larger one raises ``RuntimeError`` (through
+    ``equinox.error_if``) with what to do, in whatever program it happens; ``slmc run`` tells its sentence and stops. A
+    residual that is not a number, of links that are none, is no error: the weight of such links is none either, and
+    decisions reject it.
     """
 
     tolerance: float = eqx.field(static=True, default=1e-10)
@@ -121,9 +123,11 @@ class _Shifted(NamedTuple):
 
 
 def _checked(x: FermionField, residual: Float[Array, "*shift"], solver: Solver) -> FermionField:
+    # Not a number: the links are none, those of a trajectory whose step is far too long. x then is none either, and so
+    # the weight, which every decision rejects; the chain goes on from where it was, as it does without fermions.
     return eqx.error_if(
         x,
-        ~jnp.all(residual <= 10 * solver.tolerance),
+        jnp.any(residual > 10 * solver.tolerance),
         f"conjugate gradients did not reach a relative residual of {solver.tolerance:g} in {solver.max_iterations} "
         "iterations; raise max_iterations, or take a larger tolerance or a larger mass (a smaller κ).",
     )

@@ -291,7 +291,7 @@ class ForgottenLoops(CumulativeUpdate):
 def test_slmc_that_forgets_the_polyakov_loops_is_caught(fermion_draws):
     update = MetropolisHastings(fermion_target(), ForgottenLoops(hmc(effective_loops(), 0.5, 3), 2))
     with pytest.raises(AssertionError, match="invariant"):
-        check_invariance(jax.random.key(16), update, fermion_draws, STATISTICS)
+        check_invariance(jax.random.key(16), update, fermion_draws, STATISTICS, n_steps=8)
 
 
 def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):

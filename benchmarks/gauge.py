@@ -7,6 +7,7 @@ it continues; parts can be run one by one. For the times on one core run
 ``taskset -c 0 python benchmarks/gauge.py cost``.
 """
 
+import functools
 import itertools
 import sys
 import time
@@ -35,6 +36,7 @@ from slmc.montecarlo import (
     run_chains,
 )
 from slmc.montecarlo.special_unitary import as_matrices
+from slmc.montecarlo.update import last_info
 from slmc.selflearning import Learner, LearningSettings, TrainingSettings, fit, fit_linear, learn
 from slmc.statistics import estimate
 from slmc.systems.gauge import (
@@ -141,12 +143,8 @@ def row_of(found: Measured, **more: Any) -> dict[str, Any]:
     return {"estimates": estimates, **measured, **more}
 
 
-def last_accepted(info: Any) -> jax.Array:
-    return last_accepted(info[-1]) if not hasattr(info, "accepted") else info.accepted
-
-
 def observe_plaquette(state: Any, info: Any) -> dict[str, jax.Array]:
-    return {"plaquette": plaquette(state.configuration), "accepted": last_accepted(info)}
+    return {"plaquette": plaquette(state.configuration), "accepted": last_info(info).accepted}
 
 
 def observer(exact: FermionDeterminant) -> Callable[..., Any]:
@@ -164,7 +162,7 @@ def observer(exact: FermionDeterminant) -> Callable[..., Any]:
             "Polyakov loop²": loop**2,
             "Polyakov loop⁴": loop**4,
             "condensate": staggered_condensate(exact.operator, known["trace_inverse"]),
-            "accepted": last_accepted(info),
+            "accepted": last_info(info).accepted,
         }
 
     return observe
@@ -186,8 +184,7 @@ def pseudofermion_hmc(target: PseudofermionAction, step_size: float, n_steps: in
 
 
 def with_pseudofermions(target: PseudofermionAction, links: jax.Array) -> Dynamical:
-    shape = (len(links), *target.operator.field_shape)
-    return Dynamical(links, jnp.zeros(shape, jnp.complex128))
+    return Dynamical(links, jnp.zeros((len(links), *target.pseudofermion_shape), jnp.complex128))
 
 
 # --- pure gauge ------------------------------------------------------------------------------------------------------
@@ -334,11 +331,14 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
     if "slhmc HMC" not in results.rows:
         found = measured(update, with_pseudofermions(action, links), 30, settings.slhmc_steps, observe, 10)
         results.add("slhmc HMC", row_of(found, length=0.12 * 6))
+    labelled = functools.cache(
+        lambda length: _labelled(pseudofermion_hmc(action, 0.12, length), action, links, settings)
+    )
     for heavier, length in settings.slhmc_guides:
         name = f"slhmc {heavier}"
         if name in results.rows:
             continue
-        start, labels, held_out = _labelled(pseudofermion_hmc(action, 0.12, length), action, links, settings)
+        start, labels, held_out = labelled(length)
         loops = ("plaquette", "spatial Polyakov", "temporal Polyakov")
         smearing = StoutSmearing(2, loops, 1e-4)
         guide = PseudofermionAction(action.gauge, Staggered(shape, 2, heavier), smearing=smearing, solver=Solver(1e-9))
@@ -397,7 +397,7 @@ def trajectory_seconds(update: Update, start: Any, n_chains: int) -> float:
 
 
 def _accepted(state: Any, info: Any) -> jax.Array:
-    return last_accepted(info)
+    return last_info(info).accepted
 
 
 def quenched_seconds(shape: tuple[int, ...], n_chains: int) -> float:

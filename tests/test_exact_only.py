@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -72,14 +71,6 @@ n_thermalise = 0
 [scan]
 temperatures = [0.5]
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quickly_compiled() -> Iterator[None]:
-    """Programs here run for milliseconds and compile for seconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +179,7 @@ def test_out_of_iterations_in_mid_measurement_it_goes_on_to_the_same_bits(
     stored, numbers = (cut / "config.toml").read_text(), Checkpoints(cut / "checkpoints", "", "").numbers()
     (cut / "config.toml").write_text(stored.replace("max_iterations = 50", "max_iterations = 1"))
     command = [sys.executable, "-m", "slmc.cli", "resume", str(cut)]
-    quickly = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    failed = subprocess.run(command, env=quickly, capture_output=True, text=True, timeout=300)
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert failed.returncode == 2
     sentence = failed.stderr.strip()
     assert "\n" not in sentence

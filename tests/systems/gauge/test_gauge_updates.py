@@ -18,6 +18,7 @@ from slmc.montecarlo import (
     run_chains,
 )
 from slmc.montecarlo.special_unitary import as_matrices
+from slmc.montecarlo.update import last_info
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.gauge import (
     Dynamical,
@@ -235,7 +236,7 @@ def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_dr
 
 
 def log_ratio_of(state, info):
-    return info[-1].log_ratio if isinstance(info, tuple) and not hasattr(info, "log_ratio") else info.log_ratio
+    return last_info(info).log_ratio
 
 
 # --- exact averages on larger tori -----------------------------------------------------------------------------------

@@ -49,19 +49,6 @@ measurement_draws = 32
 """
 
 
-def slmc(capsys, *arguments):
-    """Runs the command line in this process; returns exit code, output and errors."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["slmc", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("config") / "ring.toml"
@@ -80,8 +67,8 @@ def finished(tmp_path_factory, config) -> Path:
     return directory
 
 
-def test_a_run_finds_the_ground_state_with_its_signs(finished, capsys):
-    code, out, _ = slmc(capsys, "info", finished, "--json")
+def test_a_run_finds_the_ground_state_with_its_signs(finished, slmc):
+    code, out, _ = slmc("info", finished, "--json")
     assert code == 0
     found = json.loads(out)
     assert found["phase"] == "done"
@@ -99,7 +86,7 @@ def test_a_run_finds_the_ground_state_with_its_signs(finished, capsys):
     assert abs(energy["value"] - exact) < 4 * energy["error"]
 
 
-def test_records_and_report_of_a_run(finished, capsys):
+def test_records_and_report_of_a_run(finished, slmc):
     with xarray.open_datatree(finished / "records.zarr", engine="zarr", consolidated=False) as tree:
         assert tree["optimisation/energy"].shape == (240,)
         assert tree["attention/input_dependence"].shape == (5, 1, 2)
@@ -107,7 +94,7 @@ def test_records_and_report_of_a_run(finished, capsys):
         assert tree["measurement/energy"].shape == (64, 128)
         assert tree["attention/step"].values.tolist() == [0, 60, 120, 180, 240]
     (finished / "report.html").unlink()
-    assert slmc(capsys, "report", finished)[0] == 0
+    assert slmc("report", finished)[0] == 0
     page = (finished / "report.html").read_text()
     for part in (
         'id="energy"',
@@ -118,26 +105,26 @@ def test_records_and_report_of_a_run(finished, capsys):
         "exact ground state",
     ):
         assert part in page
-    code, out, _ = slmc(capsys, "info", finished)
+    code, out, _ = slmc("info", finished)
     assert code == 0
     assert "relative error" in out
     assert "verdict" in out
 
 
-def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, capsys):
+def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, slmc):
     directory = tmp_path / "run"
     stop = "--set=optimisation.wall_time=0.001"
-    code, out, _ = slmc(capsys, "run", config, "--out", directory, stop)
+    code, out, _ = slmc("run", config, "--out", directory, stop)
     assert code == 0
     assert "stopped by the wall time" in out
     for expected in (2, 3):  # one block each time
-        assert slmc(capsys, "resume", directory)[0] == 0
+        assert slmc("resume", directory)[0] == 0
         assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 60 * expected
     text = (directory / "config.toml").read_text()
     (directory / "config.toml").write_text(text.replace("wall_time = 0.001\n", ""))
     # What a crash leaves behind the last checkpoint.
     Records(directory / "records.zarr")._root["optimisation/energy"].append(np.full(3, 1e9))
-    assert slmc(capsys, "resume", directory, "-q")[0] == 0
+    assert slmc("resume", directory, "-q")[0] == 0
     one, other = (Records(place / "records.zarr", read_only=True) for place in (finished, directory))
     for group in ("optimisation", "attention", "measurement"):
         expected, found = one.read(group), other.read(group)
@@ -147,13 +134,13 @@ def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, ca
     assert (finished / WAVE_FUNCTION).read_bytes() == (directory / WAVE_FUNCTION).read_bytes()
 
 
-def test_a_wrong_learning_rate_stops_with_the_last_good_state_kept(config, tmp_path, capsys):
+def test_a_wrong_learning_rate_stops_with_the_last_good_state_kept(config, tmp_path, slmc):
     directory = tmp_path / "run"
     few = ["--set=optimisation.n_steps=60", "--set=optimisation.block_size=5", "--set=optimisation.wall_time=0.001"]
-    assert slmc(capsys, "run", config, "--out", directory, "-q", *few)[0] == 0
+    assert slmc("run", config, "--out", directory, "-q", *few)[0] == 0
     text = (directory / "config.toml").read_text().replace("wall_time = 0.001\n", "")
     (directory / "config.toml").write_text(text.replace("learning_rate = 0.05", "learning_rate = 1e300"))
-    code, _, errors = slmc(capsys, "resume", directory)
+    code, _, errors = slmc("resume", directory)
     assert code == 2
     assert "not finite" in errors
     assert "the state after step 5 is kept" in errors
@@ -161,7 +148,7 @@ def test_a_wrong_learning_rate_stops_with_the_last_good_state_kept(config, tmp_p
     assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 5
     assert "not finite" in (directory / "report.html").read_text()
     (directory / "config.toml").write_text(text.replace("n_steps = 60", "n_steps = 10"))
-    assert slmc(capsys, "resume", directory, "-q")[0] == 0
+    assert slmc("resume", directory, "-q")[0] == 0
     found = Records(directory / "records.zarr", read_only=True)
     assert np.isfinite(found.read("optimisation")["energy"]).all()
     assert found.read("measurement")["energy"].shape == (64, 128)
@@ -220,21 +207,21 @@ def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):
         ("optimisation.steps=5", "did you mean n_steps"),
     ],
 )
-def test_wrong_settings_are_named(change, message, config, tmp_path, capsys):
-    code, _, errors = slmc(capsys, "run", config, "--out", tmp_path / "run", f"--set={change}")
+def test_wrong_settings_are_named(change, message, config, tmp_path, slmc):
+    code, _, errors = slmc("run", config, "--out", tmp_path / "run", f"--set={change}")
     assert code == 2
     assert message in errors
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["wavefunction_small", "wavefunction_6x6", "wavefunction_10x10"])
-def test_shipped_configurations_are_valid(name, capsys):
-    code, out, _ = slmc(capsys, "init", name)
+def test_shipped_configurations_are_valid(name, slmc):
+    code, out, _ = slmc("init", name)
     assert code == 0
     assert "[reconfiguration]" in out
 
 
-def test_the_configuration_of_the_large_lattice_runs_at_small_size(tmp_path, capsys):
+def test_the_configuration_of_the_large_lattice_runs_at_small_size(tmp_path, slmc):
     small = ["hamiltonian.shape=[4,4]", "model.n_layers=1", "model.n_features=10", "sampling.n_samples=64"]
     few = [
         "sampling.n_chains=64",
@@ -243,5 +230,5 @@ def test_the_configuration_of_the_large_lattice_runs_at_small_size(tmp_path, cap
         "optimisation.measurement_blocks=1",
     ]
     options = [f"--set={one}" for one in small + few]
-    assert slmc(capsys, "run", "wavefunction_10x10", "--out", tmp_path / "run", "-q", *options)[0] == 0
+    assert slmc("run", "wavefunction_10x10", "--out", tmp_path / "run", "-q", *options)[0] == 0
     assert len(Records(tmp_path / "run" / "records.zarr", read_only=True).read("optimisation")["energy"]) == 10

@@ -18,7 +18,6 @@ from slmc.systems.gauge.stored_links import (
     links_from_file_order,
     mean_link_trace,
     mean_plaquette,
-    rounding,
 )
 
 _MAGIC = 0x456789AB
@@ -87,12 +86,12 @@ def read_ildg(path: str | Path) -> Links:
     _verify_checksum(path, records, n_sites)
     numbers = np.frombuffer(data, dtype).astype(np.float64).reshape(*shape[::-1], 4, 3, 3, 2)
     matrices = numbers[..., 0] + 1j * numbers[..., 1]
-    check_group(path, matrices, single_precision=dtype.itemsize == 4)
+    single_precision = dtype.itemsize == 4
+    check_group(path, matrices, single_precision)
     links = links_from_file_order(matrices)
     stored = _stored_plaquette(records.get(_RECORD, b""))
     if stored is not None:
-        tolerance = max(1e-5 if dtype.itemsize == 4 else 1e-9, rounding(stored))
-        check_plaquette(path, mean_plaquette(links), float(stored), tolerance)
+        check_plaquette(path, mean_plaquette(links), stored, single_precision)
     return links
 
 

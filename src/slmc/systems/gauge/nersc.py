@@ -14,7 +14,6 @@ from slmc.systems.gauge.stored_links import (
     links_from_file_order,
     mean_link_trace,
     mean_plaquette,
-    rounding,
 )
 
 BEGIN, _END = "BEGIN_HEADER", "END_HEADER"
@@ -59,8 +58,9 @@ def read_nersc(path: str | Path) -> Links:
         rows = {"4D_SU3_GAUGE": 2, "4D_SU3_GAUGE_3x3": 3}[header["DATATYPE"]]
         kind = {"IEEE64BIG": ">f8", "IEEE64LITTLE": "<f8", "IEEE32BIG": ">f4", "IEEE32": ">f4", "IEEE32LITTLE": "<f4"}
         dtype = np.dtype(kind[header["FLOATING_POINT"]])
-        checksum, plaquette = int(header["CHECKSUM"], 16), float(header["PLAQUETTE"])
-        link_trace = float(header["LINK_TRACE"])
+        checksum = int(header["CHECKSUM"], 16)
+        for name in ("PLAQUETTE", "LINK_TRACE"):
+            float(header[name])
     except (KeyError, ValueError) as error:
         raise BrokenConfigurationError(f"{path}: the header lacks a field or has an unknown one: {error}.") from error
     size = int(np.prod(shape)) * 4 * rows * 3 * 2 * dtype.itemsize
@@ -79,12 +79,11 @@ def read_nersc(path: str | Path) -> Links:
     if rows == 2:
         third = np.conj(np.cross(matrices[..., 0, :], matrices[..., 1, :]))
         matrices = np.concatenate([matrices, third[..., None, :]], axis=-2)
-    check_group(path, matrices, single_precision=dtype.itemsize == 4)
+    single_precision = dtype.itemsize == 4
+    check_group(path, matrices, single_precision)
     links = links_from_file_order(matrices)
-    tolerance = 1e-5 if dtype.itemsize == 4 else 1e-9
-    check_plaquette(path, mean_plaquette(links), plaquette, max(tolerance, rounding(header["PLAQUETTE"])))
-    trace_tolerance = max(tolerance, rounding(header["LINK_TRACE"]))
-    check_plaquette(path, mean_link_trace(links), link_trace, trace_tolerance, "link trace")
+    check_plaquette(path, mean_plaquette(links), header["PLAQUETTE"], single_precision)
+    check_plaquette(path, mean_link_trace(links), header["LINK_TRACE"], single_precision, "link trace")
     return links
 
 

@@ -47,16 +47,19 @@ def mean_link_trace(links: Links) -> float:
     return float(np.mean(np.trace(np.asarray(links)[..., 0, :, :], axis1=-2, axis2=-1)) / links.shape[-1])
 
 
-def check_plaquette(path: str | Path, found: float, stored: float, tolerance: float, name: str = "plaquette") -> None:
-    """Raises ``BrokenConfigurationError`` unless the two agree."""
-    if not abs(found - stored) <= tolerance:
+def check_plaquette(
+    path: str | Path, found: float, written: str, single_precision: bool, name: str = "plaquette"
+) -> None:
+    """Raises ``BrokenConfigurationError`` unless the two agree as far as links and text are rounded."""
+    stored, tolerance = float(written), 1e-5 if single_precision else 1e-9
+    if not abs(found - stored) <= max(tolerance, _rounding(written)):
         raise BrokenConfigurationError(
             f"{path}: the {name} of the links is {found:.10g}, the file says {stored:.10g}; the links are damaged or "
             "in another order."
         )
 
 
-def rounding(text: str) -> float:
+def _rounding(text: str) -> float:
     """One unit of the last digit written, as headers are rounded."""
     digits = text.lower().split("e")[0].partition(".")[2]
     exponent = int(text.lower().partition("e")[2] or 0)

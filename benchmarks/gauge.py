@@ -70,8 +70,8 @@ KINDS = {
 
 
 class Settings(NamedTuple):
-    """Lattices; chains; steps of all chains, thermalisation before them counted apart; masses of guides, with the steps
-    of their trajectories, shorter for the heavier."""
+    """Lattices; chains; steps of all chains, thermalisation before them counted apart, by method where there are
+    several; masses of guides, with the steps of their trajectories, shorter for the heavier."""
 
     torus_shape: tuple[int, ...] = (8, 8)
     torus_steps: int = 200
@@ -80,15 +80,15 @@ class Settings(NamedTuple):
     strong_steps: int = 600
     quenched_steps: int = 240
     fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
-    fermion_steps: tuple[int, ...] = (1200, 240)
+    fermion_steps: tuple[int, ...] = (1200, 1200)
     betas: tuple[float, ...] = (2.3, 2.7)
     n_chains: int = 4
     mass: float = 0.5
     slmc_beta: float = 2.3
     slmc_labels: tuple[int, ...] = (16, 24, 24)
     slmc_thermalise: int = 240
-    hmc_steps: int = 1200
-    slmc_steps: int = 480
+    hmc_steps: tuple[int, ...] = (1200, 6000)
+    slmc_steps: tuple[int, ...] = (480, 480, 2400)
     n_updates: int = 20
     slhmc_guides: tuple[tuple[float, int], ...] = ((0.4, 6), (0.5, 6), (0.75, 3), (1.0, 2))
     slhmc_steps: int = 400
@@ -100,7 +100,7 @@ class Settings(NamedTuple):
     effective_actions: tuple[str, ...] = tuple(KINDS)
 
 
-QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, 8, 8,
+QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, (8, 8), (8,),
                  2, ((0.75, 2),), 8, 4, 64, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:])  # fmt: skip
 
 
@@ -289,16 +289,16 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
     exact, action = fermion_targets(shape, beta, settings.mass, 4.0)
     observe = observer(exact)
     links = random_links(jax.random.key(5), shape, 2, settings.n_chains)
-    for method in ("HMC, determinant", "HMC, pseudofermions"):
+    for method, n_steps in zip(("HMC, determinant", "HMC, pseudofermions"), settings.hmc_steps, strict=True):
         if f"slmc {method}" not in results.rows:
-            length = settings.slmc_thermalise, settings.hmc_steps
+            length = settings.slmc_thermalise, n_steps
             if method == "HMC, determinant":
                 found = measured(hmc(exact, 0.18, 4), links, *length, observe, 6)
             else:
                 update, start = pseudofermion_hmc(action, 0.18, 4), with_pseudofermions(action, links)
                 found = measured(update, start, *length, observe, 6)
             results.add(f"slmc {method}", row_of(found))
-    for kind in settings.effective_actions:
+    for kind, n_steps in zip(settings.effective_actions, settings.slmc_steps, strict=True):
         if f"slmc {kind}" in results.rows:
             continue
         inner = heat_bath if kind == "plaquette" else partial(hmc, step_size=0.15, n_steps=5)
@@ -310,9 +310,7 @@ def slmc_rows(results: ResultFile, settings: Settings) -> None:
         )
         learner = Learner(exact, MANIFOLD, hmc(exact, 0.18, 4), inner, start=solved, settings=learning)
         learned = learn(jax.random.key(7), learner, EffectiveAction(shape, 2, beta, **KINDS[kind]), links, 15)
-        found = measured(
-            learned.update, learned.chains.configuration, settings.slmc_steps // 8, settings.slmc_steps, observe, 8
-        )
+        found = measured(learned.update, learned.chains.configuration, n_steps // 8, n_steps, observe, 8)
         report, model = learned.reports[-1], learned.model
         coefficients = [
             np.asarray(one).tolist() for one in (model.plaquette, model.rectangle, model.polyakov) if one is not None

@@ -129,6 +129,7 @@ def row(directory: Path) -> dict[str, Any]:
         "seconds": _spent(directory)["seconds"],
         "memory_gib": _spent(directory)["memory"],
         "fidelity": _fidelity(directory),
+        "marshall": _hamiltonian(directory)["marshall"],
         "energies": [round(float(one), 7) for one in steps["energy"]],
         "observed_at": attention["step"].tolist(),
         "input_dependence": np.round(attention["input_dependence"], 5).tolist(),
@@ -141,9 +142,9 @@ def _fidelity(directory: Path) -> float | None:
     stored = load_model(directory / WAVE_FUNCTION, build_like)
     if np.prod(stored.shape) > 16:
         return None
-    j2 = _stored_j2(directory)
-    values = stored.log_amplitude(j1j2(stored.shape, j2).hilbert.all_states())
-    return fidelity(values, exact_ground_state(stored.shape, j2).amplitudes)
+    model = _hamiltonian(directory)
+    values = stored.log_amplitude(j1j2(stored.shape).hilbert.all_states())
+    return fidelity(values, exact_ground_state(stored.shape, model["j2"], model["marshall"]).amplitudes)
 
 
 def _text(config: str) -> str:
@@ -151,8 +152,8 @@ def _text(config: str) -> str:
     return (resources.files("slmc") / "configs" / f"{config}.toml").read_text()
 
 
-def _stored_j2(directory: Path) -> float:
-    return tomllib.loads((directory / "config.toml").read_text())["hamiltonian"]["j2"]
+def _hamiltonian(directory: Path) -> dict[str, Any]:
+    return tomllib.loads((directory / "config.toml").read_text())["hamiltonian"]
 
 
 # ------------------------------------------------------------------------------------------------- figures and page
@@ -244,6 +245,7 @@ def cost_table(rows: dict[str, Any], parts: dict[str, Part]) -> str:
                         name,
                         attention,
                         str(number + 1),
+                        "Marshall" if one["marshall"] else "none",
                         notation(energy["value"], energy["error"]),
                         f"{one['exact_energy']:.6f}",
                         f"{one['relative_error']:.1e}",
@@ -255,7 +257,17 @@ def cost_table(rows: dict[str, Any], parts: dict[str, Part]) -> str:
                         f"{one['memory_gib']:.2f}",
                     )
                 )
-    header = ("lattice", "attention", "seed", "energy a site", "exact", "relative error", "V-score", "fidelity")
+    header = (
+        "lattice",
+        "attention",
+        "seed",
+        "sign rule",
+        "energy a site",
+        "exact",
+        "relative error",
+        "V-score",
+        "fidelity",
+    )
     return table((*header, "parameters", "seconds a step", "minutes in all", "memory / GiB"), lines)
 
 
@@ -280,8 +292,9 @@ def page(results: ResultFile, parts: dict[str, Part]) -> str:
             results.provenance() + "\n",
             "Vision-Transformer wave functions of the J1-J2 Heisenberg model on the square lattice, after Rende and "
             "Viteritti (arXiv:2405.18874): attention by queries, keys and relative positions (dot-product), with the "
-            "position term outside of the softmax (decoupled), and by positions alone (factored). No sign structure is "
-            f"built in. Settings: {commands}; all else as the ready-made configuration says.\n",
+            "position term outside of the softmax (decoupled), and by positions alone (factored). "
+            f"Settings: {commands}; all else as the ready-made configuration says.\n",
+            "Sign rule: whether the rotation of one sublattice is built in that makes all amplitudes positive at J2 = 0. "
             "Energies are measured with the parameters after the last step; their errors are those of Monte Carlo.\n",
             cost_table(results.rows, parts),
             "\n![Energy against step](wavefunctions-energy.svg)\n",

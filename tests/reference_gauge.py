@@ -128,7 +128,7 @@ def torus_plaquette(n, beta, volume):
     Z = Σ_r λ_r^V, λ_r = (1/d_r) ∫ dU χ_r(U) exp((β/N) Re tr U); ⟨P⟩ = (1/V) d log Z/dβ.
     """
     coefficients, slopes = _su2_coefficients(beta) if n == 2 else _su3_coefficients(beta)
-    weights = coefficients**volume
+    weights = (coefficients / coefficients[0]) ** volume
     return float(np.sum(weights * slopes / coefficients) / np.sum(weights))
 
 

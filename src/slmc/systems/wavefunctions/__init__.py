@@ -13,6 +13,7 @@ from slmc.systems.wavefunctions.hamiltonian import J1J2, energy_bound, exact_ene
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
 from slmc.systems.wavefunctions.problem import NetKetProblem
 from slmc.systems.wavefunctions.settings import StoredWaveFunction, build_like
+from slmc.systems.wavefunctions.stochastic_reconfiguration import Reconfiguration
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
 from slmc.systems.wavefunctions.vmc import exchange_sampler, reconfiguration, variational_state
 from slmc.systems.wavefunctions.wavefunction import VisionTransformer
@@ -23,6 +24,7 @@ __all__ = [
     "DotProductAttention",
     "FactoredAttention",
     "NetKetProblem",
+    "Reconfiguration",
     "StoredWaveFunction",
     "SymmetryProjection",
     "VisionTransformer",

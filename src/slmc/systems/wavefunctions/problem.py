@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import serialization
 
 from slmc.lattice import Shape
 from slmc.systems.wavefunctions.divergence import PATIENCE, EnergyWatch
+from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
+from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
 _OBSERVED = 256
 """Configurations, at most, over which attention weights are averaged."""
@@ -36,7 +39,8 @@ class NetKetProblem:
     records are of energies a site in the units of ``hamiltonian``. ``token_shape`` is the torus of tokens of a model
     with attention, whose weights are then recorded. ``exact_energy`` (a site's), ``energy_bound`` (the largest |energy|
     a site that ``hamiltonian`` allows) and ``description`` (what the file of the final parameters says of the model)
-    are optional. ``n_thermalise`` draws are thrown away when a run begins, not when it is continued.
+    are optional. ``n_thermalise`` draws are thrown away when a run begins, not when it is continued, and again before
+    the measurement if the sampler's ``machine_pow`` is not 2: what is measured is always drawn from |ψ|².
 
     The problem changes the driver it was given, and the state of that driver, also when a run is continued.
     """
@@ -101,7 +105,7 @@ class NetKetProblem:
         # Cached samples would make NetKet store the chains as they were before them.
         self.driver.state.reset()
         stored = np.frombuffer(serialization.to_bytes(self.driver), np.uint8)
-        return {"driver": stored, "watch": self._watch.as_array()}
+        return {"driver": stored, "watch": self._watch.as_array(), "squared": np.asarray(self._squared)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Brings the driver that was given, and its state, to where they were."""
@@ -111,6 +115,19 @@ class NetKetProblem:
         vars(held).update(vars(restored.state))
         vars(self.driver).update(vars(restored), _variational_state=held)
         self._watch = EnergyWatch.from_array(np.asarray(state["watch"]))
+        if state["squared"] and not self._squared:
+            self._sample_square()
+
+    def _sample_square(self) -> None:
+        """Has the chains sample |ψ|² from where they are: other powers serve optimisation alone."""
+        state = self.driver.state
+        chains = state.sampler_state
+        state.sampler = state.sampler.replace(machine_pow=jnp.asarray(2.0))
+        state.sampler_state = chains
+
+    @property
+    def _squared(self) -> bool:
+        return float(self.driver.state.sampler.machine_pow) == 2.0
 
     # --------------------------------------------------------------- running
 
@@ -138,11 +155,9 @@ class NetKetProblem:
     def _check(self) -> None:
         """What comes after the last step: a checkpoint must never hold parameters that no energy was seen of yet."""
         state = self.driver.state
-        spins = state.sampler_state.σ
-        size = state.chunk_size or len(spins)
         with _plain_jax():
-            finite = [np.isfinite(state.log_value(spins[at : at + size])).all() for at in range(0, len(spins), size)]
-        if not all(finite):
+            values = log_amplitudes(state, state.sampler_state.σ)
+        if not np.isfinite(values).all():
             raise FloatingPointError(f"amplitudes are not finite after step {self.driver.step_count}")
 
     def _figures(self, step: int, energy: Any, acceptance: Any) -> tuple[float, ...]:
@@ -168,6 +183,9 @@ class NetKetProblem:
         state = self.driver.state
         with _plain_jax():
             spins = state.sampler_state.σ[:_OBSERVED]
+            # Each as often as its weight says: those of another power of |ψ| become those of its square.
+            shares = np.cumsum(importance_weights(state, spins))
+            spins = spins[np.searchsorted(shares, shares[-1] * (np.arange(len(spins)) + 0.5) / len(spins))]
             weights = attention_weights(state.model, state.variables, spins)
             if weights is None:
                 return {}
@@ -188,11 +206,14 @@ class NetKetProblem:
         }
 
     def measure(self, n_draws: int) -> dict[str, Recorded]:
-        """Local energies a site with the present parameters, (chain, draw)."""
+        """Local energies a site with the present parameters, (chain, draw), of configurations drawn from |ψ|²."""
         state = self.driver.state
+        if not self._squared:
+            self._sample_square()
+            self.start()
         with _plain_jax():
-            state.sample(chain_length=n_draws)
-            energies = np.asarray(state.local_estimators(self.hamiltonian).data) / self.n_sites
+            spins = state.sample(chain_length=n_draws).reshape(-1, self.n_sites)
+            energies = np.asarray(local_energies(state, self.hamiltonian, spins)) / self.n_sites
             energies = energies.reshape(state.sampler.n_chains, n_draws)
         if not np.isfinite(energies).all():
             raise FloatingPointError("local energies are not finite while measuring")

@@ -45,6 +45,9 @@ class ModelSettings(Settings):
         (),
         description='symmetries to project on: "translations", "point_group", "spin_flip"; costs as many evaluations',
     )
+    initial_scale: PositiveFloat = Field(
+        1.0, description="of log ψ before the first step; small: all amplitudes nearly equal"
+    )
     momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
     parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")
 
@@ -69,7 +72,9 @@ class ModelSettings(Settings):
         """The wave function on a lattice. Raises ``ValueError`` if patches do not tile it or a sector is empty."""
         if any(extent % self.patch for extent in shape):
             raise ValueError(f"model.patch = {self.patch} must divide the extents of hamiltonian.shape = {list(shape)}")
-        bare = VisionTransformer(shape, self.n_layers, self.n_features, self.n_heads, self.attention, self.patch)
+        bare = VisionTransformer(
+            shape, self.n_layers, self.n_features, self.n_heads, self.attention, self.patch, self.initial_scale
+        )
         if not self.projection:
             return bare
         parity = 1 if self.parity == "even" else -1
@@ -85,12 +90,21 @@ class SamplingSettings(Settings):
 
     n_samples: PositiveInt = Field(512, description="configurations in a step, a multiple of n_chains")
     n_chains: PositiveInt = Field(256, description="Markov chains")
+    power: float = Field(
+        2.0,
+        gt=0,
+        le=2,
+        description="p of the sampled |ψ|^p while optimising; below 2, small amplitudes are seen more",
+    )
     max_distance: PositiveInt = Field(2, description="largest graph distance over which two spins are exchanged")
     sweep_size: PositiveInt | None = Field(None, description="exchanges between draws; left out: the number of sites")
     global_flips: float = Field(0.1, ge=0, lt=1, description="share of moves that flip all spins instead")
+    lattice_symmetries: float = Field(
+        0.0, ge=0, lt=1, description="share of moves that translate, turn or reflect the configuration instead"
+    )
     n_thermalise: int = Field(100, ge=0, description="draws thrown away before the first step")
     n_discard: int = Field(1, ge=0, description="draws thrown away after each change of the parameters")
-    chunk_size: PositiveInt = Field(256, description="configurations evaluated at once, a power of two")
+    chunk_size: PositiveInt = Field(256, description="evaluations of the network at once, a power of two")
 
     @field_validator("chunk_size")
     @classmethod
@@ -100,7 +114,9 @@ class SamplingSettings(Settings):
         return chunk_size
 
     @model_validator(mode="after")
-    def _whole_draws(self) -> "SamplingSettings":
+    def _consistent(self) -> "SamplingSettings":
+        if self.global_flips + self.lattice_symmetries >= 1:
+            raise ValueError("sampling.global_flips and sampling.lattice_symmetries must leave a share for exchanges")
         if self.n_samples % self.n_chains:
             raise ValueError(
                 f"sampling.n_samples = {self.n_samples} must be a multiple of sampling.n_chains = {self.n_chains}"
@@ -114,6 +130,9 @@ class ReconfigurationSettings(Settings):
     learning_rate: PositiveFloat = Field(0.02, description="at the beginning")
     final_share: float = Field(0.1, gt=0, le=1, description="of the learning rate at the end, reached along a cosine")
     diag_shift: PositiveFloat = Field(1e-3, description="added to the diagonal of the matrix of overlaps, at first")
+    max_change: PositiveFloat = Field(
+        0.3, description="of log ψ in a step, root mean square; the learning rate is lowered where it would be more"
+    )
     momentum: float = Field(
         0.0, ge=0, lt=1, description="share of the last step kept in directions that the samples leave open (SPRING)"
     )

@@ -41,9 +41,14 @@ class SymmetryProjection(nn.Module):
     spin_flip: int = 0
     momentum_pi: bool = False
 
+    @property
+    def group(self) -> "SymmetryGroup":
+        """G, as far as ψ does not have it already."""
+        return symmetry_group(self.shape, self.translations, self.point_group, self.spin_flip, self.momentum_pi)
+
     @nn.compact
     def __call__(self, spins: Spins) -> LogAmplitude:
-        group = symmetry_group(self.shape, self.translations, self.point_group, self.spin_flip, self.momentum_pi)
+        group = self.group
         images = spins[..., group.permutations]
         flips = jnp.broadcast_to(jnp.asarray(group.signs, spins.dtype)[:, None], images.shape)
         terms = self.wave_function(images * flips)

@@ -1,66 +1,89 @@
-"""Variational Monte Carlo by NetKet: its exchange sampler and its stochastic reconfiguration, from settings."""
+"""Variational Monte Carlo by NetKet, from settings: its exchange sampler, its states, stochastic reconfiguration."""
 
-import contextlib
-import io
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import netket as nk
 import numpy as np
 import optax
 from flax import linen as nn
 from netket.sampler.rules import ExchangeRule, GlobalSpinFlipRule, MetropolisRule, MultipleRules
+from netket.utils import struct
 
+from slmc.lattice import Shape
 from slmc.systems.wavefunctions.hamiltonian import J1J2
 from slmc.systems.wavefunctions.settings import ReconfigurationSettings, SamplingSettings
+from slmc.systems.wavefunctions.stochastic_reconfiguration import Reconfiguration
+from slmc.systems.wavefunctions.symmetry import SymmetryProjection, symmetry_group
 
 
-def exchange_sampler(problem: J1J2, settings: SamplingSettings) -> Any:
-    """Metropolis sampling of |ψ|²: exchanges of two opposite spins, and flips of all of them."""
-    rule: MetropolisRule = ExchangeRule(graph=problem.graph, d_max=settings.max_distance)
-    if settings.global_flips:
-        rule = MultipleRules([rule, GlobalSpinFlipRule()], np.array([1 - settings.global_flips, settings.global_flips]))
+def exchange_sampler(problem: J1J2, settings: SamplingSettings, n_images: int = 1) -> Any:
+    """Metropolis sampling of |ψ|^``power``: exchanges of two opposite spins; flips of all of them; symmetries.
+
+    ``n_images`` is how often the network is evaluated for one configuration.
+    """
+    exchanges = 1 - settings.global_flips - settings.lattice_symmetries
+    shape = tuple(map(int, problem.graph.extent))
+    shares: list[tuple[float, MetropolisRule]] = [
+        (exchanges, ExchangeRule(graph=problem.graph, d_max=settings.max_distance)),
+        (settings.global_flips, GlobalSpinFlipRule()),
+        (settings.lattice_symmetries, LatticeSymmetryRule(shape)),
+    ]
+    probabilities, rules = zip(*[one for one in shares if one[0]], strict=True)
+    rule = MultipleRules(rules, np.array(probabilities)) if len(rules) > 1 else rules[0]
     sampler = nk.sampler.MetropolisSampler(
         problem.hilbert,
         rule,
         n_chains=settings.n_chains,
         sweep_size=settings.sweep_size or problem.hilbert.size,
         reset_chains=False,
+        machine_pow=settings.power,
     )
-    return sampler.replace(chunk_size=settings.chunk_size)  # its constructor takes one, and forgets it
+    return sampler.replace(chunk_size=_chunk_size(settings, n_images))  # its constructor takes one, and forgets it
 
 
 def variational_state(problem: J1J2, model: nn.Module, settings: SamplingSettings, seed: int) -> Any:
     """The wave function with random parameters, as a ``netket.vqs.MCState``; its chains are not thermalised."""
+    n_images = len(model.group.signs) if isinstance(model, SymmetryProjection) else 1
     return nk.vqs.MCState(
-        exchange_sampler(problem, settings),
+        exchange_sampler(problem, settings, n_images),
         model,
         n_samples=settings.n_samples,
         n_discard_per_chain=settings.n_discard,
-        chunk_size=settings.chunk_size,
+        chunk_size=_chunk_size(settings, n_images),
         seed=seed,
         sampler_seed=seed + 1,
     )
 
 
-def reconfiguration(problem: J1J2, state: Any, settings: ReconfigurationSettings, n_steps: int) -> Any:
-    """Stochastic reconfiguration, δθ = −η Xᵀ (X Xᵀ + λ)⁻¹ ε with a row of X for each sample, as a NetKet driver.
+class LatticeSymmetryRule(MetropolisRule):
+    """Moves the configuration by a random translation and element of the point group of the torus."""
 
-    X are centred derivatives of log ψ, ε twice the centred local energies (2 as in the gradient of the energy by real
-    parameters), both over the root of the number of samples, real and imaginary parts separate rows. Chen, Heyl,
-    Nat. Phys. 20, 1476 (2024), arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715. With
-    ``momentum`` μ > 0 it is SPRING: ε − μ X δθ_last in place of ε, and μ δθ_last added to the step. Goldshlager,
-    Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190.
-    """
-    rate = optax.cosine_decay_schedule(settings.learning_rate, n_steps, settings.final_share)
+    shape: Shape = struct.field(pytree_node=False)
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def transition(self, sampler: Any, machine: Any, parameters: Any, state: Any, key: Any, σ: Any) -> Any:
+        moves = jnp.asarray(symmetry_group(self.shape, self.shape[0], True, 0, False).permutations)
+        chosen = jax.random.randint(key, (len(σ),), 0, len(moves))
+        return jnp.take_along_axis(σ, moves[chosen], axis=1), None
+
+
+def _chunk_size(settings: SamplingSettings, n_images: int) -> int:
+    """Configurations at once, a power of two, each of which asks for ``n_images`` evaluations of the network."""
+    return 1 << max(0, (settings.chunk_size // n_images).bit_length() - 1)
+
+
+def reconfiguration(problem: J1J2, state: Any, settings: ReconfigurationSettings, n_steps: int) -> Reconfiguration:
+    """Stochastic reconfiguration as the settings say, its rate falling along a cosine in ``n_steps`` steps."""
     ratio = (settings.final_diag_shift or settings.diag_shift) / settings.diag_shift
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints how it averages diagnostics that we do not read
-        return nk.driver.VMC_SR(
-            problem.hamiltonian,
-            optax.sgd(rate),
-            diag_shift=lambda step: settings.diag_shift * ratio ** min(1.0, step / n_steps),
-            momentum=settings.momentum or None,
-            variational_state=state,
-            use_ntk=True,
-            on_the_fly=False,
-            mode="complex",
-        )
+    return Reconfiguration(
+        problem.hamiltonian,
+        state,
+        optax.cosine_decay_schedule(settings.learning_rate, n_steps, settings.final_share),
+        lambda step: settings.diag_shift * ratio ** min(1.0, step / n_steps),
+        settings.momentum,
+        settings.max_change,
+    )

@@ -32,7 +32,8 @@ class VisionTransformer(nn.Module):
     and imaginary part of the argument of a complex log cosh. All parameters are real.
 
     ψ is invariant under translations by whole patches, and under no other symmetry; ``SymmetryProjection`` brings
-    the rest. No sign structure is built in.
+    the rest. No sign structure is built in. u and v are normalised to ``initial_scale`` before the first step: where
+    it is small, log ψ ≈ Σ (u_a + i v_a)² / 2 is nearly the same for all configurations.
 
     Raises ``ValueError`` when first evaluated if patches don't tile the lattice, heads don't divide the features, or
     the kind of attention is not known.
@@ -44,6 +45,7 @@ class VisionTransformer(nn.Module):
     n_heads: int = 4
     attention: str = "factored"
     patch: int = 2
+    initial_scale: float = 1.0
 
     @nn.compact
     def __call__(self, spins: Spins) -> LogAmplitude:
@@ -52,7 +54,7 @@ class VisionTransformer(nn.Module):
         torus = token_shape(self.shape, self.patch)
         for number in range(self.n_layers):
             tokens = EncoderBlock(torus, self.n_heads, self.attention, name=f"block{number}")(tokens)
-        return LogCoshHead(self.n_features, name="head")(tokens).reshape(spins.shape[:-1])
+        return LogCoshHead(self.n_features, self.initial_scale, name="head")(tokens).reshape(spins.shape[:-1])
 
     def _check(self) -> None:
         if any(extent % self.patch for extent in self.shape):
@@ -83,19 +85,34 @@ class LogCoshHead(nn.Module):
     """The sum of all tokens to one complex number."""
 
     n_features: int
+    scale: float
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Complex[Array, " batch"]:
         hidden = _norm("norm")(tokens.sum(axis=1))
-        real = _norm("norm_real")(dense(self.n_features, "real")(hidden))
-        imaginary = _norm("norm_imaginary")(dense(self.n_features, "imaginary")(hidden))
-        return log_cosh(jax.lax.complex(real, imaginary)).sum(axis=-1)
+        real = _norm("norm_real", self.scale)(dense(self.n_features, "real")(hidden))
+        imaginary = _norm("norm_imaginary", self.scale)(dense(self.n_features, "imaginary")(hidden))
+        return sum_log_cosh(jax.lax.complex(real, imaginary))
 
 
-def log_cosh(z: Complex[Array, "*any"]) -> Complex[Array, "*any"]:
-    """log cosh z for complex z without overflow. Its only poles are where cosh z = 0, z = i (n + ½) π."""
+def sum_log_cosh(z: Complex[Array, "batch feature"]) -> Complex[Array, " batch"]:
+    """Σ_a log cosh z_a for complex z without overflow, its imaginary part up to a multiple of 2π.
+
+    As Σ_a (±z_a − log 2) + log Π_a (1 + exp(∓2 z_a)), signs such that no factor is larger than 2: one complex logarithm
+    instead of one for every a. Its only poles are where a cosh z_a = 0, z_a = i (n + ½) π.
+    """
     z = jnp.where(z.real < 0, -z, z)
-    return z + jnp.log1p(jnp.exp(-2.0 * z)) - math.log(2.0)
+    factors = 1.0 + jnp.exp(-2.0 * z)
+    return z.sum(axis=-1) - z.shape[-1] * math.log(2.0) + jnp.log(_product(factors))
+
+
+def _product(factors: Complex[Array, "batch feature"]) -> Complex[Array, " batch"]:
+    """Over the last axis, by halves: the derivative of ``jnp.prod`` costs much more."""
+    while (n := factors.shape[-1]) > 1:
+        half = n // 2
+        pairs = factors[..., :half] * factors[..., half : 2 * half]
+        factors = jnp.concatenate([pairs, factors[..., 2 * half :]], axis=-1) if n % 2 else pairs
+    return factors[..., 0]
 
 
 def token_shape(shape: Shape, patch: int) -> Shape:
@@ -112,5 +129,6 @@ def patches(spins: Spins, shape: Shape, patch: int) -> Float[Array, "batch token
     return cut.transpose(0, *outer, *inner).reshape(len(cut), n_sites(tokens), -1)
 
 
-def _norm(name: str) -> Any:
-    return nn.LayerNorm(param_dtype=jnp.float64, use_fast_variance=False, name=name)
+def _norm(name: str, scale: float = 1.0) -> Any:
+    initial = nn.initializers.constant(scale)
+    return nn.LayerNorm(param_dtype=jnp.float64, use_fast_variance=False, scale_init=initial, name=name)

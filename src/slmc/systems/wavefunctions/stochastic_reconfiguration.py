@@ -1,0 +1,142 @@
+"""Stochastic reconfiguration of a NetKet state whose chains may sample another power of |ψ| than the second."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import netket as nk
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Complex, Float
+from netket.utils import struct
+
+from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes
+
+Flat = Float[Array, " parameter"]
+Weights = Float[Array, " sample"]
+
+
+class Reconfiguration(nk.driver.AbstractVariationalDriver):
+    """Stochastic reconfiguration with momentum, limited steps and importance sampling, as a NetKet driver.
+
+    With weights w_s ∝ |ψ(σ_s)|^(2−p), Σ_s w_s = 1, for configurations drawn from |ψ|^p, p the sampler's
+    ``machine_pow``, X holds the centred derivatives √w_s (∂ log ψ(σ_s) − ⟨∂ log ψ⟩) and ε twice the centred local
+    energies √w_s (E(σ_s) − ⟨E⟩), real and imaginary parts in separate rows (2 as in the gradient of the energy by real
+    parameters). The parameters change by −η δ, where δ minimises
+
+        |X δ − ε|² + λ |δ − μ δ_last|²,
+
+    and η, ``learning_rate``, is made smaller where a step would change log ψ by more than ``max_change``, root mean
+    square over the samples: η |X δ| ≤ max_change.
+
+    μ = ``momentum`` = 0 is stochastic reconfiguration in the space of samples: Chen, Heyl, Nat. Phys. 20, 1476 (2024),
+    arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715. With μ > 0 it is SPRING, its limit
+    on steps included: Goldshlager, Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190. With p < 2
+    configurations of small |ψ| are seen, whose amplitude would else be free to vanish: Misery, Gravina, Santini,
+    Vicentini, arXiv:2507.05352.
+
+    ``learning_rate`` and ``diag_shift`` (λ) are functions of the number of the step. Parameters must be real.
+    """
+
+    _last: Any = struct.field(serialize=True)
+    _hamiltonian: Any = struct.field(pytree_node=False, serialize=False)
+    _learning_rate: Any = struct.field(pytree_node=False, serialize=False)
+    _diag_shift: Any = struct.field(pytree_node=False, serialize=False)
+    _momentum: Any = struct.field(pytree_node=False, serialize=False)
+    _max_change: Any = struct.field(pytree_node=False, serialize=False)
+
+    def __init__(
+        self,
+        hamiltonian: Any,
+        variational_state: Any,
+        learning_rate: Callable[[Any], Any],
+        diag_shift: Callable[[Any], Any],
+        momentum: float = 0.0,
+        max_change: float = np.inf,
+    ) -> None:
+        if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(variational_state.parameters)):
+            raise ValueError("Reconfiguration wants real parameters; for complex ones take netket.driver.VMC_SR.")
+        super().__init__(variational_state, optax.sgd(1.0), minimized_quantity_name="Energy")
+        self._hamiltonian = hamiltonian
+        self._learning_rate, self._diag_shift = learning_rate, diag_shift
+        self._momentum, self._max_change = momentum, max_change
+        self._last = jnp.zeros(variational_state.n_parameters)
+
+    def compute_loss_and_update(self) -> tuple[nk.stats.Stats, Any]:
+        """Energy with its error, and the change of the parameters to subtract."""
+        state, step = self.state, self.step_count
+        spins = state.samples.reshape(-1, state.hilbert.size)
+        energies = local_energies(state, self._hamiltonian, spins)
+        weights = importance_weights(state, spins)
+        self._last, change, stats = _direction(
+            state._apply_fun,
+            state.chunk_size,
+            state.variables,
+            spins,
+            energies,
+            weights,
+            self._last,
+            self._diag_shift(step),
+            self._momentum,
+            self._learning_rate(step),
+            self._max_change,
+        )
+        return nk.stats.Stats(**stats), change
+
+
+def importance_weights(state: Any, spins: Array) -> Weights:
+    """w_s ∝ |ψ(σ_s)|^(2−p), of sum one, of configurations drawn from |ψ|^p."""
+    excess = 2.0 - state.sampler.machine_pow
+    return jax.nn.softmax(excess * log_amplitudes(state, spins).real)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _direction(
+    log_psi: Any,
+    chunk_size: int | None,
+    variables: Any,
+    spins: Array,
+    energies: Complex[Array, " sample"],
+    weights: Weights,
+    last: Flat,
+    diag_shift: Any,
+    momentum: Any,
+    learning_rate: Any,
+    max_change: Any,
+) -> tuple[Flat, Any, dict[str, Any]]:
+    """δ, η δ as parameters, and statistics of the energy."""
+    parameters, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    derivatives = nk.jax.jacobian(
+        log_psi, parameters, spins, others, mode="complex", dense=True, center=False, chunk_size=chunk_size
+    )
+    derivatives = derivatives - jnp.einsum("s,scp->cp", weights, derivatives)
+    rows = (derivatives * jnp.sqrt(weights)[:, None, None]).reshape(-1, derivatives.shape[-1])
+    mean = jnp.sum(weights * energies)
+    deviations = energies - mean
+    wanted = 2 * jnp.sqrt(weights) * deviations
+    wanted = jnp.stack([wanted.real, wanted.imag], axis=-1).ravel()
+    direction = momentum * last + _regularised(rows, wanted - momentum * rows @ last, diag_shift)
+    length = learning_rate * jnp.linalg.norm(rows @ direction)
+    scale = learning_rate * jnp.minimum(1.0, max_change / jnp.where(length > 0, length, 1.0))
+    squares = jnp.abs(deviations) ** 2
+    stats = {
+        "mean": mean,
+        "error_of_mean": jnp.sqrt(jnp.sum(weights**2 * squares)),
+        "variance": jnp.sum(weights * squares),
+    }
+    return direction, ravel_pytree(parameters)[1](scale * direction), stats
+
+
+def _regularised(rows: Float[Array, "row parameter"], wanted: Float[Array, " row"], diag_shift: Any) -> Flat:
+    """The x that minimises |rows x − wanted|² + diag_shift |x|², in the smaller of the two spaces."""
+    n_rows, n_parameters = rows.shape
+    if n_rows < n_parameters:
+        return rows.T @ _solve(rows @ rows.T, wanted, diag_shift)
+    return _solve(rows.T @ rows, rows.T @ wanted, diag_shift)
+
+
+def _solve(matrix: Any, vector: Any, diag_shift: Any) -> Any:
+    return jax.scipy.linalg.solve(matrix + diag_shift * jnp.eye(len(matrix)), vector, assume_a="pos")

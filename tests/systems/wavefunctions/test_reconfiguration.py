@@ -1,0 +1,118 @@
+"""Our stochastic reconfiguration: NetKet's steps at power two, exact averages at others, limited steps."""
+
+import jax
+import jax.numpy as jnp
+import netket as nk
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from slmc.systems.wavefunctions import Reconfiguration, VisionTransformer, j1j2, stochastic_reconfiguration
+from slmc.systems.wavefunctions.local_energies import local_energies
+from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
+
+PHYSICS = j1j2((8,), 0.3)
+MODEL = VisionTransformer((8,), n_layers=1, n_features=4, n_heads=2)
+
+
+def new_state(n_samples, power=2.0):
+    sampler = nk.sampler.ExactSampler(PHYSICS.hilbert, machine_pow=power)
+    return nk.vqs.MCState(sampler, MODEL, n_samples=n_samples, seed=1, sampler_seed=2)
+
+
+def driver(state, rate=0.02, shift=1e-3, **more):
+    return Reconfiguration(PHYSICS.hamiltonian, state, lambda step: rate, lambda step: shift, **more)
+
+
+def exact(state):
+    """Energy, and log ψ, over the whole basis."""
+    values = np.asarray(state.log_value(PHYSICS.hilbert.all_states()))
+    amplitudes = np.exp(values - values.real.max())
+    matrix = PHYSICS.hamiltonian.to_dense()
+    return np.vdot(amplitudes, matrix @ amplitudes).real / np.vdot(amplitudes, amplitudes).real, values
+
+
+# 172 parameters: as many rows as twice the samples, once fewer and once more than these.
+@pytest.mark.parametrize("n_samples", [32, 128])
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
+    ours, theirs = new_state(n_samples), new_state(n_samples)
+    mine = driver(ours, momentum=momentum)
+    reference = nk.driver.VMC_SR(
+        PHYSICS.hamiltonian,
+        optax.sgd(0.02),
+        diag_shift=1e-3,
+        momentum=momentum or None,
+        variational_state=theirs,
+        use_ntk=True,
+        on_the_fly=False,
+        mode="complex",
+    )
+    for one in (mine, reference):
+        one.run(3, show_progress=False, out=())
+    found, expected = (ravel_pytree(state.parameters)[0] for state in (ours, theirs))
+    start = ravel_pytree(new_state(n_samples).parameters)[0]
+    assert float(jnp.abs(expected - start).max()) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1.0, 1.5, 2.0])
+def test_energies_of_every_power_are_those_of_the_square(power):
+    state = new_state(8_000, power)
+    stats, _ = driver(state).compute_loss_and_update()
+    energy, values = exact(state)
+    assert abs(stats.mean.real - energy) < 4 * stats.error_of_mean
+    probabilities = np.asarray(jax.nn.softmax(2 * values.real))
+    np.testing.assert_allclose(np.sum(importance_weights(state, PHYSICS.hilbert.all_states())), 1)
+    # Without its weights another power gives another energy.
+    plain = np.asarray(state.local_estimators(PHYSICS.hamiltonian).data)
+    error = plain.real.std() / np.sqrt(plain.size)
+    assert (abs(plain.real.mean() - energy) > 5 * error) == (power < 2)
+    local = PHYSICS.hamiltonian.to_dense() @ np.exp(values) / np.exp(values)
+    variance = np.sum(probabilities * np.abs(local - energy) ** 2)
+    assert float(stats.variance) == pytest.approx(variance, rel=0.1)
+
+
+def test_steps_do_not_depend_on_the_power_where_all_is_sampled(monkeypatch):
+    # A small shift would let every configuration be fitted, whatever its weight.
+    def step(power):
+        return ravel_pytree(driver(new_state(10_000, power), shift=100.0).compute_loss_and_update()[1])[0]
+
+    def far(one):
+        return float(jnp.linalg.norm(one - expected) / jnp.linalg.norm(expected))
+
+    expected = step(2.0)
+    assert far(step(1.0)) < 0.1
+    # A twin that forgets the weights.
+    monkeypatch.setattr(
+        stochastic_reconfiguration, "importance_weights", lambda state, spins: jnp.full(len(spins), 1 / len(spins))
+    )
+    assert far(step(1.0)) > 0.2
+
+
+@pytest.mark.parametrize("chunk_size", [None, 64, 4])
+def test_local_energies_are_those_of_netket(chunk_size):
+    state = new_state(300)
+    state.chunk_size = chunk_size
+    spins = state.samples.reshape(-1, 8)
+    expected = np.ravel(state.local_estimators(PHYSICS.hamiltonian).data)
+    np.testing.assert_allclose(local_energies(state, PHYSICS.hamiltonian, spins), expected, rtol=1e-12)
+
+
+def test_a_step_changes_log_psi_by_no_more_than_asked():
+    state = new_state(64)
+    mine = driver(state, rate=1.0, max_change=0.01)
+    spins = state.samples.reshape(-1, 8)
+    before = state.log_value(spins)
+    mine.run(1, show_progress=False, out=())
+    change = np.asarray(state.log_value(spins) - before)
+    assert np.sqrt(np.mean(np.abs(change - change.mean()) ** 2)) == pytest.approx(0.01, rel=0.1)
+
+
+def test_complex_parameters_are_refused():
+    state = nk.vqs.MCState(
+        nk.sampler.ExactSampler(PHYSICS.hilbert), nk.models.RBM(param_dtype=complex), n_samples=16, seed=1
+    )
+    with pytest.raises(ValueError, match="real parameters"):
+        driver(state)

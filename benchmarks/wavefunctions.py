@@ -46,7 +46,7 @@ class Part(NamedTuple):
 PARTS = {
     "4x4": Part("wavefunction_small", (), ATTENTIONS, 3),
     "4x4-j2=0": Part("wavefunction_small", ("hamiltonian.j2=0.0",), ("factored", "dot-product"), 1),
-    "6x6": Part("wavefunction_6x6", (), ATTENTIONS, 1),
+    "6x6": Part("wavefunction_6x6", (), ("factored", "dot-product"), 1),
 }
 
 _TINY = (
@@ -294,7 +294,8 @@ def page(results: ResultFile, parts: dict[str, Part]) -> str:
             "Viteritti (arXiv:2405.18874): attention by queries, keys and relative positions (dot-product), with the "
             "position term outside of the softmax (decoupled), and by positions alone (factored). "
             f"Settings: {commands}; all else as the ready-made configuration says.\n",
-            "Sign rule: whether the rotation of one sublattice is built in that makes all amplitudes positive at J2 = 0. "
+            "Sign rule: whether the rotation of one sublattice is built in that makes all amplitudes positive at "
+            "J2 = 0. "
             "Energies are measured with the parameters after the last step; their errors are those of Monte Carlo.\n",
             cost_table(results.rows, parts),
             "\n![Energy against step](wavefunctions-energy.svg)\n",

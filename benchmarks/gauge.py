@@ -80,7 +80,7 @@ class Settings(NamedTuple):
     strong_steps: int = 600
     quenched_steps: int = 240
     fermion_shapes: tuple[tuple[int, ...], ...] = ((2, 2, 2, 4), (4, 4, 4, 4))
-    fermion_steps: tuple[int, ...] = (1200, 1200)
+    fermion_steps: tuple[int, ...] = (1200, 240)
     betas: tuple[float, ...] = (2.3, 2.7)
     n_chains: int = 4
     mass: float = 0.5

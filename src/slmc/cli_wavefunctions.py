@@ -112,7 +112,7 @@ def _identity(settings: WaveFunctionConfig) -> str:
     free: Any = {
         "title": True,
         "reconfiguration": True,
-        "optimisation": {"n_steps", "measurement_blocks", "measurement_draws", "wall_time"},
+        "optimisation": {"n_steps", "measurement_blocks", "measurement_draws", "measurement_sweeps", "wall_time"},
     }
     return settings.model_dump_json(exclude=free)
 

@@ -42,7 +42,7 @@ class Falling:
     def observe(self):
         return {}
 
-    def measure(self, n_draws):
+    def measure(self, n_draws, n_sweeps):
         energies = np.random.default_rng(self.step).normal(size=(2, n_draws))
         return dict.fromkeys(("energy", "energy_imaginary"), (("chain", "draw"), energies, "", ""))
 
@@ -78,7 +78,7 @@ def test_no_checkpoint_is_written_nor_a_stop_followed_while_the_energy_is_bad(tm
 
 
 def test_a_run_that_never_was_good_keeps_nothing(tmp_path):
-    with pytest.raises(FloatingPointError, match="no state is kept; .* and start again"):
+    with pytest.raises(FloatingPointError, match=r"no state is kept; .* and start again"):
         run(tmp_path, Falling(bad=(2,), fails=4))
 
 

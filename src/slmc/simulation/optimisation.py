@@ -26,8 +26,8 @@ from slmc.statistics import estimate
 PHASES = ("optimise", "measure", "done")
 
 _FREE = (
-    "[reconfiguration], optimisation.n_steps (until the measurement begins), measurement_blocks, measurement_draws and "
-    "wall_time"
+    "[reconfiguration], optimisation.n_steps (until the measurement begins), measurement_blocks, measurement_draws, "
+    "measurement_sweeps and wall_time"
 )
 
 WAVE_FUNCTION = "wavefunction.eqx"
@@ -41,6 +41,7 @@ class StepSettings(Settings):
     block_size: PositiveInt = Field(25, description="steps between writing records and a checkpoint")
     measurement_blocks: PositiveInt = Field(8, description="blocks measured with the final parameters")
     measurement_draws: int = Field(16, ge=4, description="draws of every chain in such a block")
+    measurement_sweeps: PositiveInt = Field(4, description="sweeps of every chain from one measured draw to the next")
     wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
 
 
@@ -66,7 +67,7 @@ class Variational(Protocol):
     def restore(self, state: Any) -> None: ...
     def advance(self, n_steps: int) -> Mapping[str, Any]: ...
     def observe(self) -> Mapping[str, Any]: ...
-    def measure(self, n_draws: int) -> Mapping[str, Any]: ...
+    def measure(self, n_draws: int, n_sweeps: int) -> Mapping[str, Any]: ...
 
 
 class VariationalState(NamedTuple):
@@ -203,7 +204,9 @@ class Optimisation:
 
     def _measure(self, block: int) -> None:
         with self.clock.lap("measure"):
-            measured = _as_variables(self.problem.measure(self.settings.measurement_draws))
+            measured = _as_variables(
+                self.problem.measure(self.settings.measurement_draws, self.settings.measurement_sweeps)
+            )
         self.records.append("measurement", measured)
         self.reporter.advance(block + 1, energy_per_site=f"{float(np.mean(measured['energy'].values)):.6f}")
 
@@ -215,7 +218,7 @@ class Optimisation:
         except FloatingPointError as error:
             n_kept = self._n_kept
             kept = f"the state after step {n_kept} is kept in {self.directory}" if n_kept else "no state is kept"
-            text = f"{error}; {kept}; lower reconfiguration.learning_rate or raise reconfiguration.diag_shift"
+            text = f"{error}; {kept}; lower reconfiguration.learning_rate or max_change, or raise its diag_shift"
             self.clock.warnings[:] = [text]
             self._save_progress("optimise")
             advice = f"in config.toml, then: slmc resume {self.directory}" if n_kept else "and start again"

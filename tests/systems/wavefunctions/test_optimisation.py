@@ -35,15 +35,19 @@ attention = "dot-product"
 n_layers = 1
 n_features = 8
 n_heads = 2
+initial_scale = 0.3
+projection = ["translations", "point_group", "spin_flip"]
 [sampling]
-n_samples = 256
+n_samples = 128
 n_chains = 64
+power = 1.0
 [reconfiguration]
 learning_rate = 0.05
-diag_shift = 1e-3
+momentum = 0.8
+max_change = 0.1
 [optimisation]
-n_steps = 240
-block_size = 60
+n_steps = 60
+block_size = 15
 measurement_blocks = 4
 measurement_draws = 32
 """
@@ -88,11 +92,11 @@ def test_a_run_finds_the_ground_state_with_its_signs(finished, slmc):
 
 def test_records_and_report_of_a_run(finished, slmc):
     with xarray.open_datatree(finished / "records.zarr", engine="zarr", consolidated=False) as tree:
-        assert tree["optimisation/energy"].shape == (240,)
+        assert tree["optimisation/energy"].shape == (60,)
         assert tree["attention/input_dependence"].shape == (5, 1, 2)
         assert tree["attention/attention_map"].shape == (5, 1, 2, 4)
         assert tree["measurement/energy"].shape == (64, 128)
-        assert tree["attention/step"].values.tolist() == [0, 60, 120, 180, 240]
+        assert tree["attention/step"].values.tolist() == [0, 15, 30, 45, 60]
     (finished / "report.html").unlink()
     assert slmc("report", finished)[0] == 0
     page = (finished / "report.html").read_text()
@@ -119,7 +123,7 @@ def test_a_stopped_run_continues_to_the_same_bits(finished, config, tmp_path, sl
     assert "stopped by the wall time" in out
     for expected in (2, 3):  # one block each time
         assert slmc("resume", directory)[0] == 0
-        assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 60 * expected
+        assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 15 * expected
     text = (directory / "config.toml").read_text()
     (directory / "config.toml").write_text(text.replace("wall_time = 0.001\n", ""))
     # What a crash leaves behind the last checkpoint.
@@ -139,12 +143,15 @@ def test_a_wrong_learning_rate_stops_with_the_last_good_state_kept(config, tmp_p
     few = ["--set=optimisation.n_steps=60", "--set=optimisation.block_size=5", "--set=optimisation.wall_time=0.001"]
     assert slmc("run", config, "--out", directory, "-q", *few)[0] == 0
     text = (directory / "config.toml").read_text().replace("wall_time = 0.001\n", "")
-    (directory / "config.toml").write_text(text.replace("learning_rate = 0.05", "learning_rate = 1e300"))
+    wild = text.replace("learning_rate = 0.05", "learning_rate = 1e300").replace(
+        "max_change = 0.1", "max_change = 1e300"
+    )
+    (directory / "config.toml").write_text(wild)
     code, _, errors = slmc("resume", directory)
     assert code == 2
     assert "not finite" in errors
     assert "the state after step 5 is kept" in errors
-    assert "lower reconfiguration.learning_rate" in errors
+    assert "lower reconfiguration.learning_rate or max_change" in errors
     assert len(Records(directory / "records.zarr", read_only=True).read("optimisation")["energy"]) == 5
     assert "not finite" in (directory / "report.html").read_text()
     (directory / "config.toml").write_text(text.replace("n_steps = 60", "n_steps = 10"))

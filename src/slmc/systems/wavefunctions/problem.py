@@ -205,14 +205,17 @@ class NetKetProblem:
             ),
         }
 
-    def measure(self, n_draws: int) -> dict[str, Recorded]:
-        """Local energies a site with the present parameters, (chain, draw), of configurations drawn from |ψ|²."""
+    def measure(self, n_draws: int, n_sweeps: int = 1) -> dict[str, Recorded]:
+        """Local energies a site with the present parameters, (chain, draw), of configurations drawn from |ψ|².
+
+        ``n_sweeps`` sweeps of every chain come before each draw.
+        """
         state = self.driver.state
         if not self._squared:
             self._sample_square()
             self.start()
         with _plain_jax():
-            spins = state.sample(chain_length=n_draws).reshape(-1, self.n_sites)
+            spins = state.sample(chain_length=n_draws * n_sweeps)[:, n_sweeps - 1 :: n_sweeps].reshape(-1, self.n_sites)
             energies = np.asarray(local_energies(state, self.hamiltonian, spins)) / self.n_sites
             energies = energies.reshape(state.sampler.n_chains, n_draws)
         if not np.isfinite(energies).all():

@@ -208,14 +208,17 @@ def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):
         ("model.n_heads=5", "must be a multiple of model.n_heads"),
         ("model.patch=3", "must divide the extents"),
         ("model.attention=none", "model.attention"),
-        ("model.momentum=pi", 'needs "translations"'),
+        ('model.projection=["spin_flip"] model.momentum=pi', 'needs "translations"'),
+        ("model.projection=[] model.parity=odd", 'needs "spin_flip"'),
+        ("sampling.global_flips=0.5 sampling.lattice_symmetries=0.5", "must leave a share for exchanges"),
         ("sampling.n_samples=100", "must be a multiple of sampling.n_chains"),
         ("reconfiguration.diag_shift=0", "reconfiguration.diag_shift"),
         ("optimisation.steps=5", "did you mean n_steps"),
     ],
 )
 def test_wrong_settings_are_named(change, message, config, tmp_path, slmc):
-    code, _, errors = slmc("run", config, "--out", tmp_path / "run", f"--set={change}")
+    changes = [f"--set={one}" for one in change.split()]
+    code, _, errors = slmc("run", config, "--out", tmp_path / "run", *changes)
     assert code == 2
     assert message in errors
     assert not (tmp_path / "run").exists()

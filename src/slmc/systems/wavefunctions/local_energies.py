@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import netket as nk
 from jaxtyping import Array, Complex, Num
 
 _ROWS = 256
@@ -22,23 +21,22 @@ def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"
     """E(σ) = Σ_σ' H_σσ' ψ(σ')/ψ(σ).
 
     NetKet's local estimators evaluate ψ for as many σ' as a row of H can have at most; of an exchange Hamiltonian about
-    half of these have no matrix element. Here ψ is evaluated for those that have one, other than σ' = σ. Where there
-    are several devices, or H is not an operator of NetKet in JAX, these are NetKet's.
+    half of these have no matrix element. Here ψ is evaluated for those that have one, other than σ' = σ.
     """
-    if len(jax.devices()) > 1 or not isinstance(hamiltonian, nk.operator.DiscreteJaxOperator):
-        return jnp.ravel(state.local_estimators(hamiltonian).data)
+    size = state.chunk_size or _ROWS
     parts = []
     for at in range(0, len(spins), _ROWS):
         rows = spins[at : at + _ROWS]
-        size = state.chunk_size or _ROWS
+        reached, elements = (jnp.asarray(one) for one in hamiltonian.get_conn_padded(rows))
         here = log_amplitudes(state, rows)
-        parts.append(_rows_of_energies(state._apply_fun, size, state.variables, hamiltonian, rows, here))
+        parts.append(_rows_of_energies(state._apply_fun, size, state.variables, rows, reached, elements, here))
     return jnp.concatenate(parts)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _rows_of_energies(log_psi: Any, size: int, variables: Any, hamiltonian: Any, spins: Any, here: Any) -> Any:
-    reached, elements = hamiltonian.get_conn_padded(spins)
+def _rows_of_energies(
+    log_psi: Any, size: int, variables: Any, spins: Any, reached: Any, elements: Any, here: Any
+) -> Complex[Array, " sample"]:
     stays = (reached == spins[:, None]).all(axis=-1)
     moves = (elements != 0) & ~stays
     reached = reached.reshape(-1, reached.shape[-1])

@@ -84,7 +84,7 @@ def test_a_run_that_never_was_good_keeps_nothing(tmp_path):
 
 def test_another_problem_does_not_continue_a_run(tmp_path):
     assert not run(tmp_path, Falling("one"), wall_time=1e-9)
-    with pytest.raises(UserError, match="another model, Hamiltonian or sampler; restore what it was made with"):
+    with pytest.raises(UserError, match="another model, Hamiltonian, sampler or driver; restore what it was made with"):
         run(tmp_path, Falling("other"))
     assert run(tmp_path, Falling("one"))
 

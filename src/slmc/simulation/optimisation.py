@@ -101,7 +101,7 @@ class Optimisation:
         self.records = Records(directory / "records.zarr")
         digest = hashlib.sha256((problem.identity if identity is None else identity).encode()).hexdigest()
         other = (
-            f"{directory} holds a run of another model, Hamiltonian or sampler; "
+            f"{directory} holds a run of another model, Hamiltonian, sampler or driver; "
             "restore what it was made with, or choose an empty directory."
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", digest, _FREE, other if identity is None else None)

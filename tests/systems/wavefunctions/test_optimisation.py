@@ -168,6 +168,9 @@ class Worsening:
         class hilbert:  # noqa: N801
             size = 8
 
+        class sampler:  # noqa: N801
+            machine_pow = 2.0
+
     state = _State()
 
     def run(self, n_steps, callback, **_):

@@ -8,7 +8,14 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from slmc.systems.wavefunctions import Reconfiguration, VisionTransformer, j1j2, stochastic_reconfiguration
+from slmc.statistics import estimate
+from slmc.systems.wavefunctions import (
+    NetKetProblem,
+    Reconfiguration,
+    VisionTransformer,
+    j1j2,
+    stochastic_reconfiguration,
+)
 from slmc.systems.wavefunctions.local_energies import local_energies
 from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
@@ -22,7 +29,7 @@ def new_state(n_samples, power=2.0):
 
 
 def driver(state, rate=0.02, shift=1e-3, **more):
-    return Reconfiguration(PHYSICS.hamiltonian, state, lambda step: rate, lambda step: shift, **more)
+    return Reconfiguration(PHYSICS.hamiltonian, state, rate, shift, **more)
 
 
 def exact(state):
@@ -108,6 +115,83 @@ def test_a_step_changes_log_psi_by_no_more_than_asked():
     mine.run(1, show_progress=False, out=())
     change = np.asarray(state.log_value(spins) - before)
     assert np.sqrt(np.mean(np.abs(change - change.mean()) ** 2)) == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_real_wave_function_takes_the_steps_of_netket():
+    physics = j1j2((8,), 0.3, marshall=True)
+
+    def state():
+        model = nk.models.RBM(param_dtype=float)
+        return nk.vqs.MCState(nk.sampler.ExactSampler(physics.hilbert), model, n_samples=64, seed=1, sampler_seed=2)
+
+    ours, theirs = state(), state()
+    Reconfiguration(physics.hamiltonian, ours, 0.02, 1e-2).run(2, show_progress=False, out=())
+    nk.driver.VMC_SR(
+        physics.hamiltonian, optax.sgd(0.02), diag_shift=1e-2, variational_state=theirs, use_ntk=False, on_the_fly=False
+    ).run(2, show_progress=False, out=())
+    found, expected, start = (ravel_pytree(one.parameters)[0] for one in (ours, theirs, state()))
+    assert float(jnp.abs(expected - start).max()) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_the_error_of_the_energy_is_its_spread():
+    """Also where the local energies have large imaginary parts: amplitudes nearly equal."""
+    model = VisionTransformer((8,), n_layers=1, n_features=4, n_heads=2, initial_scale=0.3)
+    sampler = nk.sampler.ExactSampler(PHYSICS.hilbert, machine_pow=1.0)
+    one = driver(nk.vqs.MCState(sampler, model, n_samples=64, seed=1, sampler_seed=2))
+    found = []
+    for _ in range(200):
+        one.state.reset()
+        found.append(one.compute_loss_and_update()[0])
+    spread = np.std([stats.mean.real for stats in found])
+    assert np.mean([stats.error_of_mean for stats in found]) == pytest.approx(spread, rel=0.2)
+    assert np.sqrt(found[0].variance / 64) > 2 * spread
+
+
+def test_a_measurement_draws_from_the_square_and_leaves_the_driver_as_it_was():
+    state = nk.vqs.MCState(
+        nk.sampler.MetropolisExchange(PHYSICS.hilbert, graph=PHYSICS.graph, n_chains=256, machine_pow=1.0),
+        MODEL,
+        n_samples=256,
+        seed=1,
+        sampler_seed=2,
+    )
+    problem = NetKetProblem(driver(state), PHYSICS.hamiltonian)
+    identity = problem.identity
+    measured = problem.measure(16)["energy"].values
+    energy, _ = exact(state)
+    found = estimate(measured)
+    assert abs(found.value - energy / 8) < 4 * found.error
+    assert problem.identity == identity
+    # Continued, the next draws are the same.
+    kept = problem.state()
+    expected = problem.measure(4)["energy"].values
+    problem.restore(kept)
+    np.testing.assert_array_equal(problem.measure(4)["energy"].values, expected)
+    # The twin: what the chains of the first power would have said.
+    assert abs(float(np.sum(local_mean(state, 1.0))) - energy) / 8 > 8 * found.error
+
+
+def local_mean(state, power):
+    """Shares of the energy by configuration, drawn from a power of |ψ|, without weights."""
+    _, values = exact(state)
+    local = PHYSICS.hamiltonian.to_dense() @ np.exp(values) / np.exp(values)
+    return np.asarray(jax.nn.softmax(power * values.real)) * local.real
+
+
+def test_other_drivers_are_refused_chains_of_another_power():
+    theirs = nk.driver.VMC_SR(
+        PHYSICS.hamiltonian, optax.sgd(0.02), diag_shift=1e-3, variational_state=new_state(16, 1.0), use_ntk=True
+    )
+    with pytest.raises(ValueError, match="VMC_SR takes averages as if its chains sampled"):
+        NetKetProblem(theirs, PHYSICS.hamiltonian)
+
+
+def test_a_sampler_without_chains_can_be_measured():
+    problem = NetKetProblem(driver(new_state(64)), PHYSICS.hamiltonian, token_shape=(4,))
+    assert problem.advance(2)["effective_samples"].values == pytest.approx(64)
+    assert problem.observe()["attention_map"].values.shape == (1, 1, 2, 4)
+    assert problem.measure(8)["energy"].values.shape == (1, 8)
 
 
 def test_complex_parameters_are_refused():

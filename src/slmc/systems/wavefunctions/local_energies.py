@@ -5,19 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Num
+from jaxtyping import Array, Inexact, Num
 
 _ROWS = 256
 """Configurations, at most, whose rows of the Hamiltonian are held at once."""
 
 
-def log_amplitudes(state: Any, spins: Num[Array, "sample site"]) -> Complex[Array, " sample"]:
+def log_amplitudes(state: Any, spins: Num[Array, "sample site"]) -> Inexact[Array, " sample"]:
     """log ψ, as many at once as the state's ``chunk_size`` says."""
     size = state.chunk_size or len(spins)
     return jnp.concatenate([state.log_value(spins[at : at + size]) for at in range(0, len(spins), size)])
 
 
-def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"]) -> Complex[Array, " sample"]:
+def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"]) -> Inexact[Array, " sample"]:
     """E(σ) = Σ_σ' H_σσ' ψ(σ')/ψ(σ).
 
     NetKet's local estimators evaluate ψ for as many σ' as a row of H can have at most; of an exchange Hamiltonian about
@@ -36,7 +36,7 @@ def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"
 @partial(jax.jit, static_argnums=(0, 1))
 def _rows_of_energies(
     log_psi: Any, size: int, variables: Any, spins: Any, reached: Any, elements: Any, here: Any
-) -> Complex[Array, " sample"]:
+) -> Inexact[Array, " sample"]:
     stays = (reached == spins[:, None]).all(axis=-1)
     moves = (elements != 0) & ~stays
     reached = reached.reshape(-1, reached.shape[-1])

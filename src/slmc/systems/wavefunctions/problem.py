@@ -17,10 +17,13 @@ from slmc.lattice import Shape
 from slmc.systems.wavefunctions.divergence import PATIENCE, EnergyWatch
 from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes
 from slmc.systems.wavefunctions.observables import attention_map, attention_weights, input_dependence, v_score
-from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
+from slmc.systems.wavefunctions.stochastic_reconfiguration import Reconfiguration, importance_weights
 
 _OBSERVED = 256
 """Configurations, at most, over which attention weights are averaged."""
+
+_FEWEST_DISCARDED = 20
+"""Draws thrown away, at least, where chains of another power begin to sample |ψ|²."""
 
 
 class Recorded(NamedTuple):
@@ -40,7 +43,8 @@ class NetKetProblem:
     with attention, whose weights are then recorded. ``exact_energy`` (a site's), ``energy_bound`` (the largest |energy|
     a site that ``hamiltonian`` allows) and ``description`` (what the file of the final parameters says of the model)
     are optional. ``n_thermalise`` draws are thrown away when a run begins, not when it is continued, and again before
-    the measurement if the sampler's ``machine_pow`` is not 2: what is measured is always drawn from |ψ|².
+    the measurement (at least 20) if the sampler's ``machine_pow`` is not 2: what is measured is drawn from |ψ|².
+    Another power needs a driver that weights its averages, ``Reconfiguration``; others raise ``ValueError``.
 
     The problem changes the driver it was given, and the state of that driver, also when a run is continued.
     """
@@ -59,6 +63,12 @@ class NetKetProblem:
         self.exact_energy, self._energy_bound, self._n_thermalise = exact_energy, energy_bound, n_thermalise
         self._description = dict(description or {})
         self._watch = EnergyWatch.new()
+        self._measuring = False
+        if _power(driver) != 2 and not isinstance(driver, Reconfiguration):
+            raise ValueError(
+                f"{type(driver).__name__} takes averages as if its chains sampled |ψ|²: give its sampler "
+                "machine_pow = 2 or take slmc.systems.wavefunctions.Reconfiguration."
+            )
 
     @property
     def n_sites(self) -> int:
@@ -82,7 +92,9 @@ class NetKetProblem:
         shapes = jax.tree_util.tree_map_with_path(lambda path, one: f"{path} {one.shape} {one.dtype}", self.parameters)
         # Models of other frameworks print their parameters.
         model = repr(state.model) if isinstance(state.model, nn.Module) else type(state.model).__name__
-        described = f"{model} {state.sampler!r} {state.n_samples} {state.n_discard_per_chain}"
+        described = (
+            f"{type(self.driver).__name__} {model} {state.sampler!r} {state.n_samples} {state.n_discard_per_chain}"
+        )
         # Functions and some of NetKet's rules print addresses.
         described = re.sub(r" at 0x[0-9a-f]+", "", described)
         return "\n".join([*jax.tree.leaves(shapes), described, _fingerprint(self.hamiltonian)])
@@ -96,16 +108,19 @@ class NetKetProblem:
 
     def start(self) -> None:
         """Thermalises the chains: what a run does that begins."""
-        if self._n_thermalise:
+        self._discard(self._n_thermalise)
+
+    def _discard(self, n_draws: int) -> None:
+        if n_draws:
             with _plain_jax():
-                self.driver.state.sample(chain_length=1, n_discard_per_chain=self._n_thermalise)
+                self.driver.state.sample(chain_length=1, n_discard_per_chain=n_draws)
 
     def state(self) -> dict[str, np.ndarray]:
         """Parameters, chains, random keys and optimiser as bytes, and what tells that the energy diverges."""
         # Cached samples would make NetKet store the chains as they were before them.
         self.driver.state.reset()
         stored = np.frombuffer(serialization.to_bytes(self.driver), np.uint8)
-        return {"driver": stored, "watch": self._watch.as_array(), "squared": np.asarray(self._squared)}
+        return {"driver": stored, "watch": self._watch.as_array(), "measuring": np.asarray(self._measuring)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Brings the driver that was given, and its state, to where they were."""
@@ -115,19 +130,27 @@ class NetKetProblem:
         vars(held).update(vars(restored.state))
         vars(self.driver).update(vars(restored), _variational_state=held)
         self._watch = EnergyWatch.from_array(np.asarray(state["watch"]))
-        if state["squared"] and not self._squared:
-            self._sample_square()
+        self._measuring = bool(state["measuring"])
 
-    def _sample_square(self) -> None:
+    @contextmanager
+    def _squared(self) -> Iterator[None]:
         """Has the chains sample |ψ|² from where they are: other powers serve optimisation alone."""
         state = self.driver.state
-        chains = state.sampler_state
-        state.sampler = state.sampler.replace(machine_pow=jnp.asarray(2.0))
-        state.sampler_state = chains
+        sampler = state.sampler
 
-    @property
-    def _squared(self) -> bool:
-        return float(self.driver.state.sampler.machine_pow) == 2.0
+        def use(other: Any) -> None:
+            chains = state.sampler_state
+            state.sampler = other
+            state.sampler_state = chains
+
+        if _power(self.driver) == 2:
+            yield
+            return
+        use(sampler.replace(machine_pow=jnp.asarray(2.0)))
+        try:
+            yield
+        finally:
+            use(sampler)
 
     # --------------------------------------------------------------- running
 
@@ -140,7 +163,7 @@ class NetKetProblem:
         steps: list[tuple[float, ...]] = []
 
         def watch(step: int, found: dict[str, Any], driver: Any) -> bool:
-            steps.append(self._figures(step, found["Energy"], found.get("acceptance")))
+            steps.append(self._figures(step, found["Energy"], found))
             return True
 
         with _plain_jax():
@@ -156,11 +179,11 @@ class NetKetProblem:
         """What comes after the last step: a checkpoint must never hold parameters that no energy was seen of yet."""
         state = self.driver.state
         with _plain_jax():
-            values = log_amplitudes(state, state.sampler_state.σ)
+            values = log_amplitudes(state, _chains(state))
         if not np.isfinite(values).all():
             raise FloatingPointError(f"amplitudes are not finite after step {self.driver.step_count}")
 
-    def _figures(self, step: int, energy: Any, acceptance: Any) -> tuple[float, ...]:
+    def _figures(self, step: int, energy: Any, found: dict[str, Any]) -> tuple[float, ...]:
         mean, variance = complex(energy.mean), float(energy.variance)
         if not (np.isfinite(mean) and math.isfinite(variance)):
             raise FloatingPointError(f"the energy is not finite at step {step + 1}")
@@ -173,8 +196,8 @@ class NetKetProblem:
                 f"before ({self._watch.best:.6g} a site), or beyond what the Hamiltonian allows"
             )
         score = v_score(mean.real, variance, n)
-        accepted = math.nan if acceptance is None else float(acceptance)
-        return value, error, variance / n, score, accepted
+        others = (float(found.get(name, math.nan)) for name in ("acceptance", "effective_samples"))
+        return value, error, variance / n, score, *others
 
     def observe(self) -> dict[str, Recorded]:
         """Input-dependence and maps of the attention weights, over the present configurations of the chains."""
@@ -182,7 +205,7 @@ class NetKetProblem:
             return {}
         state = self.driver.state
         with _plain_jax():
-            spins = state.sampler_state.σ[:_OBSERVED]
+            spins = _chains(state)[:_OBSERVED]
             # Each as often as its weight says: those of another power of |ψ| become those of its square.
             shares = np.cumsum(importance_weights(state, spins))
             spins = spins[np.searchsorted(shares, shares[-1] * (np.arange(len(spins)) + 0.5) / len(spins))]
@@ -211,13 +234,14 @@ class NetKetProblem:
         ``n_sweeps`` sweeps of every chain come before each draw.
         """
         state = self.driver.state
-        if not self._squared:
-            self._sample_square()
-            self.start()
-        with _plain_jax():
+        changes = _power(self.driver) != 2 and not self._measuring
+        with self._squared(), _plain_jax():
+            if changes:
+                self._discard(max(self._n_thermalise, _FEWEST_DISCARDED))
+            self._measuring = True
             spins = state.sample(chain_length=n_draws * n_sweeps)[:, n_sweeps - 1 :: n_sweeps].reshape(-1, self.n_sites)
             energies = np.asarray(local_energies(state, self.hamiltonian, spins)) / self.n_sites
-            energies = energies.reshape(state.sampler.n_chains, n_draws)
+        energies = energies.reshape(-1, n_draws)
         if not np.isfinite(energies).all():
             raise FloatingPointError("local energies are not finite while measuring")
         return {
@@ -232,7 +256,19 @@ _STEP_FIGURES = {
     "variance_per_site": ("J1²", "Var(H) / N, the variance of the whole energy divided by the number of sites"),
     "v_score": ("", "N Var(H) / E²"),
     "acceptance": ("", "share of the sampler's moves that were accepted"),
+    "effective_samples": ("", "1 / Σ w² of the weights of the configurations, where the driver tells"),
 }
+
+
+def _power(driver: Any) -> float:
+    """p of the |ψ|^p that the chains sample."""
+    return float(driver.state.sampler.machine_pow)
+
+
+def _chains(state: Any) -> Any:
+    """Where the chains are; of a sampler without chains, its draws."""
+    found = getattr(state.sampler_state, "σ", None)
+    return state.samples.reshape(-1, state.hilbert.size) if found is None else found
 
 
 def _fingerprint(hamiltonian: Any) -> str:

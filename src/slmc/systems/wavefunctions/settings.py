@@ -46,7 +46,7 @@ class ModelSettings(Settings):
         description='symmetries to project on: "translations", "point_group", "spin_flip"; costs as many evaluations',
     )
     initial_scale: PositiveFloat = Field(
-        1.0, description="of log ψ before the first step; small: all amplitudes nearly equal"
+        1.0, description="of the head's output before the first step; small: all amplitudes nearly equal"
     )
     momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
     parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")

@@ -10,7 +10,8 @@ import netket as nk
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Float, Inexact
+from netket.optimizer.solver import cholesky_with_fallback
 from netket.utils import struct
 
 from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes
@@ -32,16 +33,20 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
     and η, ``learning_rate``, is made smaller where a step would change log ψ by more than ``max_change``, root mean
     square over the samples: η |X δ| ≤ max_change.
 
-    μ = ``momentum`` = 0 is stochastic reconfiguration in the space of samples: Chen, Heyl, Nat. Phys. 20, 1476 (2024),
-    arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715. With μ > 0 it is SPRING, its limit
-    on steps included: Goldshlager, Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190. With p < 2
-    configurations of small |ψ| are seen, whose amplitude would else be free to vanish: Misery, Gravina, Santini,
+    A real log ψ has real rows alone. μ = ``momentum`` = 0 is stochastic reconfiguration in the space of samples: Chen,
+    Heyl, Nat. Phys. 20, 1476 (2024), arXiv:2302.01941; Rende et al., Commun. Phys. 7, 260 (2024), arXiv:2310.05715.
+    With μ > 0 it is SPRING: Goldshlager, Abrahamsen, Lin, J. Comput. Phys. 516, 113351 (2024), arXiv:2401.10190. With
+    p < 2 configurations of small |ψ| are seen, whose amplitude would else be free to vanish: Misery, Gravina, Santini,
     Vicentini, arXiv:2507.05352.
 
-    ``learning_rate`` and ``diag_shift`` (λ) are functions of the number of the step. Parameters must be real.
+    ``learning_rate`` and ``diag_shift`` (λ) are numbers, or functions of the number of the step. The error of the
+    energy is that of its real part, of independent draws; 1 / Σ_s w_s², the number of effective samples, is logged as
+    ``effective_samples``. ``hamiltonian`` is a discrete operator of NetKet. Raises ``ValueError`` unless all parameters
+    are real.
     """
 
     _last: Any = struct.field(serialize=True)
+    _effective: Any = struct.field(serialize=False, default=None)
     _hamiltonian: Any = struct.field(pytree_node=False, serialize=False)
     _learning_rate: Any = struct.field(pytree_node=False, serialize=False)
     _diag_shift: Any = struct.field(pytree_node=False, serialize=False)
@@ -52,16 +57,19 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
         self,
         hamiltonian: Any,
         variational_state: Any,
-        learning_rate: Callable[[Any], Any],
-        diag_shift: Callable[[Any], Any],
+        learning_rate: float | Callable[[Any], Any],
+        diag_shift: float | Callable[[Any], Any],
         momentum: float = 0.0,
         max_change: float = np.inf,
     ) -> None:
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(variational_state.parameters)):
-            raise ValueError("Reconfiguration wants real parameters; for complex ones take netket.driver.VMC_SR.")
+            raise ValueError(
+                "Reconfiguration wants real parameters; for complex ones take netket.driver.VMC_SR, with a sampler of "
+                "machine_pow = 2."
+            )
         super().__init__(variational_state, optax.sgd(1.0), minimized_quantity_name="Energy")
         self._hamiltonian = hamiltonian
-        self._learning_rate, self._diag_shift = learning_rate, diag_shift
+        self._learning_rate, self._diag_shift = _schedule(learning_rate), _schedule(diag_shift)
         self._momentum, self._max_change = momentum, max_change
         self._last = jnp.zeros(variational_state.n_parameters)
 
@@ -71,6 +79,7 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
         spins = state.samples.reshape(-1, state.hilbert.size)
         energies = local_energies(state, self._hamiltonian, spins)
         weights = importance_weights(state, spins)
+        self._effective = 1 / jnp.sum(weights**2)
         self._last, change, stats = _direction(
             state._apply_fun,
             state.chunk_size,
@@ -86,10 +95,20 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
         )
         return nk.stats.Stats(**stats), change
 
+    def _log_additional_data(self, log_dict: dict[str, Any]) -> None:
+        super()._log_additional_data(log_dict)
+        log_dict["effective_samples"] = self._effective
+
+
+def _schedule(value: Any) -> Callable[[Any], Any]:
+    return value if callable(value) else lambda step: value
+
 
 def importance_weights(state: Any, spins: Array) -> Weights:
     """w_s ∝ |ψ(σ_s)|^(2−p), of sum one, of configurations drawn from |ψ|^p."""
-    excess = 2.0 - state.sampler.machine_pow
+    excess = 2.0 - float(state.sampler.machine_pow)
+    if not excess:
+        return jnp.full(len(spins), 1 / len(spins))
     return jax.nn.softmax(excess * log_amplitudes(state, spins).real)
 
 
@@ -99,7 +118,7 @@ def _direction(
     chunk_size: int | None,
     variables: Any,
     spins: Array,
-    energies: Complex[Array, " sample"],
+    energies: Inexact[Array, " sample"],
     weights: Weights,
     last: Flat,
     diag_shift: Any,
@@ -109,23 +128,25 @@ def _direction(
 ) -> tuple[Flat, Any, dict[str, Any]]:
     """δ, η δ as parameters, and statistics of the energy."""
     parameters, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
+    is_complex = jnp.issubdtype(jax.eval_shape(log_psi, variables, spins).dtype, jnp.complexfloating)
+    mode = "complex" if is_complex else "real"
     derivatives = nk.jax.jacobian(
-        log_psi, parameters, spins, others, mode="complex", dense=True, center=False, chunk_size=chunk_size
+        log_psi, parameters, spins, others, mode=mode, dense=True, center=False, chunk_size=chunk_size
     )
+    derivatives = derivatives.reshape(len(spins), 1 + is_complex, -1)
     derivatives = derivatives - jnp.einsum("s,scp->cp", weights, derivatives)
     rows = (derivatives * jnp.sqrt(weights)[:, None, None]).reshape(-1, derivatives.shape[-1])
     mean = jnp.sum(weights * energies)
     deviations = energies - mean
     wanted = 2 * jnp.sqrt(weights) * deviations
-    wanted = jnp.stack([wanted.real, wanted.imag], axis=-1).ravel()
+    wanted = jnp.stack([wanted.real, wanted.imag][: 1 + is_complex], axis=-1).ravel()
     direction = momentum * last + _regularised(rows, wanted - momentum * rows @ last, diag_shift)
     length = learning_rate * jnp.linalg.norm(rows @ direction)
     scale = learning_rate * jnp.minimum(1.0, max_change / jnp.where(length > 0, length, 1.0))
-    squares = jnp.abs(deviations) ** 2
     stats = {
         "mean": mean,
-        "error_of_mean": jnp.sqrt(jnp.sum(weights**2 * squares)),
-        "variance": jnp.sum(weights * squares),
+        "error_of_mean": jnp.sqrt(jnp.sum(jnp.square(weights * deviations.real))),
+        "variance": jnp.sum(weights * jnp.abs(deviations) ** 2),
     }
     return direction, ravel_pytree(parameters)[1](scale * direction), stats
 
@@ -139,4 +160,4 @@ def _regularised(rows: Float[Array, "row parameter"], wanted: Float[Array, " row
 
 
 def _solve(matrix: Any, vector: Any, diag_shift: Any) -> Any:
-    return jax.scipy.linalg.solve(matrix + diag_shift * jnp.eye(len(matrix)), vector, assume_a="pos")
+    return cholesky_with_fallback(matrix + diag_shift * jnp.eye(len(matrix)), vector)[0]

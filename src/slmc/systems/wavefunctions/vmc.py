@@ -24,14 +24,13 @@ def exchange_sampler(problem: J1J2, settings: SamplingSettings, n_images: int = 
     ``n_images`` is how often the network is evaluated for one configuration.
     """
     exchanges = 1 - settings.global_flips - settings.lattice_symmetries
-    shape = tuple(map(int, problem.graph.extent))
-    shares: list[tuple[float, MetropolisRule]] = [
-        (exchanges, ExchangeRule(graph=problem.graph, d_max=settings.max_distance)),
-        (settings.global_flips, GlobalSpinFlipRule()),
-        (settings.lattice_symmetries, LatticeSymmetryRule(shape)),
-    ]
-    probabilities, rules = zip(*[one for one in shares if one[0]], strict=True)
-    rule = MultipleRules(rules, np.array(probabilities)) if len(rules) > 1 else rules[0]
+    shares, rules = [exchanges], [ExchangeRule(graph=problem.graph, d_max=settings.max_distance)]
+    if settings.global_flips:
+        shares, rules = [*shares, settings.global_flips], [*rules, GlobalSpinFlipRule()]
+    if settings.lattice_symmetries:
+        shape = tuple(map(int, problem.graph.extent))
+        shares, rules = [*shares, settings.lattice_symmetries], [*rules, LatticeSymmetryRule(shape)]
+    rule = MultipleRules(tuple(rules), np.array(shares)) if len(rules) > 1 else rules[0]
     sampler = nk.sampler.MetropolisSampler(
         problem.hilbert,
         rule,
@@ -58,11 +57,13 @@ def variational_state(problem: J1J2, model: nn.Module, settings: SamplingSetting
 
 
 class LatticeSymmetryRule(MetropolisRule):
-    """Moves the configuration by a random translation and element of the point group of the torus."""
+    """Moves the configuration by a random translation and element of the point group of a torus of equal extents."""
 
     shape: Shape = struct.field(pytree_node=False)
 
     def __init__(self, shape: Shape) -> None:
+        if len(set(shape)) > 1:
+            raise ValueError(f"moves by lattice symmetries need equal extents; got {list(shape)}.")
         self.shape = shape
 
     def transition(self, sampler: Any, machine: Any, parameters: Any, state: Any, key: Any, σ: Any) -> Any:

@@ -96,7 +96,7 @@ class LogCoshHead(nn.Module):
 
 
 def sum_log_cosh(z: Complex[Array, "batch feature"]) -> Complex[Array, " batch"]:
-    """Σ_a log cosh z_a for complex z without overflow, its imaginary part up to a multiple of 2π.
+    """Σ_a log cosh z_a for complex z, up to 1,000 of them, without overflow; modulo 2πi.
 
     As Σ_a (±z_a − log 2) + log Π_a (1 + exp(∓2 z_a)), signs such that no factor is larger than 2: one complex logarithm
     instead of one for every a. Its only poles are where a cosh z_a = 0, z_a = i (n + ½) π.

@@ -320,12 +320,13 @@ FINDINGS = """## What these data support, and what they do not
 
 Each run had one of two cores, the other was busy: times are upper bounds.
 
-- On 4×4 factored and dot-product attention both come within 2e-4 of the exact energy, without a sign rule. That queries and
-  keys are not needed follows for this small lattice alone.
-- The dot-product weights depend on the input as much after the last step as before the first: that they become independent
-  of it while the energy falls, as published for larger systems, is not seen on 4×4, where symmetry is imposed by projection.
-- On 6×6 factored attention comes within 3e-3 of the exact energy, with the sign rule built in. Without dot-product attention
-  beside it nothing follows about queries and keys there.
+- On 4×4 factored and dot-product attention both come within 2e-4 of the exact energy, without a sign rule. That queries
+  and keys are not needed follows for this small lattice alone.
+- The dot-product weights depend on the input as much after the last step as before the first: that they become
+  independent of it while the energy falls, as published for larger systems, is not seen on 4×4, where symmetry is
+  imposed by projection.
+- On 6×6 factored attention comes within 3e-3 of the exact energy, with the sign rule built in. Without dot-product
+  attention beside it nothing follows about queries and keys there.
 - One seed each: no statement about the spread between runs is possible.
 """
 

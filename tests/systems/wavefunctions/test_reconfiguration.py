@@ -40,11 +40,12 @@ def exact(state):
     return np.vdot(amplitudes, matrix @ amplitudes).real / np.vdot(amplitudes, amplitudes).real, values
 
 
-# 172 parameters: as many rows as twice the samples, once fewer and once more than these.
-@pytest.mark.parametrize("n_samples", [32, 128])
+# Twice as many rows as samples: once fewer than the parameters, once more.
+@pytest.mark.parametrize("n_samples", [32, 256])
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
 def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
     ours, theirs = new_state(n_samples), new_state(n_samples)
+    assert (2 * n_samples > ours.n_parameters) == (n_samples == 256)
     mine = driver(ours, momentum=momentum)
     reference = nk.driver.VMC_SR(
         PHYSICS.hamiltonian,

@@ -174,7 +174,7 @@ def sampled(request):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         physics, model = j1j2(SHAPE), transformer()
         variables = jax.tree.map(lambda leaf: 2.0 * leaf, parameters_of(model))
-        sampler = exchange_sampler(physics, SamplingSettings(n_samples=8192, n_chains=8192, sweep_size=60, **more))
+        sampler = exchange_sampler(physics, SamplingSettings(n_samples=8192, n_chains=8192, sweep_size=100, **more))
         state = nk.vqs.MCState(
             sampler, model, n_samples=8192, variables=variables, n_discard_per_chain=0, sampler_seed=3
         )
@@ -196,7 +196,7 @@ def p_value(probabilities, counts):
 def test_the_sampler_draws_from_the_power_of_the_amplitudes(sampled):
     power, values, counts = sampled
     probabilities = np.exp(power * (values.real - values.real.max()))
-    assert probabilities.max() / probabilities.min() > 5
+    assert probabilities.max() / probabilities.min() > 30 ** (power / 2)
     assert p_value(probabilities, counts) > 1e-4
 
 

@@ -163,7 +163,7 @@ class NetKetProblem:
         steps: list[tuple[float, ...]] = []
 
         def watch(step: int, found: dict[str, Any], driver: Any) -> bool:
-            steps.append(self._figures(step, found["Energy"], found))
+            steps.append(self._figures(step, found))
             return True
 
         with _plain_jax():
@@ -183,7 +183,8 @@ class NetKetProblem:
         if not np.isfinite(values).all():
             raise FloatingPointError(f"amplitudes are not finite after step {self.driver.step_count}")
 
-    def _figures(self, step: int, energy: Any, found: dict[str, Any]) -> tuple[float, ...]:
+    def _figures(self, step: int, found: dict[str, Any]) -> tuple[float, ...]:
+        energy = found["Energy"]
         mean, variance = complex(energy.mean), float(energy.variance)
         if not (np.isfinite(mean) and math.isfinite(variance)):
             raise FloatingPointError(f"the energy is not finite at step {step + 1}")

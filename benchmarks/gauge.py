@@ -71,7 +71,8 @@ KINDS = {
 
 class Settings(NamedTuple):
     """Lattices; chains; steps of all chains, thermalisation before them counted apart, by method where there are
-    several; masses of guides, with the steps of their trajectories, shorter for the heavier."""
+    several; guides by mass, each with the steps of its trajectories (shorter for the heavier), labels and learning
+    rate (the heaviest gain so little that their gradient is noise with fewer labels and larger steps)."""
 
     torus_shape: tuple[int, ...] = (8, 8)
     torus_steps: int = 200
@@ -90,10 +91,14 @@ class Settings(NamedTuple):
     hmc_steps: tuple[int, ...] = (1200, 6000)
     slmc_steps: tuple[int, ...] = (480, 480, 2400)
     n_updates: int = 20
-    slhmc_guides: tuple[tuple[float, int], ...] = ((0.4, 6), (0.5, 6), (0.75, 3), (1.0, 2))
+    slhmc_guides: tuple[tuple[float, int, int, float], ...] = (
+        (0.4, 6, 256, 1e-2),
+        (0.5, 6, 256, 1e-2),
+        (0.75, 3, 256, 1e-2),
+        (1.0, 2, 1024, 1e-3),
+    )
     slhmc_steps: int = 400
     training_steps: int = 300
-    n_labels: int = 256
     cost_shapes: tuple[tuple[int, ...], ...] = ((4, 4, 4, 4), (6, 6, 6, 6), (8, 8, 8, 8))
     groups: tuple[int, ...] = (2, 3)
     n_flavours: tuple[float, ...] = (4.0, 2.0)
@@ -101,7 +106,7 @@ class Settings(NamedTuple):
 
 
 QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, (8, 8), (8,),
-                 2, ((0.75, 2),), 8, 4, 64, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:])  # fmt: skip
+                 2, ((0.75, 2, 64, 1e-2),), 8, 4, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:])  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -330,20 +335,22 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         found = measured(update, with_pseudofermions(action, links), 30, settings.slhmc_steps, observe, 10)
         results.add("slhmc HMC", row_of(found, length=0.12 * 6))
     labelled = functools.cache(
-        lambda length: _labelled(pseudofermion_hmc(action, 0.12, length), action, links, settings)
+        lambda length, n_labels: _labelled(
+            pseudofermion_hmc(action, 0.12, length), action, links, n_labels // settings.n_chains
+        )
     )
-    for heavier, length in settings.slhmc_guides:
+    for heavier, length, n_labels, learning_rate in settings.slhmc_guides:
         name = f"slhmc {heavier}"
         if name in results.rows:
             continue
-        start, labels, held_out = labelled(length)
+        start, labels, held_out = labelled(length, n_labels)
         loops = ("plaquette", "spatial Polyakov", "temporal Polyakov")
         smearing = StoutSmearing(2, loops, 1e-4)
         guide = PseudofermionAction(action.gauge, Staggered(shape, 2, heavier), smearing=smearing, solver=Solver(1e-9))
         training = TrainingSettings(
             settings.training_steps,
             32,
-            1e-2,
+            learning_rate,
             0.0,
             0.0,
             evaluate_every=max(2, settings.training_steps // 20),
@@ -362,9 +369,7 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         results.add(name, row)
 
 
-def _labelled(
-    update: Update, action: PseudofermionAction, links: jax.Array, settings: Settings
-) -> tuple[Any, Label, Label]:
+def _labelled(update: Update, action: PseudofermionAction, links: jax.Array, n_steps: int) -> tuple[Any, Label, Label]:
     """Trajectories of HMC with their change of log W: states to start from, training and held-out data."""
 
     def observe(state: Any, info: Any) -> Any:
@@ -372,7 +377,6 @@ def _labelled(
 
     states = init_chains(update, with_pseudofermions(action, links))
     states, _ = run_chains(jax.random.key(13), update, states, 60, observe)
-    n_steps = settings.n_labels // settings.n_chains
     states, seen = run_chains(jax.random.key(14), update, states, n_steps + 1, observe)
     parts = []
     for chains in (slice(1, None), slice(0, 1)):

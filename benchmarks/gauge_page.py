@@ -1,5 +1,6 @@
 """The documentation page of benchmarks/gauge.py, from its stored rows; parts that were not run are left out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ def page(results: ResultFile, folder: Path) -> None:
     """Writes gauge.md, and gauge_slhmc.svg where there are rows for it."""
     rows = results.rows
     parts = [_pure, _quenched, _fermions, _slmc, _slhmc, _cost]
-    text = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
+    text: list[str] = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
     if any(name.startswith("slhmc") and "history" in row for name, row in rows.items()):
         _draw(rows, folder / "gauge_slhmc.svg")
+    text.append(_gpu(results.path.with_name("gpu.json")))
     (folder / "gauge.md").write_text("\n".join(one for one in text if one).rstrip() + "\n")
 
 
@@ -237,3 +239,22 @@ def _cost(rows: dict[str, Any]) -> str:
         )
         text.append(table(header, lines))
     return "\n".join(text) + "\n"
+
+
+def _gpu(path: Path) -> str:
+    """The rows of ``benchmarks/gpu.py gauge``, where it has run."""
+    stored = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    rows = {name: row for name, row in stored["rows"].items() if name.startswith("SU(3)")}
+    if not rows:
+        return ""
+    lines = [
+        (name.removeprefix("SU(3) "), f"{1e3 * row['trajectory']:.2f} ms", f"{1e6 * row['staggered']:.0f} µs",
+         f"{1e6 * row['Wilson']:.0f} µs")
+        for name, row in rows.items()
+    ]  # fmt: skip
+    text = (
+        f"## The same program on a GPU\n\nMade by `{stored['command']}` on {stored['date']}: one "
+        f"{stored['settings']['device']}, jax {stored['versions']['jax']}. Quenched SU(3) as above, time of one "
+        "trajectory of one chain among as many as the batch; M†M on one field.\n\n"
+    )
+    return text + table(("lattice, batch", "trajectory", "staggered M†M", "Wilson M†M"), lines) + "\n"

@@ -1,12 +1,13 @@
 """Diagonalisation, force and network in batches, self-learning steps, and SU(3) trajectories, on a CUDA device.
 
-    python benchmarks/gpu.py
+    python benchmarks/gpu.py [gauge spins]
 
 Needs jax with CUDA (``pip install "jax[cuda12]"``); where no CUDA device is present it says so and exits with 1. Writes
 ``benchmarks/results/gpu.json``: one row for each lattice and batch, with the name of the device. Those of gauge theory
 come from the functions of ``benchmarks/gauge.py cost``.
 """
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -70,7 +71,8 @@ def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
+    options = arguments(__doc__.splitlines()[0], choose="parts: gauge, spins (default: all)")
+    chosen = options.chosen or ["gauge", "spins"]
     settings = QUICK if options.quick else Settings()
     if jax.default_backend() != "gpu":
         sys.exit(
@@ -78,12 +80,12 @@ def main() -> None:
         )
     result_folder, _ = folders(options)
     results = ResultFile(result_folder / "gpu.json", settings._asdict() | {"device": jax.devices()[0].device_kind})
-    for size in settings.sizes:
-        for batch in settings.batches:
-            results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
-    for size in settings.gauge_sizes:
-        for batch in settings.gauge_batches:
+    for size, batch in itertools.product(settings.gauge_sizes, settings.gauge_batches):
+        if "gauge" in chosen:
             results.make(f"SU(3) {size}^4, batch {batch}", measured_gauge, size, batch)
+    for size, batch in itertools.product(settings.sizes, settings.batches):
+        if "spins" in chosen:
+            results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
 
 
 if __name__ == "__main__":

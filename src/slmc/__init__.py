@@ -17,6 +17,9 @@ if "OPENBLAS_NUM_THREADS" not in os.environ:
 # wait for ever, so there are twice as many (see ``montecarlo.chains``). More than that only look for work and slow the
 # cores down.
 os.environ.setdefault("PJRT_NPROC", str(max(4, 2 * (os.cpu_count() or 1))))
+# On GPUs XLA hands some products of float64 matrices to Triton, which cannot compile them (jaxlib 0.11); cuBLAS can.
+if "xla_gpu_enable_triton_gemm" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_triton_gemm=false"
 
 from slmc.montecarlo import (  # noqa: E402
     HamiltonianTrajectory,

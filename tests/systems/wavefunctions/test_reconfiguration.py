@@ -201,3 +201,10 @@ def test_complex_parameters_are_refused():
     )
     with pytest.raises(ValueError, match="real parameters"):
         driver(state)
+
+
+def test_a_symmetric_product_in_parts_is_the_whole_product(monkeypatch):
+    monkeypatch.setattr(stochastic_reconfiguration, "_LARGE", 3)
+    for n_rows in (5, 6, 13, 24):
+        rows = jax.random.normal(jax.random.key(n_rows), (n_rows, 7))
+        np.testing.assert_allclose(stochastic_reconfiguration._gram(rows), rows @ rows.T, atol=1e-14)

@@ -205,3 +205,24 @@ def test_another_distribution_is_told_apart(sampled):
     power, values, counts = sampled
     for wrong in (power - 1, power + 1):
         assert p_value(np.exp(wrong * (values.real - values.real.max())), counts) < 1e-10
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_the_encoder_in_single_precision_is_the_same_function(kind):
+    """Nearly, and with parameters, log ψ and derivatives in double precision."""
+    double, single = transformer(kind), transformer(kind, single_precision=True)
+    variables = parameters_of(double)
+
+    def value_and_slope(model):
+        def value(variables):
+            return model.apply(variables, SPINS)
+
+        direction = jax.tree.map(jnp.ones_like, variables)
+        return jax.jit(lambda: jax.jvp(value, (variables,), (direction,)))()
+
+    expected, found = value_and_slope(double), value_and_slope(single)
+    for one, other in zip(expected, found, strict=True):
+        assert other.dtype == one.dtype
+        difference = np.abs(one - other).max()
+        assert 0 < difference < 1e-4 * np.abs(one).max()
+    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(single.init(jax.random.key(1), SPINS)))

@@ -14,6 +14,7 @@ Phys. Rev. Res. 6, 023057 (2024). The position term of dot-product attention is 
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -24,11 +25,17 @@ from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, coordinates, n_sites
 
+_FEW_TOKENS = 4
+"""Up to here a loop is several times as fast on CPUs as a product of that many tiny matrices."""
+
 Tokens = Float[Array, "batch token feature"]
 Weights = Float[Array, "batch head token token"]
 
 WEIGHTS = "attention_weights"
 """Name under which attention modules sow their weights, in the collection ``intermediates``."""
+
+_PRECISION = jax.lax.Precision.HIGHEST
+"""Of products of matrices: by default GPUs round float32 factors to ten bits."""
 
 
 class DotProductAttention(nn.Module):
@@ -36,10 +43,11 @@ class DotProductAttention(nn.Module):
 
     token_shape: Shape
     n_heads: int
+    dtype: Any = jnp.float64
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
-        scores = _query_key(tokens, self.n_heads) + _positions(self, nn.initializers.zeros_init())
+        scores = _query_key(tokens, self.n_heads, self.dtype) + _positions(self, nn.initializers.zeros_init())
         return _attend(self, jax.nn.softmax(scores, axis=-1), tokens)
 
 
@@ -48,10 +56,11 @@ class DecoupledAttention(nn.Module):
 
     token_shape: Shape
     n_heads: int
+    dtype: Any = jnp.float64
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
-        content = jax.nn.softmax(_query_key(tokens, self.n_heads), axis=-1)
+        content = jax.nn.softmax(_query_key(tokens, self.n_heads, self.dtype), axis=-1)
         return _attend(self, content + _positions(self, nn.initializers.xavier_uniform()), tokens)
 
 
@@ -60,6 +69,7 @@ class FactoredAttention(nn.Module):
 
     token_shape: Shape
     n_heads: int
+    dtype: Any = jnp.float64
 
     @nn.compact
     def __call__(self, tokens: Tokens) -> Tokens:
@@ -73,9 +83,16 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def dense(n_features: int, name: str | None = None) -> nn.Dense:
-    """An affine map in float64, Glorot-uniform."""
-    return nn.Dense(n_features, param_dtype=jnp.float64, kernel_init=nn.initializers.xavier_uniform(), name=name)
+def dense(n_features: int, name: str | None = None, dtype: Any = jnp.float64) -> nn.Dense:
+    """An affine map computed in ``dtype``, its parameters in float64, Glorot-uniform."""
+    return nn.Dense(
+        n_features,
+        dtype=dtype,
+        param_dtype=jnp.float64,
+        precision=_PRECISION,
+        kernel_init=nn.initializers.xavier_uniform(),
+        name=name,
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -86,26 +103,36 @@ def displacement_numbers(shape: Shape) -> np.ndarray:
     return np.ravel_multi_index(tuple(np.moveaxis(difference, -1, 0)), shape)
 
 
-def _query_key(tokens: Tokens, n_heads: int) -> Weights:
-    queries, keys = (_by_head(dense(tokens.shape[-1], name)(tokens), n_heads) for name in ("query", "key"))
-    return jnp.einsum("bihf,bjhf->bhij", queries, keys) / jnp.sqrt(1.0 * queries.shape[-1])
+def _query_key(tokens: Tokens, n_heads: int, dtype: Any) -> Weights:
+    queries, keys = (_by_head(dense(tokens.shape[-1], name, dtype)(tokens), n_heads) for name in ("query", "key"))
+    scores = jnp.einsum("bihf,bjhf->bhij", queries, keys, precision=_PRECISION)
+    return scores / math.sqrt(queries.shape[-1])
 
 
 def _positions(module: Any, init: Any) -> Float[Array, "one head token token"]:
     parameters = module.param("position", init, (module.n_heads, n_sites(module.token_shape)), jnp.float64)
-    return parameters[None, :, displacement_numbers(module.token_shape)]
+    return parameters.astype(module.dtype)[None, :, displacement_numbers(module.token_shape)]
 
 
-def _attend(module: nn.Module, weights: Float[Array, "some head token token"], tokens: Tokens) -> Tokens:
+def _attend(module: Any, weights: Float[Array, "some head token token"], tokens: Tokens) -> Tokens:
     """Values mixed by weights, which may be the same for the whole batch, and the heads brought together."""
     module.sow("intermediates", WEIGHTS, jnp.broadcast_to(weights, (len(tokens), *weights.shape[1:])))
     n_features, n_heads = tokens.shape[-1], weights.shape[1]
-    values = _by_head(dense(n_features, "value")(tokens), n_heads)
+    values = _by_head(dense(n_features, "value", module.dtype)(tokens), n_heads)
     if len(weights) == 1:
-        mixed = jnp.einsum("hij,bjhf->bihf", weights[0], values)
+        mixed = jnp.einsum("hij,bjhf->bihf", weights[0], values, precision=_PRECISION)
     else:
-        mixed = jnp.einsum("bhij,bjhf->bihf", weights, values)
-    return dense(n_features, "output")(mixed.reshape(tokens.shape))
+        mixed = _mixed(weights, values)
+    return dense(n_features, "output", module.dtype)(mixed.reshape(tokens.shape))
+
+
+def _mixed(weights: Weights, values: Float[Array, "batch token head part"]) -> Float[Array, "batch token head part"]:
+    """Σ_j α_ij v_j for every head and configuration."""
+    n_tokens = values.shape[1]
+    if n_tokens > _FEW_TOKENS:
+        return jnp.einsum("bhij,bjhf->bihf", weights, values, precision=_PRECISION)
+    by_token = weights.transpose(0, 3, 2, 1)
+    return functools.reduce(jnp.add, (by_token[:, j, :, :, None] * values[:, j, None] for j in range(n_tokens)))
 
 
 def _by_head(features: Tokens, n_heads: int) -> Float[Array, "batch token head part"]:

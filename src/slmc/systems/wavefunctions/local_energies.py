@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Num
 
-_ROWS = 256
+_ROWS = 1024
 """Configurations, at most, whose rows of the Hamiltonian are held at once."""
 
 
@@ -40,14 +40,16 @@ def _rows_of_energies(
     stays = (reached == spins[:, None]).all(axis=-1)
     moves = (elements != 0) & ~stays
     reached = reached.reshape(-1, reached.shape[-1])
-    # Those wanted first, then enough others to fill the last block.
+    # Those wanted first, then enough others to fill the last block. Values are kept in this order, for GPUs write
+    # complex numbers to scattered places one after the other.
     order = jnp.pad(jnp.argsort(~moves.ravel(), stable=True), (0, size), mode="edge")
+    place = jnp.cumsum(moves.ravel()).reshape(moves.shape) - 1
 
     def block(number: Any, values: Any) -> Any:
         chosen = jax.lax.dynamic_slice(order, (number * size,), (size,))
-        return values.at[chosen].set(log_psi(variables, reached[chosen]))
+        return jax.lax.dynamic_update_slice(values, log_psi(variables, reached[chosen]), (number * size,))
 
     n_blocks = (moves.sum() + size - 1) // size
-    there = jax.lax.fori_loop(0, n_blocks, block, jnp.zeros(len(reached), here.dtype)).reshape(elements.shape)
+    there = jax.lax.fori_loop(0, n_blocks, block, jnp.zeros(len(order), here.dtype))[place]
     ratios = jnp.where(moves, jnp.exp(jnp.where(moves, there - here[:, None], 0)), stays)
     return jnp.sum(elements * ratios, axis=-1)

@@ -19,6 +19,9 @@ from slmc.systems.wavefunctions.local_energies import local_energies, log_amplit
 Flat = Float[Array, " parameter"]
 Weights = Float[Array, " sample"]
 
+_LARGE = 1024
+"""Rows, at least, in each half of a symmetric product that is cut in two."""
+
 
 class Reconfiguration(nk.driver.AbstractVariationalDriver):
     """Stochastic reconfiguration with momentum, limited steps and importance sampling, as a NetKet driver.
@@ -155,8 +158,18 @@ def _regularised(rows: Float[Array, "row parameter"], wanted: Float[Array, " row
     """The x that minimises |rows x − wanted|² + diag_shift |x|², in the smaller of the two spaces."""
     n_rows, n_parameters = rows.shape
     if n_rows < n_parameters:
-        return rows.T @ _solve(rows @ rows.T, wanted, diag_shift)
-    return _solve(rows.T @ rows, rows.T @ wanted, diag_shift)
+        return rows.T @ _solve(_gram(rows), wanted, diag_shift)
+    return _solve(_gram(rows.T), rows.T @ wanted, diag_shift)
+
+
+def _gram(rows: Float[Array, "row other"]) -> Float[Array, "row row"]:
+    """rows rowsᵀ. Of many rows only about half of the symmetric product is computed."""
+    half = len(rows) // 2
+    if half < _LARGE:
+        return rows @ rows.T
+    first, second = rows[:half], rows[half:]
+    across = second @ first.T
+    return jnp.block([[_gram(first), across.T], [across, _gram(second)]])
 
 
 def _solve(matrix: Any, vector: Any, diag_shift: Any) -> Any:

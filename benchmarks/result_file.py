@@ -85,8 +85,9 @@ class ResultFile:
             self.add(name, function(*arguments))
 
     def made(self) -> dict[str, str]:
-        """Command, date and commit, for a row of a file whose rows are made by different commands."""
-        return {"command": _command(), "date": datetime.date.today().isoformat(), "commit": _commit()}
+        """Command, date, commit and processor, for a row of a file whose rows are made by different commands."""
+        today = datetime.date.today().isoformat()
+        return {"command": _command(), "date": today, "commit": _commit(), "cpu": machine()["cpu"]}
 
     def store(self) -> None:
         self.content |= {
@@ -107,7 +108,20 @@ class ResultFile:
             f"Made by `{self.content['command']}` on {self.content['date']}: {where['cores']} cores "
             f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, {named}, "
             f"commit {versions['commit']}. "
-            f"All numbers below are written by that command from `{_from_root(self.path)}`."
+            f"All numbers below are written by that command from `{_from_root(self.path)}`.{self._others()}"
+        )
+
+    def _others(self) -> str:
+        """Which rows say that they were made on another day or processor."""
+        here = self.content["date"], self.content["machine"]["cpu"]
+        found: dict[tuple[str, str], list[str]] = {}
+        for name, row in self.rows.items():
+            made = row.get("made", {})
+            if "cpu" in made and (made["date"], made["cpu"]) != here:
+                found.setdefault((made["date"], made["cpu"]), []).append(name)
+        return "".join(
+            f" On {date}, on another machine ({cpu}), whose times are not to be compared: {', '.join(names)}."
+            for (date, cpu), names in found.items()
         )
 
 

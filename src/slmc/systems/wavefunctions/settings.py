@@ -49,7 +49,7 @@ class ModelSettings(Settings):
         1.0, description="of the head's output before the first step; small: all amplitudes nearly equal"
     )
     single_precision: bool = Field(
-        False, description="the encoder in float32: several times as fast on GPUs, log ψ off by about 1e-5"
+        False, description="the encoder in float32, for large networks on GPUs: log ψ is off by about 1e-5"
     )
     momentum: Literal["0", "pi"] = Field("0", description='momentum to project on, "pi" in every direction, or "0"')
     parity: Literal["even", "odd"] = Field("even", description="under the flip of all spins, if that is projected on")

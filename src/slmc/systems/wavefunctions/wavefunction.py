@@ -36,7 +36,7 @@ class VisionTransformer(nn.Module):
     it is small, log ψ ≈ Σ (u_a + i v_a)² / 2 is nearly the same for all configurations.
 
     ``single_precision`` computes embedding and encoder in float32, parameters and head in float64: half the memory to
-    move, and several times as fast on GPUs; log ψ is then off by about 1e-5.
+    move, which is what limits GPUs; log ψ is then off by about 1e-5.
 
     Raises ``ValueError`` when first evaluated if patches don't tile the lattice, heads don't divide the features, or
     the kind of attention is not known.

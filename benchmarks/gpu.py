@@ -73,6 +73,8 @@ def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
 def main() -> None:
     options = arguments(__doc__.splitlines()[0], choose="parts: gauge, spins (default: all)")
     chosen = options.chosen or ["gauge", "spins"]
+    if set(chosen) - {"gauge", "spins"}:
+        sys.exit("the parts are gauge and spins.")
     settings = QUICK if options.quick else Settings()
     if jax.default_backend() != "gpu":
         sys.exit(

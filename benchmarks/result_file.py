@@ -90,6 +90,7 @@ class ResultFile:
         return {"command": _command(), "date": today, "commit": _commit(), "cpu": machine()["cpu"]}
 
     def store(self) -> None:
+        self._sign_old_rows()
         self.content |= {
             "command": _command(),
             "date": datetime.date.today().isoformat(),
@@ -100,6 +101,16 @@ class ResultFile:
         partial.write_text(json.dumps(self.content, indent=1) + "\n")
         partial.replace(self.path)
 
+    def _sign_old_rows(self) -> None:
+        """Rows that do not say what made them were made by what the file says, which is about to change."""
+        if "machine" not in self.content:
+            return
+        made = {name: self.content[name] for name in ("command", "date")}
+        made |= {"commit": self.content["versions"]["commit"], "cpu": self.content["machine"]["cpu"]}
+        if (made["date"], made["cpu"]) != (datetime.date.today().isoformat(), machine()["cpu"]):
+            for row in self.rows.values():
+                row.setdefault("made", made)
+
     def provenance(self) -> str:
         """One sentence for the page: what made these numbers, where, when."""
         where, versions = self.content["machine"], self.content["versions"]
@@ -108,20 +119,21 @@ class ResultFile:
             f"Made by `{self.content['command']}` on {self.content['date']}: {where['cores']} cores "
             f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, {named}, "
             f"commit {versions['commit']}. "
-            f"All numbers below are written by that command from `{_from_root(self.path)}`.{self._others()}"
+            f"All numbers below are written by that program from `{_from_root(self.path)}`.{self._others()}"
         )
 
     def _others(self) -> str:
         """Which rows say that they were made on another day or processor."""
-        here = self.content["date"], self.content["machine"]["cpu"]
+        date, cpu = self.content["date"], self.content["machine"]["cpu"]
         found: dict[tuple[str, str], list[str]] = {}
         for name, row in self.rows.items():
             made = row.get("made", {})
-            if "cpu" in made and (made["date"], made["cpu"]) != here:
+            if "cpu" in made and (made["date"], made["cpu"]) != (date, cpu):
                 found.setdefault((made["date"], made["cpu"]), []).append(name)
         return "".join(
-            f" On {date}, on another machine ({cpu}), whose times are not to be compared: {', '.join(names)}."
-            for (date, cpu), names in found.items()
+            f" Made on {day}{'' if model == cpu else f' on another machine ({model}), so that times differ'}: "
+            f"{', '.join(names)}."
+            for (day, model), names in found.items()
         )
 
 

@@ -1,9 +1,11 @@
 """Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.
 
-Importing the package switches JAX to float64, which every decision needs, and gives each matrix one BLAS thread.
+Importing the package switches JAX to float64, which every decision needs, and gives each matrix one BLAS thread;
+where JAX has a GPU plugin, XLA's products by Triton are switched off (import slmc before JAX is first used).
 """
 
 import os
+from importlib.util import find_spec
 
 import jax
 import scipy.linalg  # noqa: F401  (loads the BLAS that jaxlib calls, so that its threads can be limited)
@@ -18,7 +20,7 @@ if "OPENBLAS_NUM_THREADS" not in os.environ:
 # cores down.
 os.environ.setdefault("PJRT_NPROC", str(max(4, 2 * (os.cpu_count() or 1))))
 # On GPUs XLA hands some products of float64 matrices to Triton, which cannot compile them (jaxlib 0.11); cuBLAS can.
-if "xla_gpu_enable_triton_gemm" not in os.environ.get("XLA_FLAGS", ""):
+if find_spec("jax_plugins") and "xla_gpu_enable_triton_gemm" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_triton_gemm=false"
 
 from slmc.montecarlo import (  # noqa: E402

@@ -75,7 +75,7 @@ def test_power_law_is_found_and_its_error_is_that_of_the_seeds(monkeypatch):
 
 
 RESULTS = sorted(path.stem for path in (BENCHMARKS / "results").glob("*.json"))
-PAGES = {"examples": ("own_target", "replica_exchange")}
+PAGES = {"examples": ("own_target", "replica_exchange"), "gpu": ("gauge",)}
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -366,7 +366,7 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         for kind, model in (("untrained", guide), ("trained", trained.model.action)):
             slhmc = pseudofermion_hmc(action, 0.12, length, model)
             row[kind] = row_of(measured(slhmc, start, 8, settings.slhmc_steps, observe, 12))
-        results.add(name, row | {"made": results.made()})
+        results.add(name, row)
 
 
 def _labelled(update: Update, action: PseudofermionAction, links: jax.Array, n_steps: int) -> tuple[Any, Label, Label]:

@@ -17,10 +17,10 @@ def page(results: ResultFile, folder: Path) -> None:
     """Writes gauge.md, and gauge_slhmc.svg where there are rows for it."""
     rows = results.rows
     parts = [_pure, _quenched, _fermions, _slmc, _slhmc, _cost]
-    text: list[str] = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
+    text = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
+    text.append(_gpu(results.path.with_name("gpu.json")))
     if any(name.startswith("slhmc") and "history" in row for name, row in rows.items()):
         _draw(rows, folder / "gauge_slhmc.svg")
-    text.append(_gpu(results.path.with_name("gpu.json")))
     (folder / "gauge.md").write_text("\n".join(one for one in text if one).rstrip() + "\n")
 
 

@@ -460,7 +460,7 @@ def main() -> None:
         for part, rows in jobs(settings).items():
             for name, make in rows.items():
                 if not options.chosen or {part, name} & set(options.chosen):
-                    results.make(name, lambda make=make: make() | {"made": results.made()})
+                    results.make(name, make)
     exponents = draw(results.rows, settings, page_folder / "plaquette.svg")
     (page_folder / "plaquette.md").write_text(page(results, settings, exponents))
 

@@ -75,6 +75,7 @@ class ResultFile:
 
     def add(self, name: str, row: dict[str, Any]) -> None:
         """Stores a row and the machine it was made on."""
+        self._sign_old_rows()
         self.rows[name] = row
         self.store()
         print(name, json.dumps(row), flush=True)
@@ -90,7 +91,6 @@ class ResultFile:
         return {"command": _command(), "date": today, "commit": _commit(), "cpu": machine()["cpu"]}
 
     def store(self) -> None:
-        self._sign_old_rows()
         self.content |= {
             "command": _command(),
             "date": datetime.date.today().isoformat(),

@@ -12,11 +12,12 @@ from slmc.statistics import estimate
 from slmc.systems.wavefunctions import (
     NetKetProblem,
     Reconfiguration,
+    SymmetryProjection,
     VisionTransformer,
     j1j2,
     stochastic_reconfiguration,
 )
-from slmc.systems.wavefunctions.local_energies import local_energies
+from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes, orbit_table, orbits_of
 from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
 PHYSICS = j1j2((8,), 0.3)
@@ -106,6 +107,45 @@ def test_local_energies_are_those_of_netket(chunk_size):
     spins = state.samples.reshape(-1, 8)
     expected = np.ravel(state.local_estimators(PHYSICS.hamiltonian).data)
     np.testing.assert_allclose(local_energies(state, PHYSICS.hamiltonian, spins), expected, rtol=1e-12)
+
+
+def projected_state(n_samples, **symmetries):
+    model = SymmetryProjection(MODEL, (8,), **symmetries)
+    return nk.vqs.MCState(nk.sampler.ExactSampler(PHYSICS.hilbert), model, n_samples=n_samples, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("symmetries", "n_orbits"),
+    [
+        # Necklaces of 4 black and 4 white beads: 10 under rotations, 8 also under reflections, 7 also under exchange
+        # of the colours; alone, that leaves 70 / 2.
+        ({"translations": 2}, 10),
+        ({"translations": 2, "point_group": True}, 8),
+        ({"translations": 2, "point_group": True, "spin_flip": 1}, 7),
+        ({"spin_flip": 1}, 35),
+        ({"translations": 2, "spin_flip": -1}, None),
+        ({"translations": 2, "momentum_pi": True}, None),
+    ],
+)
+def test_one_evaluation_for_each_orbit_gives_the_local_energies_of_netket(symmetries, n_orbits, monkeypatch):
+    state = projected_state(300, **symmetries)
+    spins = state.samples.reshape(-1, 8)
+    expected = np.ravel(state.local_estimators(PHYSICS.hamiltonian).data)
+    amplitudes = state.log_value(spins)
+    table = orbit_table(state, len(spins))
+    assert (None if table is None else len(table.values)) == n_orbits
+    np.testing.assert_allclose(local_energies(state, PHYSICS.hamiltonian, spins), expected, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(log_amplitudes(state, spins) - amplitudes), 1, rtol=1e-10)
+    # Fewer configurations than orbits are evaluated themselves.
+    assert orbit_table(state, (n_orbits or 1) - 1) is None
+    if n_orbits is not None:
+        # A twin that takes a sector of more symmetry than ψ has.
+        all_of_them = SymmetryProjection(MODEL, (8,), 2, point_group=True, spin_flip=1)
+        monkeypatch.setattr(SymmetryProjection, "full_group", all_of_them.full_group)
+        orbits_of.cache_clear()
+        wrong = local_energies(state, PHYSICS.hamiltonian, spins)
+        orbits_of.cache_clear()
+        assert np.allclose(wrong, expected, rtol=1e-10) == (n_orbits == 7)
 
 
 def test_a_step_changes_log_psi_by_no_more_than_asked():

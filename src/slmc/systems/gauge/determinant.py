@@ -7,7 +7,8 @@ from jaxtyping import Array, Complex, Float
 
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
-from slmc.systems.gauge.fermion_operator import FermionOperator
+from slmc.systems.gauge.even_odd import real_part_of_product
+from slmc.systems.gauge.fermion_operator import FermionOperator, shifted_square
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.smearing import StoutSmearing
 
@@ -34,36 +35,41 @@ class FermionDeterminant(MeasuredTarget):
     def log_weight(self, links: Links) -> LogWeight:
         """log W of a gauge field."""
         power = self.n_flavours / self.operator.n_tastes
-        return self.gauge.log_weight(links) + power * log_det(self._matrix(links))
+        return self.gauge.log_weight(links) + power * log_det(*self._dense_factor(links))
 
     def log_weight_and_observables(self, links: Links) -> tuple[LogWeight, dict[str, Array]]:
         """log W and tr A⁻¹."""
-        matrix = self._matrix(links)
-        factor = jnp.linalg.cholesky(matrix)
-        inverse = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
+        lower = jnp.linalg.cholesky(shifted_square(*self._dense_factor(links)))
         power = self.n_flavours / self.operator.n_tastes
-        log_weight = self.gauge.log_weight(links) + power * _log_det_of_factor(factor)
-        return log_weight, {"trace_inverse": jnp.sum(inverse.real**2 + inverse.imag**2)}
+        log_weight = self.gauge.log_weight(links) + power * _log_det_of(lower)
+        return log_weight, {"trace_inverse": _trace_of_inverse(lower)}
 
-    def _matrix(self, links: Links) -> Complex[Array, "state state"]:
+    def _dense_factor(self, links: Links) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
         seen = links if self.smearing is None else self.smearing.smeared(links)
-        return self.operator.dense(self.operator.prepare(as_matrices(seen)))
+        return self.operator.dense_factor(self.operator.prepare(as_matrices(seen)))
 
 
 @jax.custom_jvp
-def log_det(matrix: Complex[Array, "state state"]) -> Float[Array, ""]:
-    """log det of a Hermitian positive matrix; d log det A = tr(A⁻¹ dA). Not a number where A is not positive."""
-    return _log_det_of_factor(jnp.linalg.cholesky(matrix))
+def log_det(shift: Float[Array, ""], matrix: Complex[Array, "state other"]) -> Float[Array, ""]:
+    """log det A of A = s + X X†; d log det A = ds tr A⁻¹ + 2 Re tr X†A⁻¹dX. Not a number where A is not positive."""
+    return _log_det_of(jnp.linalg.cholesky(shifted_square(shift, matrix)))
 
 
 @log_det.defjvp
 def _log_det_jvp(primals, tangents):
-    (matrix,), (tangent,) = primals, tangents
-    factor = jnp.linalg.cholesky(matrix)
-    inverse = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(len(factor), dtype=factor.dtype))
-    change = jnp.sum(inverse.T.real * tangent.real - inverse.T.imag * tangent.imag)
-    return _log_det_of_factor(factor), change
+    (shift, matrix), (shift_tangent, tangent) = primals, tangents
+    lower = jnp.linalg.cholesky(shifted_square(shift, matrix))
+    gradient = 2 * jax.scipy.linalg.cho_solve((lower, True), matrix)
+    change = real_part_of_product(gradient, tangent) + _trace_of_inverse(lower) * shift_tangent
+    return _log_det_of(lower), change
 
 
-def _log_det_of_factor(factor: Complex[Array, "state state"]) -> Float[Array, ""]:
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(factor).real))
+def _log_det_of(lower: Complex[Array, "state state"]) -> Float[Array, ""]:
+    """log det A of the Cholesky factor of A."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(lower).real))
+
+
+def _trace_of_inverse(lower: Complex[Array, "state state"]) -> Float[Array, ""]:
+    """tr A⁻¹ of the Cholesky factor of A."""
+    inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
+    return real_part_of_product(inverse, inverse)

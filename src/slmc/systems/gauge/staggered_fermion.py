@@ -8,7 +8,7 @@ from jaxtyping import Array, Complex, Float
 from slmc.lattice import Shape
 from slmc.montecarlo.special_unitary import dagger
 from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, neighbour, packed, unpacked
-from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, columns, with_boundary
+from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, with_boundary
 from slmc.systems.gauge.gauge_action import check_colours
 from slmc.systems.gauge.links import LinkMatrices, check_even, check_lattice
 
@@ -70,10 +70,18 @@ class Staggered(FermionOperator):
             total = total + forward - backward
         return total
 
-    def dense(self, hopping: Hopping) -> Complex[Array, "state state"]:
-        hop = columns(lambda field: self.derivative(hopping, field, EVEN), self.field_shape)
-        unit = jnp.eye(len(hop), dtype=hop.dtype)
-        return self._squared_mass(unit) * unit + hop @ jnp.conj(hop.T)
+    def dense_factor(self, hopping: Hopping) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
+        """m² and D_eo."""
+        dimension, n = len(self.shape), self.n_colours
+        sites = np.arange(np.prod(half_shape(self.shape)))
+        numbers = jnp.asarray(sites.reshape(half_shape(self.shape)))
+        matrix = jnp.zeros((n, len(sites), n, len(sites)), hopping.even.dtype)
+        for mu in range(dimension):
+            backward = neighbour(dagger(hopping.odd[:, :, mu]), mu, -1, dimension, EVEN)
+            for sign, u in ((1, hopping.even[:, :, mu]), (-1, -backward)):
+                reached = neighbour(numbers, mu, sign, dimension, EVEN).ravel()
+                matrix = matrix.at[:, sites, :, reached].add(jnp.moveaxis(u.reshape(n, n, -1), 2, 0))
+        return self.mass**2, matrix.reshape(n * len(sites), -1)
 
     def spectrum(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return self.mass**2, self.mass**2 + len(self.shape) ** 2

@@ -94,9 +94,9 @@ class Wilson(FermionOperator):
             out_lower = out_lower + _times(gamma.conj().T, backward - forward)
         return jnp.concatenate([out_upper, out_lower])
 
-    def dense(self, hopping: Hopping) -> Complex[Array, "state state"]:
-        matrix = columns(lambda field: self.apply(hopping, field), self.field_shape)
-        return jnp.conj(matrix.T) @ matrix
+    def dense_factor(self, hopping: Hopping) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
+        """Zero and M̂†, or M†."""
+        return jnp.zeros(()), columns(lambda field: self.adjoint(hopping, field), self.field_shape)
 
     def spectrum(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         largest = 2 * len(self.shape) * self.hopping_parameter

@@ -1,18 +1,34 @@
 """Amplitudes and local energies of a NetKet state, evaluating the wave function no more often than needed."""
 
+import functools
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Num
+import numpy as np
+from jaxtyping import Array, Inexact, Int, Num
+
+from slmc.systems.wavefunctions.symmetry import SymmetryProjection
 
 _ROWS = 1024
 """Configurations, at most, whose rows of the Hamiltonian are held at once."""
 
+_FEW_STATES = 2**18
+"""States of a space, at most, that are sorted into orbits."""
+
 
 def log_amplitudes(state: Any, spins: Num[Array, "sample site"]) -> Inexact[Array, " sample"]:
-    """log ψ, as many at once as the state's ``chunk_size`` says."""
+    """log ψ, as many at once as the state's ``chunk_size`` says.
+
+    Where a space has no more orbits of the symmetries of ψ (``SymmetryProjection``) than there are configurations, ψ is
+    evaluated for one of each orbit.
+    """
+    table = orbit_table(state, len(spins))
+    return _evaluated(state, spins) if table is None else _looked_up(table, spins)
+
+
+def _evaluated(state: Any, spins: Num[Array, "sample site"]) -> Inexact[Array, " sample"]:
     size = state.chunk_size or len(spins)
     return jnp.concatenate([state.log_value(spins[at : at + size]) for at in range(0, len(spins), size)])
 
@@ -21,14 +37,18 @@ def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"
     """E(σ) = Σ_σ' H_σσ' ψ(σ')/ψ(σ).
 
     NetKet's local estimators evaluate ψ for as many σ' as a row of H can have at most; of an exchange Hamiltonian about
-    half of these have no matrix element. Here ψ is evaluated for those that have one, other than σ' = σ.
+    half of these have no matrix element. Here ψ is evaluated for those that have one, other than σ' = σ, and where
+    there are few orbits of symmetries for one of each (see ``log_amplitudes``).
     """
-    size = state.chunk_size or _ROWS
+    size, table = state.chunk_size or _ROWS, orbit_table(state, len(spins))
     parts = []
     for at in range(0, len(spins), _ROWS):
         rows = spins[at : at + _ROWS]
         reached, elements = (jnp.asarray(one) for one in hamiltonian.get_conn_padded(rows))
-        here = log_amplitudes(state, rows)
+        if table is not None:
+            parts.append(_looked_up_energies(table, rows, reached, elements))
+            continue
+        here = _evaluated(state, rows)
         parts.append(_rows_of_energies(state._apply_fun, size, state.variables, rows, reached, elements, here))
     return jnp.concatenate(parts)
 
@@ -53,3 +73,64 @@ def _rows_of_energies(
     there = jax.lax.fori_loop(0, n_blocks, block, jnp.zeros(len(order), here.dtype))[place]
     ratios = jnp.where(moves, jnp.exp(jnp.where(moves, there - here[:, None], 0)), stays)
     return jnp.sum(elements * ratios, axis=-1)
+
+
+# --------------------------------------------------------------------------------------------------- orbits
+
+
+class Orbits(NamedTuple):
+    """One configuration of each orbit; the codes of all states in ascending order, with the orbit of each."""
+
+    representatives: Array
+    codes: Array
+    numbers: Array
+
+
+class Table(NamedTuple):
+    """log ψ of each orbit."""
+
+    orbits: Orbits
+    values: Inexact[Array, " orbit"]
+
+
+def orbit_table(state: Any, n_samples: int) -> Table | None:
+    """log ψ of a whole space, if its orbits are known and no more than the samples."""
+    model, space = state.model, state.hilbert
+    if not isinstance(model, SymmetryProjection) or not space.is_indexable or space.n_states > _FEW_STATES:
+        return None
+    if (model.full_group.characters != 1).any():
+        return None
+    orbits = orbits_of(space, model)
+    if len(orbits.representatives) > n_samples:
+        return None
+    return Table(orbits, _evaluated(state, orbits.representatives))
+
+
+@functools.lru_cache(maxsize=16)
+def orbits_of(space: Any, model: SymmetryProjection) -> Orbits:
+    states, group = jnp.asarray(space.all_states()), model.full_group
+    codes = smallest = _codes(states)
+    # Of all images of a configuration the one of the smallest code represents the orbit.
+    for permutation, sign in zip(group.permutations, group.signs, strict=True):
+        smallest = jnp.minimum(smallest, _codes(states[:, permutation] * int(sign)))
+    order = jnp.argsort(codes)
+    found, numbers = jnp.unique(smallest[order], return_inverse=True)
+    representatives = states[order[jnp.searchsorted(codes[order], found)]]
+    return Orbits(representatives, codes[order], numbers)
+
+
+def _codes(spins: Num[Array, "*batch site"]) -> Int[Array, "*batch"]:
+    """A number for each configuration: its spins as bits."""
+    return jnp.sum(jnp.where(spins > 0, 2 ** np.arange(spins.shape[-1]), 0), axis=-1)
+
+
+@jax.jit
+def _looked_up(table: Table, spins: Num[Array, "*batch site"]) -> Inexact[Array, "*batch"]:
+    orbits, values = table
+    return values[orbits.numbers[jnp.searchsorted(orbits.codes, _codes(spins))]]
+
+
+@jax.jit
+def _looked_up_energies(table: Table, spins: Any, reached: Any, elements: Any) -> Inexact[Array, " sample"]:
+    here, there = _looked_up(table, spins), _looked_up(table, reached)
+    return jnp.sum(elements * jnp.exp(there - here[:, None]), axis=-1)

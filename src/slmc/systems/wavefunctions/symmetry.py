@@ -46,6 +46,12 @@ class SymmetryProjection(nn.Module):
         """G, as far as ψ does not have it already."""
         return symmetry_group(self.shape, self.translations, self.point_group, self.spin_flip, self.momentum_pi)
 
+    @property
+    def full_group(self) -> "SymmetryGroup":
+        """All symmetries of ψ_P: G, with translations through the whole lattice where it holds any."""
+        translations = self.shape[0] if self.translations > 1 else 1
+        return symmetry_group(self.shape, translations, self.point_group, self.spin_flip, self.momentum_pi)
+
     @nn.compact
     def __call__(self, spins: Spins) -> LogAmplitude:
         group = self.group

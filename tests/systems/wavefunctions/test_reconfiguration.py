@@ -17,7 +17,7 @@ from slmc.systems.wavefunctions import (
     j1j2,
     stochastic_reconfiguration,
 )
-from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes, orbit_table, orbits_of
+from slmc.systems.wavefunctions.local_energies import few_orbits, local_energies, log_amplitudes, orbits_of
 from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
 PHYSICS = j1j2((8,), 0.3)
@@ -47,6 +47,18 @@ def exact(state):
 def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
     ours, theirs = new_state(n_samples), new_state(n_samples)
     assert (2 * n_samples > ours.n_parameters) == (n_samples == 256)
+    assert_same_steps(ours, theirs, momentum)
+
+
+def test_merging_samples_of_an_orbit_leaves_the_steps_as_they_are():
+    symmetries = {"translations": 2, "point_group": True, "spin_flip": 1}
+    ours, theirs = projected_state(64, **symmetries), projected_state(64, **symmetries)
+    assert few_orbits(ours, 64) is not None
+    assert_same_steps(ours, theirs, 0.8)
+
+
+def assert_same_steps(ours, theirs, momentum):
+    start = ravel_pytree(ours.parameters)[0]
     mine = driver(ours, momentum=momentum)
     reference = nk.driver.VMC_SR(
         PHYSICS.hamiltonian,
@@ -61,7 +73,6 @@ def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
     for one in (mine, reference):
         one.run(3, show_progress=False, out=())
     found, expected = (ravel_pytree(state.parameters)[0] for state in (ours, theirs))
-    start = ravel_pytree(new_state(n_samples).parameters)[0]
     assert float(jnp.abs(expected - start).max()) > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -132,12 +143,12 @@ def test_one_evaluation_for_each_orbit_gives_the_local_energies_of_netket(symmet
     spins = state.samples.reshape(-1, 8)
     expected = np.ravel(state.local_estimators(PHYSICS.hamiltonian).data)
     amplitudes = state.log_value(spins)
-    table = orbit_table(state, len(spins))
-    assert (None if table is None else len(table.values)) == n_orbits
+    orbits = few_orbits(state, len(spins))
+    assert (None if orbits is None else len(orbits.representatives)) == n_orbits
     np.testing.assert_allclose(local_energies(state, PHYSICS.hamiltonian, spins), expected, rtol=1e-10)
     np.testing.assert_allclose(np.exp(log_amplitudes(state, spins) - amplitudes), 1, rtol=1e-10)
     # Fewer configurations than orbits are evaluated themselves.
-    assert orbit_table(state, (n_orbits or 1) - 1) is None
+    assert few_orbits(state, (n_orbits or 1) - 1) is None
     if n_orbits is not None:
         # A twin that takes a sector of more symmetry than ψ has.
         all_of_them = SymmetryProjection(MODEL, (8,), 2, point_group=True, spin_flip=1)

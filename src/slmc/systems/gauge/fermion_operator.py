@@ -97,9 +97,7 @@ def act(u: Matrices, field: FermionField) -> FermionField:
     return sum(products[1:], products[0])
 
 
-def shifted_square(
-    shift: Float[Array, ""], matrix: Complex[Array, "state other"]
-) -> Complex[Array, "state state"]:
+def shifted_square(shift: Float[Array, ""], matrix: Complex[Array, "state other"]) -> Complex[Array, "state state"]:
     """s + X X†, by real products, of which three do: XLA multiplies complex matrices on CPUs at half their speed."""
     both = jnp.concatenate([matrix.real, matrix.imag], axis=1)
     across = matrix.imag @ matrix.real.T

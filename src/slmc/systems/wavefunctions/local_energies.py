@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact, Int, Num
+from jaxtyping import Array, Float, Inexact, Int, Num
 
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
 
@@ -24,7 +24,7 @@ def log_amplitudes(state: Any, spins: Num[Array, "sample site"]) -> Inexact[Arra
     Where a space has no more orbits of the symmetries of ψ (``SymmetryProjection``) than there are configurations, ψ is
     evaluated for one of each orbit.
     """
-    table = orbit_table(state, len(spins))
+    table = _table(state, len(spins))
     return _evaluated(state, spins) if table is None else _looked_up(table, spins)
 
 
@@ -40,7 +40,7 @@ def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"
     half of these have no matrix element. Here ψ is evaluated for those that have one, other than σ' = σ, and where
     there are few orbits of symmetries for one of each (see ``log_amplitudes``).
     """
-    size, table = state.chunk_size or _ROWS, orbit_table(state, len(spins))
+    size, table = state.chunk_size or _ROWS, _table(state, len(spins))
     parts = []
     for at in range(0, len(spins), _ROWS):
         rows = spins[at : at + _ROWS]
@@ -85,25 +85,43 @@ class Orbits(NamedTuple):
     codes: Array
     numbers: Array
 
+    def of(self, spins: Num[Array, "*batch site"]) -> Int[Array, "*batch"]:
+        """The orbit of each configuration."""
+        return self.numbers[jnp.searchsorted(self.codes, _codes(spins))]
 
-class Table(NamedTuple):
+
+class _Table(NamedTuple):
     """log ψ of each orbit."""
 
     orbits: Orbits
     values: Inexact[Array, " orbit"]
 
 
-def orbit_table(state: Any, n_samples: int) -> Table | None:
-    """log ψ of a whole space, if its orbits are known and no more than the samples."""
+def few_orbits(state: Any, n_samples: int) -> Orbits | None:
+    """The orbits of the symmetries of ψ, if they are known and no more than the samples."""
     model, space = state.model, state.hilbert
     if not isinstance(model, SymmetryProjection) or not space.is_indexable or space.n_states > _FEW_STATES:
         return None
     if (model.full_group.characters != 1).any():
         return None
     orbits = orbits_of(space, model)
-    if len(orbits.representatives) > n_samples:
-        return None
-    return Table(orbits, _evaluated(state, orbits.representatives))
+    return orbits if len(orbits.representatives) <= n_samples else None
+
+
+def merged(
+    orbits: Orbits,
+    spins: Num[Array, "sample site"],
+    energies: Inexact[Array, " sample"],
+    weights: Float[Array, " sample"],
+) -> tuple[Num[Array, "orbit site"], Inexact[Array, " orbit"], Float[Array, " orbit"]]:
+    """Samples with those of an orbit made one, of their weight and their mean energy.
+
+    Sums Σ_s w_s f(σ_s) E(σ_s) stay what they are for every f that is the same on all of an orbit.
+    """
+    numbers, n_orbits = orbits.of(spins), len(orbits.representatives)
+    total = jax.ops.segment_sum(weights, numbers, n_orbits)
+    energy = jax.ops.segment_sum(weights * energies, numbers, n_orbits) / jnp.where(total > 0, total, 1)
+    return orbits.representatives, energy, total
 
 
 @functools.lru_cache(maxsize=16)
@@ -124,13 +142,17 @@ def _codes(spins: Num[Array, "*batch site"]) -> Int[Array, "*batch"]:
     return jnp.sum(jnp.where(spins > 0, 2 ** np.arange(spins.shape[-1]), 0), axis=-1)
 
 
-@jax.jit
-def _looked_up(table: Table, spins: Num[Array, "*batch site"]) -> Inexact[Array, "*batch"]:
-    orbits, values = table
-    return values[orbits.numbers[jnp.searchsorted(orbits.codes, _codes(spins))]]
+def _table(state: Any, n_samples: int) -> _Table | None:
+    orbits = few_orbits(state, n_samples)
+    return None if orbits is None else _Table(orbits, _evaluated(state, orbits.representatives))
 
 
 @jax.jit
-def _looked_up_energies(table: Table, spins: Any, reached: Any, elements: Any) -> Inexact[Array, " sample"]:
+def _looked_up(table: _Table, spins: Num[Array, "*batch site"]) -> Inexact[Array, "*batch"]:
+    return table.values[table.orbits.of(spins)]
+
+
+@jax.jit
+def _looked_up_energies(table: _Table, spins: Any, reached: Any, elements: Any) -> Inexact[Array, " sample"]:
     here, there = _looked_up(table, spins), _looked_up(table, reached)
     return jnp.sum(elements * jnp.exp(there - here[:, None]), axis=-1)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Inexact
 from netket.optimizer.solver import cholesky_with_fallback
 from netket.utils import struct
 
-from slmc.systems.wavefunctions.local_energies import local_energies, log_amplitudes
+from slmc.systems.wavefunctions.local_energies import few_orbits, local_energies, log_amplitudes, merged
 
 Flat = Float[Array, " parameter"]
 Weights = Float[Array, " sample"]
@@ -83,7 +83,10 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
         energies = local_energies(state, self._hamiltonian, spins)
         weights = importance_weights(state, spins)
         self._effective = 1 / jnp.sum(weights**2)
-        self._last, change, stats = _direction(
+        stats = nk.stats.Stats(**_statistics(energies, weights))
+        if (orbits := few_orbits(state, len(spins))) is not None:
+            spins, energies, weights = merged(orbits, spins, energies, weights)
+        self._last, change = _direction(
             state._apply_fun,
             state.chunk_size,
             state.variables,
@@ -96,7 +99,7 @@ class Reconfiguration(nk.driver.AbstractVariationalDriver):
             self._learning_rate(step),
             self._max_change,
         )
-        return nk.stats.Stats(**stats), change
+        return stats, change
 
     def _log_additional_data(self, log_dict: dict[str, Any]) -> None:
         super()._log_additional_data(log_dict)
@@ -115,6 +118,17 @@ def importance_weights(state: Any, spins: Array) -> Weights:
     return jax.nn.softmax(excess * log_amplitudes(state, spins).real)
 
 
+@jax.jit
+def _statistics(energies: Inexact[Array, " sample"], weights: Weights) -> dict[str, Any]:
+    mean = jnp.sum(weights * energies)
+    deviations = energies - mean
+    return {
+        "mean": mean,
+        "error_of_mean": jnp.sqrt(jnp.sum(jnp.square(weights * deviations.real))),
+        "variance": jnp.sum(weights * jnp.abs(deviations) ** 2),
+    }
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _direction(
     log_psi: Any,
@@ -128,8 +142,8 @@ def _direction(
     momentum: Any,
     learning_rate: Any,
     max_change: Any,
-) -> tuple[Flat, Any, dict[str, Any]]:
-    """δ, η δ as parameters, and statistics of the energy."""
+) -> tuple[Flat, Any]:
+    """δ, and η δ as parameters."""
     parameters, others = variables["params"], {k: v for k, v in variables.items() if k != "params"}
     is_complex = jnp.issubdtype(jax.eval_shape(log_psi, variables, spins).dtype, jnp.complexfloating)
     mode = "complex" if is_complex else "real"
@@ -139,19 +153,12 @@ def _direction(
     derivatives = derivatives.reshape(len(spins), 1 + is_complex, -1)
     derivatives = derivatives - jnp.einsum("s,scp->cp", weights, derivatives)
     rows = (derivatives * jnp.sqrt(weights)[:, None, None]).reshape(-1, derivatives.shape[-1])
-    mean = jnp.sum(weights * energies)
-    deviations = energies - mean
-    wanted = 2 * jnp.sqrt(weights) * deviations
+    wanted = 2 * jnp.sqrt(weights) * (energies - jnp.sum(weights * energies))
     wanted = jnp.stack([wanted.real, wanted.imag][: 1 + is_complex], axis=-1).ravel()
     direction = momentum * last + _regularised(rows, wanted - momentum * rows @ last, diag_shift)
     length = learning_rate * jnp.linalg.norm(rows @ direction)
     scale = learning_rate * jnp.minimum(1.0, max_change / jnp.where(length > 0, length, 1.0))
-    stats = {
-        "mean": mean,
-        "error_of_mean": jnp.sqrt(jnp.sum(jnp.square(weights * deviations.real))),
-        "variance": jnp.sum(weights * jnp.abs(deviations) ** 2),
-    }
-    return direction, ravel_pytree(parameters)[1](scale * direction), stats
+    return direction, ravel_pytree(parameters)[1](scale * direction)
 
 
 def _regularised(rows: Float[Array, "row parameter"], wanted: Float[Array, " row"], diag_shift: Any) -> Flat:

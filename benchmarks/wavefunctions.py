@@ -48,7 +48,9 @@ class Part(NamedTuple):
 
 PARTS = {
     "4x4": Part("wavefunction_small", (), ATTENTIONS, 3),
-    "4x4-j2=0": Part("wavefunction_small", ("hamiltonian.j2=0.0",), ("factored", "dot-product"), 1),
+    "4x4-j2=0": Part(
+        "wavefunction_small", ("hamiltonian.j2=0.0", "optimisation.n_steps=300"), ("factored", "dot-product"), 1
+    ),
     "6x6": Part("wavefunction_6x6", (), ("factored", "dot-product"), 1),
     "10x10": Part("wavefunction_10x10", (), ("factored",), 1, -0.4976921),
 }

@@ -43,10 +43,15 @@ def test_an_interrupted_benchmark_makes_only_what_is_missing(tmp_path):
     path = tmp_path / "cost.json"
     stored = json.loads(path.read_text())
     kept = {key: row for key, row in stored["rows"].items() if key != "4x4"}
-    path.write_text(json.dumps(stored | {"rows": kept}))
+    path.write_text(json.dumps(stored | {"rows": kept, "date": "2001-02-03"}))
     printed = _run("cost", tmp_path)
     assert [line[:3] for line in printed.splitlines() if not line.startswith(" ")] == ["4x4"]
-    assert json.loads(path.read_text())["rows"]["2x2"] == kept["2x2"]
+    rows = json.loads(path.read_text())["rows"]
+    # Rows of another day say so, since the header tells what made the new ones.
+    assert rows["2x2"].pop("made")["date"] == "2001-02-03"
+    assert rows["2x2"] == kept["2x2"]
+    assert "made" not in rows["4x4"]
+    assert "Made on 2001-02-03" in (tmp_path / "cost.md").read_text()
 
 
 def test_the_gpu_benchmark_says_where_there_is_none(tmp_path):

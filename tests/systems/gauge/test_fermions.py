@@ -401,7 +401,10 @@ def test_condensate_and_pion():
     matrix = reference_matrix(operator, links)
     inverse, n_sites = np.linalg.inv(matrix), np.prod(SHAPE)
     expected = np.trace(inverse).real / n_sites
-    _, observables = eqx.filter_jit(evaluate)(FermionDeterminant(GaugeAction(SHAPE, 2, 2.0), operator, 4.0), links)
+    target = FermionDeterminant(GaugeAction(SHAPE, 2, 2.0), operator, 4.0)
+    _, observables = eqx.filter_jit(evaluate)(target, links)
+    by_mass = eqx.filter_jit(eqx.filter_grad(lambda target: target.log_weight(links)))(target).operator.mass
+    assert float(by_mass) / n_sites == pytest.approx(expected, rel=1e-12)
     assert float(staggered_condensate(operator, observables["trace_inverse"])) == pytest.approx(expected, rel=1e-12)
     noisy = eqx.filter_jit(noisy_condensate)(jax.random.key(12), operator, links, 300)
     assert float(noisy) == pytest.approx(expected, rel=0.05)

@@ -17,7 +17,7 @@ from slmc.systems.wavefunctions import (
     j1j2,
     stochastic_reconfiguration,
 )
-from slmc.systems.wavefunctions.local_energies import few_orbits, local_energies, log_amplitudes, orbits_of
+from slmc.systems.wavefunctions.local_energies import few_orbits, local_energies, log_amplitudes, merged, orbits_of
 from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
 PHYSICS = j1j2((8,), 0.3)
@@ -50,11 +50,20 @@ def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
     assert_same_steps(ours, theirs, momentum)
 
 
-def test_merging_samples_of_an_orbit_leaves_the_steps_as_they_are():
+def test_merging_samples_of_an_orbit_leaves_the_steps_as_they_are(monkeypatch):
     symmetries = {"translations": 2, "point_group": True, "spin_flip": 1}
     ours, theirs = projected_state(64, **symmetries), projected_state(64, **symmetries)
     assert few_orbits(ours, 64) is not None
     assert_same_steps(ours, theirs, 0.8)
+
+    def forgetful(orbits, spins, energies, weights):
+        spins, energies, weights = merged(orbits, spins, energies, weights)
+        return spins, energies, (weights > 0) / jnp.sum(weights > 0)
+
+    monkeypatch.setattr(stochastic_reconfiguration, "merged", forgetful)
+    ours, theirs = projected_state(64, **symmetries), projected_state(64, **symmetries)
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        assert_same_steps(ours, theirs, 0.8)
 
 
 def assert_same_steps(ours, theirs, momentum):

@@ -299,9 +299,7 @@ def quenched_links(gauge: GaugeAction, n_chains: int) -> jax.Array:
 
 def multiscale_hmc(target: FermionDeterminant, step_size: float, n_steps: int, n_gauge_steps: int) -> Update:
     """HMC with the gauge action on finer steps than the determinant."""
-    fermions = FermionDeterminant(
-        eqx.tree_at(lambda one: one.beta, target.gauge, jnp.zeros(())), target.operator, target.n_flavours
-    )
+    fermions = eqx.tree_at(lambda one: one.gauge.beta, target, jnp.zeros(()))
     manifold = DrivenManifold(MANIFOLD, target.gauge, n_gauge_steps, OMELYAN)
     return MetropolisHastings(target, HamiltonianTrajectory(fermions, manifold, step_size, n_steps, OMELYAN))
 

@@ -156,6 +156,12 @@ def test_one_evaluation_for_each_orbit_gives_the_local_energies_of_netket(symmet
     assert (None if orbits is None else len(orbits.representatives)) == n_orbits
     np.testing.assert_allclose(local_energies(state, PHYSICS.hamiltonian, spins), expected, rtol=1e-10)
     np.testing.assert_allclose(np.exp(log_amplitudes(state, spins) - amplitudes), 1, rtol=1e-10)
+    # Flips lead out of a space of another magnetisation.
+    magnetised = nk.hilbert.Spin(0.5, 8, total_sz=1)
+    other = nk.vqs.MCState(nk.sampler.ExactSampler(magnetised), state.model, n_samples=300, seed=1)
+    drawn = other.samples.reshape(-1, 8)
+    found = log_amplitudes(other, drawn)
+    np.testing.assert_allclose(np.exp(found - other.log_value(drawn)), 1, rtol=1e-10)
     # Fewer configurations than orbits are evaluated themselves.
     assert few_orbits(state, (n_orbits or 1) - 1) is None
     if n_orbits is not None:

@@ -101,7 +101,8 @@ def shifted_square(shift: Float[Array, ""], matrix: Complex[Array, "state other"
     """s + X X†, by real products, of which three do: XLA multiplies complex matrices on CPUs at half their speed."""
     both = jnp.concatenate([matrix.real, matrix.imag], axis=1)
     across = matrix.imag @ matrix.real.T
-    return jax.lax.complex(shift * jnp.eye(len(matrix)) + both @ both.T, across - across.T)
+    unit = jnp.eye(len(matrix), dtype=both.dtype)
+    return jax.lax.complex(shift.astype(both.dtype) * unit + both @ both.T, across - across.T)
 
 
 def columns(function, shape: tuple[int, ...]) -> Complex[Array, "out state"]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Inexact, Int, Num
 
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
@@ -100,9 +99,10 @@ class _Table(NamedTuple):
 def few_orbits(state: Any, n_samples: int) -> Orbits | None:
     """The orbits of the symmetries of ψ, if they are known and no more than the samples."""
     model, space = state.model, state.hilbert
-    if not isinstance(model, SymmetryProjection) or not space.is_indexable or space.n_states > _FEW_STATES:
+    if not isinstance(model, SymmetryProjection) or space.local_size != 2 or not space.is_indexable:
         return None
-    if (model.full_group.characters != 1).any():
+    characters = model.full_group.characters
+    if space.n_states > min(_FEW_STATES, n_samples * len(characters)) or (characters != 1).any():
         return None
     orbits = orbits_of(space, model)
     return orbits if len(orbits.representatives) <= n_samples else None
@@ -116,16 +116,18 @@ def merged(
 ) -> tuple[Num[Array, "orbit site"], Inexact[Array, " orbit"], Float[Array, " orbit"]]:
     """Samples with those of an orbit made one, of their weight and their mean energy.
 
-    Sums Σ_s w_s f(σ_s) E(σ_s) stay what they are for every f that is the same on all of an orbit.
+    Sums Σ_s w_s f(σ_s) E(σ_s) stay what they are for every f that is the same on all of an orbit. In place of orbits
+    without samples, where ψ may vanish, stands a sample, of weight zero.
     """
     numbers, n_orbits = orbits.of(spins), len(orbits.representatives)
     total = jax.ops.segment_sum(weights, numbers, n_orbits)
     energy = jax.ops.segment_sum(weights * energies, numbers, n_orbits) / jnp.where(total > 0, total, 1)
-    return orbits.representatives, energy, total
+    return jnp.where(total[:, None] > 0, orbits.representatives, spins[:1]), energy, total
 
 
 @functools.lru_cache(maxsize=16)
 def orbits_of(space: Any, model: SymmetryProjection) -> Orbits:
+    """All states of a space of spins ±1, sorted. A representative may lie outside of it: images of flipped spins do."""
     states, group = jnp.asarray(space.all_states()), model.full_group
     codes = smallest = _codes(states)
     # Of all images of a configuration the one of the smallest code represents the orbit.
@@ -133,13 +135,17 @@ def orbits_of(space: Any, model: SymmetryProjection) -> Orbits:
         smallest = jnp.minimum(smallest, _codes(states[:, permutation] * int(sign)))
     order = jnp.argsort(codes)
     found, numbers = jnp.unique(smallest[order], return_inverse=True)
-    representatives = states[order[jnp.searchsorted(codes[order], found)]]
-    return Orbits(representatives, codes[order], numbers)
+    up = found[:, None] & _bits(states.shape[-1]) != 0
+    return Orbits(jnp.where(up, 1, -1).astype(states.dtype), codes[order], numbers)
 
 
 def _codes(spins: Num[Array, "*batch site"]) -> Int[Array, "*batch"]:
     """A number for each configuration: its spins as bits."""
-    return jnp.sum(jnp.where(spins > 0, 2 ** np.arange(spins.shape[-1]), 0), axis=-1)
+    return jnp.sum(jnp.where(spins > 0, _bits(spins.shape[-1]), 0), axis=-1)
+
+
+def _bits(n_sites: int) -> Int[Array, " site"]:
+    return 2 ** jnp.arange(n_sites)
 
 
 def _table(state: Any, n_samples: int) -> _Table | None:

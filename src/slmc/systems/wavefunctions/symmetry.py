@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -48,8 +49,8 @@ class SymmetryProjection(nn.Module):
 
     @property
     def full_group(self) -> "SymmetryGroup":
-        """All symmetries of ψ_P: G, with translations through the whole lattice where it holds any."""
-        translations = self.shape[0] if self.translations > 1 else 1
+        """Symmetries of ψ_P: G, with translations through the whole (square) lattice where it holds any."""
+        translations = math.gcd(*self.shape) if self.translations > 1 else 1
         return symmetry_group(self.shape, translations, self.point_group, self.spin_flip, self.momentum_pi)
 
     @nn.compact

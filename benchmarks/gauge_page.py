@@ -13,6 +13,10 @@ from slmc.statistics import notation
 NAMES = ("plaquette", "Polyakov loop", "Polyakov loop²", "Polyakov loop⁴", "condensate")
 
 
+SLOW_DETERMINANTS = "0832841"
+"""A commit whose determinants were slow, for rows that are not measured anew yet."""
+
+
 def page(results: ResultFile, folder: Path) -> None:
     """Writes gauge.md, and gauge_slhmc.svg where there are rows for it."""
     rows = results.rows
@@ -149,6 +153,12 @@ def _slmc(rows: dict[str, Any]) -> str:
         "all in one run, chains of equal number. τ is the integrated autocorrelation time in steps: trajectories of "
         "HMC, proposals of self-learning Monte Carlo.\n\n"
     )
+    if any(row.get("made", {}).get("commit") == SLOW_DETERMINANTS for row in found.values()):
+        text += (
+            f"Since these rows were made (commit {SLOW_DETERMINANTS}) exact determinants and their forces have become "
+            "several times as fast, from which HMC and self-learning gain by different factors: the last column tells "
+            "of the code of then.\n\n"
+        )
     text += table(header, lines) + "\n"
     reference = found.get("HMC, determinant")
     others = [(reference, row) for row in found.values() if reference is not None and row is not reference]

@@ -50,6 +50,35 @@ def test_steps_are_those_of_netket_at_power_two(n_samples, momentum):
     assert_same_steps(ours, theirs, momentum)
 
 
+def test_orbits_on_the_square_lattice():
+    def state_of(space, model):
+        return nk.vqs.MCState(nk.sampler.MetropolisLocal(space), model, n_samples=256, seed=1)
+
+    def projection(shape):
+        return SymmetryProjection(VisionTransformer(shape, 1, 4, 2), shape, 2, point_group=True, spin_flip=1)
+
+    square = state_of(nk.hilbert.Spin(0.5, 16, total_sz=0), projection((4, 4)))
+    assert len(few_orbits(square, 256).representatives) == 107
+    oblong = state_of(nk.hilbert.Spin(0.5, 8), projection((2, 4)))
+    spins = oblong.hilbert.all_states()
+    assert few_orbits(oblong, len(spins)) is not None
+    np.testing.assert_allclose(np.exp(log_amplitudes(oblong, spins) - oblong.log_value(spins)), 1, rtol=1e-10)
+    # Other spaces do not hold ±1, larger ones too many states.
+    assert few_orbits(state_of(nk.hilbert.Qubit(16), projection((4, 4))), 10**6) is None
+    assert few_orbits(state_of(nk.hilbert.Spin(0.5, 36, total_sz=17), projection((6, 6))), 10**6) is None
+
+
+def test_merging_is_exact_for_other_powers_and_parts(monkeypatch):
+    def step():
+        state = projected_state(64, translations=2, point_group=True, spin_flip=1)
+        state.sampler, state.chunk_size = nk.sampler.ExactSampler(PHYSICS.hilbert, machine_pow=1.0), 4
+        return ravel_pytree(driver(state, momentum=0.5).compute_loss_and_update()[1])[0]
+
+    found = step()
+    monkeypatch.setattr(stochastic_reconfiguration, "few_orbits", lambda state, n_samples: None)
+    np.testing.assert_allclose(found, step(), rtol=1e-6, atol=1e-10)
+
+
 def test_merging_samples_of_an_orbit_leaves_the_steps_as_they_are(monkeypatch):
     symmetries = {"translations": 2, "point_group": True, "spin_flip": 1}
     ours, theirs = projected_state(64, **symmetries), projected_state(64, **symmetries)
@@ -162,9 +191,10 @@ def test_one_evaluation_for_each_orbit_gives_the_local_energies_of_netket(symmet
     drawn = other.samples.reshape(-1, 8)
     found = log_amplitudes(other, drawn)
     np.testing.assert_allclose(np.exp(found - other.log_value(drawn)), 1, rtol=1e-10)
-    # Fewer configurations than orbits are evaluated themselves.
-    assert few_orbits(state, (n_orbits or 1) - 1) is None
     if n_orbits is not None:
+        assert few_orbits(other, 300) is not None
+        # Fewer configurations than orbits are evaluated themselves.
+        assert few_orbits(state, n_orbits - 1) is None
         # A twin that takes a sector of more symmetry than ψ has.
         all_of_them = SymmetryProjection(MODEL, (8,), 2, point_group=True, spin_flip=1)
         monkeypatch.setattr(SymmetryProjection, "full_group", all_of_them.full_group)

@@ -60,7 +60,7 @@ def _log_det_jvp(primals, tangents):
     (shift, matrix), (shift_tangent, tangent) = primals, tangents
     lower = jnp.linalg.cholesky(shifted_square(shift, matrix))
     gradient = 2 * jax.scipy.linalg.cho_solve((lower, True), matrix)
-    change = real_part_of_product(gradient, tangent) + _trace_of_inverse(lower) * shift_tangent
+    change = real_part_of_product(gradient, tangent) + _trace_of_inverse(lower) * shift_tangent.astype(lower.real.dtype)
     return _log_det_of(lower), change
 
 

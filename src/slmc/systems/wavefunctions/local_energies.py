@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import netket as nk
 from jaxtyping import Array, Float, Inexact, Int, Num
 
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection
@@ -13,15 +14,15 @@ from slmc.systems.wavefunctions.symmetry import SymmetryProjection
 _ROWS = 1024
 """Configurations, at most, whose rows of the Hamiltonian are held at once."""
 
-_FEW_STATES = 2**18
-"""States of a space, at most, that are sorted into orbits."""
+_FEW_SITES = 20
+"""Sites, at most, of a space whose states are sorted into orbits."""
 
 
 def log_amplitudes(state: Any, spins: Num[Array, "sample site"]) -> Inexact[Array, " sample"]:
     """log ψ, as many at once as the state's ``chunk_size`` says.
 
-    Where a space has no more orbits of the symmetries of ψ (``SymmetryProjection``) than there are configurations, ψ is
-    evaluated for one of each orbit.
+    Where a small space has no more orbits of the symmetries of ψ (``SymmetryProjection``, all characters +1) than there
+    are configurations, ψ is evaluated for one of each orbit.
     """
     table = _table(state, len(spins))
     return _evaluated(state, spins) if table is None else _looked_up(table, spins)
@@ -99,10 +100,12 @@ class _Table(NamedTuple):
 def few_orbits(state: Any, n_samples: int) -> Orbits | None:
     """The orbits of the symmetries of ψ, if they are known and no more than the samples."""
     model, space = state.model, state.hilbert
-    if not isinstance(model, SymmetryProjection) or space.local_size != 2 or not space.is_indexable:
+    if not (isinstance(model, SymmetryProjection) and isinstance(space, nk.hilbert.Spin)):
+        return None
+    if space.local_size != 2 or space.size > _FEW_SITES:
         return None
     characters = model.full_group.characters
-    if space.n_states > min(_FEW_STATES, n_samples * len(characters)) or (characters != 1).any():
+    if (characters != 1).any() or space.n_states > n_samples * len(characters):
         return None
     orbits = orbits_of(space, model)
     return orbits if len(orbits.representatives) <= n_samples else None
@@ -155,10 +158,14 @@ def _table(state: Any, n_samples: int) -> _Table | None:
 
 @jax.jit
 def _looked_up(table: _Table, spins: Num[Array, "*batch site"]) -> Inexact[Array, "*batch"]:
-    return table.values[table.orbits.of(spins)]
+    # Not a number where a Hamiltonian leads out of the space, for which there is no orbit.
+    known = table.orbits.codes[jnp.searchsorted(table.orbits.codes, _codes(spins))] == _codes(spins)
+    return jnp.where(known, table.values[table.orbits.of(spins)], jnp.nan)
 
 
 @jax.jit
 def _looked_up_energies(table: _Table, spins: Any, reached: Any, elements: Any) -> Inexact[Array, " sample"]:
     here, there = _looked_up(table, spins), _looked_up(table, reached)
-    return jnp.sum(elements * jnp.exp(there - here[:, None]), axis=-1)
+    reaches = elements != 0
+    ratios = jnp.where(reaches, jnp.exp(jnp.where(reaches, there - here[:, None], 0)), 0)
+    return jnp.sum(elements * ratios, axis=-1)

@@ -362,7 +362,7 @@ FINDINGS = """## What these data support, and what they do not
 Times of rows on one core were measured while other cores were busy; those of 6×6 on the GPU while three runs shared
 it; those of J2 = 0 with code that computed ψ anew for configurations of one orbit, and on another machine.
 
-- **Energies.** On 4×4, without a sign rule and after 600 steps, every attention comes within 2e-5 of the exact energy
+- **Energies.** On 4×4, without a sign rule and after 600 steps, every attention comes within 4e-5 of the exact energy
   with each of three seeds: no difference between them shows. On 6×6, with the sign rule built in and after the same
   1,500 steps, the final measurements of dot-product and factored attention agree within errors; over the last 300
   steps the energies of dot-product attention were higher by 6e-4, with twice the variance. So queries and keys are

@@ -22,8 +22,8 @@ class SymmetryProjection(nn.Module):
     ``momentum_pi`` is set (momentum π in every direction) and else +1; of the point group of the torus, if
     ``point_group`` is set, in its trivial representation; and of the flip of all spins with character ``spin_flip``,
     +1 or −1 (0: without). ``translations`` must be a period of ψ: for a ``VisionTransformer`` its patch suffices, the
-    full extent does for any ψ. On small lattices one ψ stands for all that these symmetries join, so that energies rely on
-    it.
+    full extent does for any ψ. On small lattices one ψ stands for all that these symmetries join, so that energies rely
+    on it.
 
     At small J2 the ground state of the J1-J2 model is in the even sector of all of them where N is a multiple of 4, and
     also on rings of N = 4n + 2 with the Marshall rotation; without it, on these rings, it has momentum π, is odd under

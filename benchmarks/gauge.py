@@ -27,6 +27,7 @@ from slmc.montecarlo import (
     OMELYAN,
     HamiltonianTrajectory,
     Label,
+    Manifold,
     MetropolisHastings,
     Sequence,
     SpecialUnitary,
@@ -174,9 +175,11 @@ def observer(exact: FermionDeterminant) -> Callable[..., Any]:
     return observe
 
 
-def hmc(target: Target, step_size: float, n_steps: int, guide: Target | None = None) -> Update:
+def hmc(
+    target: Target, step_size: float, n_steps: int, guide: Target | None = None, manifold: Manifold = MANIFOLD
+) -> Update:
     guide = target if guide is None else guide
-    return MetropolisHastings(target, HamiltonianTrajectory(guide, MANIFOLD, step_size, n_steps, OMELYAN))
+    return MetropolisHastings(target, HamiltonianTrajectory(guide, manifold, step_size, n_steps, OMELYAN))
 
 
 def heat_bath(target: Target) -> Update:
@@ -275,7 +278,8 @@ def pseudofermion_rows(results: ResultFile, settings: Settings) -> None:
                 if name in results.rows:
                     continue
                 exact, action = fermion_targets(shape, beta, settings.mass, n_flavours)
-                start = quenched_links(exact.gauge, settings.n_chains)
+                # From disordered links long trajectories are not accepted.
+                start = quenched_links(exact.gauge, settings.n_chains, 50, (3, 20))
                 # Long trajectories, for they are what moves Polyakov loops. Fluctuating pseudofermions exert larger
                 # forces than the determinant that they average to, and want shorter steps.
                 if method == "determinant":
@@ -287,21 +291,21 @@ def pseudofermion_rows(results: ResultFile, settings: Settings) -> None:
                     update, start = pseudofermion_hmc(action, 0.3, 6, guide), with_pseudofermions(action, start)
                 n_steps = settings.fermion_steps[place]
                 found = measured(update, start, n_steps // 6, n_steps, observer(exact), 4)
-                results.add(name, row_of(found, rational_error=action.rational_error) | {"made": results.made()})
+                results.add(name, row_of(found, rational_error=action.rational_error))
 
 
-def quenched_links(gauge: GaugeAction, n_chains: int) -> jax.Array:
-    """Links thermalised without fermions: from disordered ones long trajectories are not accepted."""
+def quenched_links(gauge: GaugeAction, n_chains: int, n_sweeps: int, seeds: tuple[int, int]) -> jax.Array:
+    """Links thermalised without fermions; the seeds are those of the disordered start and of the sweeps."""
+    start, sweeps = map(jax.random.key, seeds)
     update = heat_bath(gauge)
-    states = init_chains(update, random_links(jax.random.key(3), gauge.shape, gauge.n_colours, n_chains))
-    return run_chains(jax.random.key(20), update, states, 50, _accepted)[0].configuration
+    states = init_chains(update, random_links(start, gauge.shape, gauge.n_colours, n_chains))
+    return run_chains(sweeps, update, states, n_sweeps, _accepted)[0].configuration
 
 
 def multiscale_hmc(target: FermionDeterminant, step_size: float, n_steps: int, n_gauge_steps: int) -> Update:
     """HMC with the gauge action on finer steps than the determinant."""
     fermions = eqx.tree_at(lambda one: one.gauge.beta, target, jnp.zeros(()))
-    manifold = DrivenManifold(MANIFOLD, target.gauge, n_gauge_steps, OMELYAN)
-    return MetropolisHastings(target, HamiltonianTrajectory(fermions, manifold, step_size, n_steps, OMELYAN))
+    return hmc(target, step_size, n_steps, fermions, DrivenManifold(MANIFOLD, target.gauge, n_gauge_steps, OMELYAN))
 
 
 def solved(model: Target, labels: Label) -> Target:
@@ -444,12 +448,10 @@ def normal_operator_seconds(operator: Any, n_hops: int) -> tuple[float, float]:
 def wilson_seconds(shape: tuple[int, ...]) -> float:
     """Seconds of one trajectory with two Wilson flavours, from quenched links of β = 5.7."""
     action = PseudofermionAction(GaugeAction(shape, 3, 5.5), Wilson(shape, 3, 0.141139), solver=Solver(1e-10))
-    quenched = heat_bath(GaugeAction(shape, 3, 5.7))
-    thermal = init_chains(quenched, random_links(jax.random.key(16), shape, 3, 1))
-    thermal, _ = run_chains(jax.random.key(17), quenched, thermal, 20, _accepted)
+    thermal = quenched_links(GaugeAction(shape, 3, 5.7), 1, 20, (16, 17))
     trajectory = PseudofermionTrajectory(action, 0.05 / 2**0.5, 20)
     update = Sequence((RefreshPseudofermions(action), MetropolisHastings(action, trajectory)))
-    return trajectory_seconds(update, with_pseudofermions(action, thermal.configuration), 1)
+    return trajectory_seconds(update, with_pseudofermions(action, thermal), 1)
 
 
 def cost_rows(results: ResultFile, settings: Settings) -> None:

@@ -12,7 +12,6 @@ from slmc.statistics import notation
 
 NAMES = ("plaquette", "Polyakov loop", "Polyakov loop²", "Polyakov loop⁴", "condensate")
 
-
 SLOW_DETERMINANTS = "0832841"
 """A commit whose determinants were slow, for rows that are not measured anew yet."""
 

@@ -71,8 +71,13 @@ def _rows_of_energies(
 
     n_blocks = (moves.sum() + size - 1) // size
     there = jax.lax.fori_loop(0, n_blocks, block, jnp.zeros(len(order), here.dtype))[place]
-    ratios = jnp.where(moves, jnp.exp(jnp.where(moves, there - here[:, None], 0)), stays)
-    return jnp.sum(elements * ratios, axis=-1)
+    return _weighted(elements, jnp.where(moves, there - here[:, None], 0))
+
+
+def _weighted(elements: Any, log_ratios: Any) -> Inexact[Array, " sample"]:
+    """Σ_σ' H_σσ' ψ(σ')/ψ(σ); ratios without a matrix element may be anything."""
+    reaches = elements != 0
+    return jnp.sum(elements * jnp.where(reaches, jnp.exp(jnp.where(reaches, log_ratios, 0)), 0), axis=-1)
 
 
 # --------------------------------------------------------------------------------------------------- orbits
@@ -86,8 +91,10 @@ class Orbits(NamedTuple):
     numbers: Array
 
     def of(self, spins: Num[Array, "*batch site"]) -> Int[Array, "*batch"]:
-        """The orbit of each configuration."""
-        return self.numbers[jnp.searchsorted(self.codes, _codes(spins))]
+        """The orbit of each configuration, −1 outside of the space."""
+        codes = _codes(spins)
+        place = jnp.searchsorted(self.codes, codes)
+        return jnp.where(self.codes[place] == codes, self.numbers[place], -1)
 
 
 class _Table(NamedTuple):
@@ -158,14 +165,12 @@ def _table(state: Any, n_samples: int) -> _Table | None:
 
 @jax.jit
 def _looked_up(table: _Table, spins: Num[Array, "*batch site"]) -> Inexact[Array, "*batch"]:
-    # Not a number where a Hamiltonian leads out of the space, for which there is no orbit.
-    known = table.orbits.codes[jnp.searchsorted(table.orbits.codes, _codes(spins))] == _codes(spins)
-    return jnp.where(known, table.values[table.orbits.of(spins)], jnp.nan)
+    numbers = table.orbits.of(spins)
+    # Not a number where a Hamiltonian leads out of the space.
+    return jnp.where(numbers >= 0, table.values[numbers], jnp.nan)
 
 
 @jax.jit
 def _looked_up_energies(table: _Table, spins: Any, reached: Any, elements: Any) -> Inexact[Array, " sample"]:
     here, there = _looked_up(table, spins), _looked_up(table, reached)
-    reaches = elements != 0
-    ratios = jnp.where(reaches, jnp.exp(jnp.where(reaches, there - here[:, None], 0)), 0)
-    return jnp.sum(elements * ratios, axis=-1)
+    return _weighted(elements, there - here[:, None])

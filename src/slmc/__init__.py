@@ -5,7 +5,9 @@ where JAX has a GPU plugin, XLA's products by Triton are switched off (import sl
 """
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import jax
 import scipy.linalg  # noqa: F401  (loads the BLAS that jaxlib calls, so that its threads can be limited)
@@ -37,6 +39,10 @@ from slmc.montecarlo import (  # noqa: E402
 )
 from slmc.selflearning import CumulativeUpdate, Learner, fit, fit_linear, learn  # noqa: E402
 
+if TYPE_CHECKING:
+    from slmc import report
+    from slmc.runs import info, resume, run, scan
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -51,8 +57,22 @@ __all__ = [
     "Update",
     "fit",
     "fit_linear",
+    "info",
     "init_chains",
     "learn",
+    "report",
+    "resume",
+    "run",
     "run_chains",
+    "scan",
     "tune_step_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What runs and reports is imported when it is asked for: scripts that do by hand what a run does never need it."""
+    if name in ("info", "resume", "run", "scan"):
+        return getattr(import_module("slmc.runs"), name)
+    if name == "report":
+        return import_module("slmc.report")
+    raise AttributeError(f"module 'slmc' has no attribute {name!r}")

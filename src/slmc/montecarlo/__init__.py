@@ -17,7 +17,7 @@ from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
 from slmc.montecarlo.host import HostTarget
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
-from slmc.montecarlo.manifolds import Flat, Manifold, Signs, Sphere
+from slmc.montecarlo.manifolds import Flat, Manifold, Product, Signs, SiteManifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.special_unitary import SpecialUnitary
 from slmc.montecarlo.target import (
@@ -37,7 +37,19 @@ from slmc.montecarlo.tempering import (
     tuned_ladder,
 )
 from slmc.montecarlo.tuning import DualAveraging, tune_step_size, with_step_size
-from slmc.montecarlo.update import Info, Label, Repeated, Sequence, State, Update, accept_or_reject, run
+from slmc.montecarlo.update import (
+    Info,
+    Label,
+    Repeated,
+    Sequence,
+    State,
+    Update,
+    accept_or_reject,
+    decision_of,
+    evaluations_per_step,
+    run,
+    step_size,
+)
 
 __all__ = [
     "FOURTH_ORDER",
@@ -56,6 +68,7 @@ __all__ = [
     "Manifold",
     "MeasuredTarget",
     "MetropolisHastings",
+    "Product",
     "Proposal",
     "Repeated",
     "ReplicaExchange",
@@ -64,13 +77,16 @@ __all__ = [
     "Sequence",
     "Signs",
     "SinglePrecision",
+    "SiteManifold",
     "SpecialUnitary",
     "Sphere",
     "State",
     "Target",
     "Update",
     "accept_or_reject",
+    "decision_of",
     "evaluate",
+    "evaluations_per_step",
     "init_chains",
     "log_weight_and_force",
     "over_chains",
@@ -78,6 +94,7 @@ __all__ = [
     "run",
     "run_chains",
     "stacked",
+    "step_size",
     "tune_step_size",
     "tuned_ladder",
     "with_step_size",

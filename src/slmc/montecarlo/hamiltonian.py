@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
-from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
+from slmc.montecarlo.update import same
 
 
 class HamiltonianTrajectory(Proposal):
@@ -33,9 +34,13 @@ class HamiltonianTrajectory(Proposal):
         position, arrived = integrate(
             self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
         )
-        return position, (jnp.sum(momentum**2) - jnp.sum(arrived**2)) / 2
+        return position, (squared_norm(momentum) - squared_norm(arrived)) / 2
 
     @property
     def n_forces(self) -> int:
         """Forces of the guide that one trajectory evaluates."""
         return self.n_steps * len(self.integrator.kicks)
+
+    def evaluations_of(self, target: Target) -> int:
+        """Evaluations of a target that one trajectory makes: its forces if the target is the guide."""
+        return self.n_forces if same(self.guide, target) else 0

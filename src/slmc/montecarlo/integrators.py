@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Target
+from slmc.montecarlo.target import Configuration, Target
 
 
 class Integrator(NamedTuple):
@@ -40,11 +40,11 @@ def integrate(
     integrator: Integrator,
     guide: Target,
     manifold: Manifold,
-    position: Float[Array, "..."],
-    momentum: Float[Array, "..."],
+    position: Configuration,
+    momentum: Configuration,
     step_size: Float[Array, ""],
     n_steps: int,
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+) -> tuple[Configuration, Configuration]:
     """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps.
 
     The drift that ends a step and the one that begins the next are one move.
@@ -56,10 +56,11 @@ def integrate(
     def step(carry, last_drift):
         position, momentum = carry
         for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            momentum = momentum + kick * step_size * manifold.project(position, force(position))
+            impulse = manifold.project(position, force(position))
+            momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, impulse)
             position, momentum = manifold.move(position, momentum, drift * step_size)
         return (position, momentum), None
 
     start = manifold.move(position, momentum, first * step_size)
     (position, momentum), _ = jax.lax.scan(step, start, last_drifts)
-    return position, jnp.asarray(momentum)
+    return position, jax.tree.map(jnp.asarray, momentum)

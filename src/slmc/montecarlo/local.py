@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Target
+from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Info, State, Update, accept_or_reject
 
 
@@ -27,21 +27,21 @@ class LocalSweep(Update):
     def reversible(self) -> bool:
         return True
 
+    def evaluations_per_step(self, configuration: Configuration) -> int:
+        return self.manifold.n_points(configuration)
+
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_order, key_sites = jax.random.split(key)
-        shape = state.configuration.shape
-        point_shape = shape[len(shape) - self.manifold.point_ndim :]
 
         def visit(state: State, inputs) -> tuple[State, tuple[Float[Array, ""], Float[Array, ""]]]:
             site, key = inputs
             key_point, key_decision = jax.random.split(key)
-            points = state.configuration.reshape(-1, *point_shape)
-            point = self.manifold.perturb(key_point, points[site], self.step_size)
-            proposed = self.init(points.at[site].set(point).reshape(shape))
+            moved = self.manifold.perturb_point(key_point, state.configuration, site, self.step_size)
+            proposed = self.init(moved)
             state, accepted, log_ratio = accept_or_reject(key_decision, state, proposed, jnp.zeros(()))
             return state, (jnp.asarray(accepted, jnp.float64), log_ratio)
 
-        n_sites = self.manifold.n_points(shape)
+        n_sites = self.manifold.n_points(state.configuration)
         sites = random_direction(key_order, n_sites)
         state, (accepted, log_ratios) = jax.lax.scan(visit, state, (sites, jax.random.split(key_sites, n_sites)))
         return state, Info(jnp.mean(accepted), log_ratios[-1])

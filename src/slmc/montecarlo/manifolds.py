@@ -2,15 +2,54 @@
 
 import abc
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Manifold(eqx.Module):
-    """A Riemannian manifold, one copy for every site of a configuration.
+    """A Riemannian manifold of whole configurations: what they are moved along.
+
+    A configuration is an array on a ``SiteManifold``, and a pytree of arrays on a ``Product`` of several. To write your
+    own, subclass ``SiteManifold``.
+    """
+
+    @abc.abstractmethod
+    def project(self, position: Any, vector: Any) -> Any:
+        """The part of a vector of the embedding space that is tangent to the manifold at a position."""
+
+    @abc.abstractmethod
+    def move(self, position: Any, momentum: Any, time: Float[Array, ""]) -> tuple[Any, Any]:
+        """Free motion for a time: position and momentum carried along the geodesic."""
+
+    @abc.abstractmethod
+    def perturb(self, key: Key[Array, ""], position: Any, step_size: Float[Array, ""]) -> Any:
+        """A symmetric random step of about the given size."""
+
+    @abc.abstractmethod
+    def random(self, key: Key[Array, ""], shape: Any) -> Any:
+        """Points to start chains from, ``shape`` being that of the whole array (of each array of a product)."""
+
+    @abc.abstractmethod
+    def draw_momentum(self, key: Key[Array, ""], position: Any) -> Any:
+        """A momentum from the Gaussian exp(−p²/2) on the tangent space."""
+
+    @abc.abstractmethod
+    def n_points(self, configuration: Any) -> int:
+        """Points (sites) in a configuration of one chain."""
+
+    @abc.abstractmethod
+    def perturb_point(
+        self, key: Key[Array, ""], position: Any, point: Int[Array, ""], step_size: Float[Array, ""]
+    ) -> Any:
+        """The configuration with one point, of ``n_points``, perturbed."""
+
+
+class SiteManifold(Manifold):
+    """One copy of a manifold for every site of a configuration.
 
     A configuration is an array whose last ``point_ndim`` axes hold the embedding coordinates of one point.
 
@@ -21,36 +60,91 @@ class Manifold(eqx.Module):
 
     point_ndim: eqx.AbstractClassVar[int]
 
-    @abc.abstractmethod
-    def project(self, position: Float[Array, "..."], vector: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The part of a vector of the embedding space that is tangent to the manifold at a position."""
-
-    @abc.abstractmethod
-    def move(
-        self, position: Float[Array, "..."], momentum: Float[Array, "..."], time: Float[Array, ""]
-    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """Free motion for a time: position and momentum carried along the geodesic."""
-
-    @abc.abstractmethod
-    def perturb(
-        self, key: Key[Array, ""], position: Float[Array, "..."], step_size: Float[Array, ""]
-    ) -> Float[Array, "..."]:
-        """A symmetric random step of about the given size."""
-
-    @abc.abstractmethod
-    def random(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
-        """Points to start chains from, ``shape`` being that of the whole array."""
-
-    def n_points(self, shape: tuple[int, ...]) -> int:
-        """Points (sites) in a configuration of the given array shape."""
+    def n_points(self, configuration: Any) -> int:
+        shape = configuration.shape
         return math.prod(shape[: len(shape) - self.point_ndim])
 
     def draw_momentum(self, key: Key[Array, ""], position: Float[Array, "..."]) -> Float[Array, "..."]:
-        """A momentum from the Gaussian exp(−p²/2) on the tangent space."""
         return self.project(position, jax.random.normal(key, position.shape, position.dtype))
 
+    def perturb_point(
+        self, key: Key[Array, ""], position: Float[Array, "..."], point: Int[Array, ""], step_size: Float[Array, ""]
+    ) -> Float[Array, "..."]:
+        points = position.reshape(-1, *position.shape[position.ndim - self.point_ndim :])
+        moved = self.perturb(key, points[point], step_size)
+        return points.at[point].set(moved).reshape(position.shape)
 
-class Flat(Manifold):
+
+class Product(Manifold):
+    """A manifold for each part of a configuration that is a dictionary, a named tuple or another pytree of arrays.
+
+    ``Product({"spins": Sphere(), "positions": Flat()})`` is the manifold of ``{"spins": array, "positions": array}``.
+    The metric is the sum of the parts' metrics: one time and one step size serve all.
+    """
+
+    parts: Any
+
+    def project(self, position: Any, vector: Any) -> Any:
+        return self._over(lambda part, x, v: part.project(x, v), position, vector)
+
+    def move(self, position: Any, momentum: Any, time: Float[Array, ""]) -> tuple[Any, Any]:
+        moved = self._list(lambda part, x, p: part.move(x, p, time), position, momentum)
+        return self._tree([x for x, _ in moved]), self._tree([p for _, p in moved])
+
+    def perturb(self, key: Key[Array, ""], position: Any, step_size: Float[Array, ""]) -> Any:
+        return self._over(lambda part, key, x: part.perturb(key, x, step_size), self._keys(key), position)
+
+    def random(self, key: Key[Array, ""], shape: Any) -> Any:
+        return self._over(lambda part, key, shape: part.random(key, shape), self._keys(key), shape)
+
+    def draw_momentum(self, key: Key[Array, ""], position: Any) -> Any:
+        return self._over(lambda part, key, x: part.draw_momentum(key, x), self._keys(key), position)
+
+    def n_points(self, configuration: Any) -> int:
+        return sum(self._list(lambda part, x: part.n_points(x), configuration))
+
+    def perturb_point(
+        self, key: Key[Array, ""], position: Any, point: Int[Array, ""], step_size: Float[Array, ""]
+    ) -> Any:
+        first, changed = 0, []
+        for part, x in zip(self._manifolds, self._list(lambda _, x: x, position), strict=True):
+            n_points = part.n_points(x)
+            here = (point >= first) & (point < first + n_points)
+            moved = part.perturb_point(key, x, jnp.clip(point - first, 0, n_points - 1), step_size)
+            changed.append(jax.tree.map(lambda new, old, here=here: jnp.where(here, new, old), moved, x))
+            first += n_points
+        return self._tree(changed)
+
+    @property
+    def _manifolds(self) -> list[Manifold]:
+        return jax.tree.leaves(self.parts, is_leaf=_is_manifold)
+
+    def _tree(self, values: list[Any]) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(self.parts, is_leaf=_is_manifold), values)
+
+    def _keys(self, key: Key[Array, ""]) -> Any:
+        return self._tree(list(jax.random.split(key, len(self._manifolds))))
+
+    def _list(self, function: Any, *trees: Any) -> list[Any]:
+        structure: Any = jax.tree.structure(self.parts, is_leaf=_is_manifold)
+        parts = [structure.flatten_up_to(tree) for tree in trees]
+        return [function(*arguments) for arguments in zip(self._manifolds, *parts, strict=True)]
+
+    def _over(self, function: Any, *trees: Any) -> Any:
+        return self._tree(self._list(function, *trees))
+
+
+def squared_norm(vector: Any) -> Float[Array, ""]:
+    """Σ v², over all components of a vector of the embedding space."""
+    first, *others = (jnp.sum(leaf**2) for leaf in jax.tree.leaves(vector))
+    return sum(others, first)
+
+
+def _is_manifold(part: Any) -> bool:
+    return isinstance(part, Manifold)
+
+
+class Flat(SiteManifold):
     """Euclidean space: every component of the configuration is a coordinate of its own."""
 
     point_ndim = 0
@@ -68,7 +162,7 @@ class Flat(Manifold):
         return jax.random.normal(key, shape, jnp.float64)
 
 
-class Sphere(Manifold):
+class Sphere(SiteManifold):
     """Unit vectors (classical spins): points S with |S| = 1 in the last axis.
 
     Geodesic flow is rotation along great circles, S(t) = S cos(|p|t) + (p/|p|) sin(|p|t): Byrne, Girolami,
@@ -101,7 +195,7 @@ class Sphere(Manifold):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
 
 
-class Signs(Manifold):
+class Signs(SiteManifold):
     """Ising spins: +1 or −1 at every site. Nothing is tangent to two points, so that there are no forces or momenta."""
 
     point_ndim = 0

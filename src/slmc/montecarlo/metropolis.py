@@ -1,6 +1,7 @@
 """Metropolis–Hastings: a proposal that knows its own ratio, and an exact decision."""
 
 import abc
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -16,7 +17,9 @@ class Proposal(eqx.Module):
 
     To write your own: return a configuration of the same structure and the logarithm of the ratio of the
     two proposal densities (0 for a symmetric proposal). A wrong ratio gives wrong results without any
-    other sign: check the resulting update with ``slmc.testing.check_invariance``.
+    other sign: check the resulting update with ``slmc.testing.check_invariance``. A proposal with a ``step_size`` that
+    can be tuned has a field of that name, and one that evaluates the target itself (a trajectory guided by it) says how
+    often in ``evaluations_of(target)``.
     """
 
     @abc.abstractmethod
@@ -39,6 +42,26 @@ class MetropolisHastings(Update):
     @property
     def reversible(self) -> bool:
         return True
+
+    @property
+    def step_size(self) -> Float[Array, ""] | None:
+        """That of the proposal; ``None`` if it has none."""
+        return getattr(self.proposal, "step_size", None)
+
+    @property
+    def inner_update(self) -> Update | None:
+        """The update whose chain makes the proposals, if it is one that does; ``None`` otherwise."""
+        return getattr(self.proposal, "update", None)
+
+    @property
+    def labelled(self) -> "MetropolisHastings":
+        """The same update, which reports the exact labels of its proposals."""
+        return replace(self, label_proposals=True)
+
+    def evaluations_per_step(self, configuration: Configuration) -> int:
+        """One for the decision, and those that the proposal makes of the target."""
+        count = getattr(self.proposal, "evaluations_of", None)
+        return 1 + (0 if count is None else count(self.target))
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_proposal, key_decision = jax.random.split(key)

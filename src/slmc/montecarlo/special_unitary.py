@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.manifolds import SiteManifold
 
 Matrices = Complex[Array, "n n *sites"]
 """Complex n×n matrices, one for every site."""
@@ -23,7 +23,7 @@ _N_TERMS = 24
 _N_SQUARINGS = 2
 
 
-class SpecialUnitary(Manifold):
+class SpecialUnitary(SiteManifold):
     """SU(N), real and imaginary part of each matrix in the last three axes (2, N, N).
 
     The metric is that of the embedding, |dU|² = tr dU†dU. A momentum is the velocity P = X U with X antihermitian and

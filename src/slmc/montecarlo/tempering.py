@@ -7,16 +7,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from scipy.interpolate import PchipInterpolator
 
 from slmc.montecarlo.target import Configuration, LogWeight, MeasuredTarget, Target, evaluate
-from slmc.montecarlo.update import State, Update
+from slmc.montecarlo.update import Info, State, Update, decision_of, evaluations_per_step, step_size
 
 Module = TypeVar("Module", bound=eqx.Module)
 
 LOG_WEIGHTS = "log_weights"
 """The observable that holds the log-weight of every replica."""
+
+WALKERS = "walkers"
+"""The observable that tells which walker, a configuration on its way through the ladder, is at every replica."""
 
 
 class ReplicaInfo(NamedTuple):
@@ -36,7 +39,8 @@ class ReplicaTarget(MeasuredTarget):
     """Independent replicas, W(x_1, x_2, …) = Π_k W_k(x_k): a configuration has a leading axis of replicas.
 
     ``replicas`` is one target whose arrays have a leading axis of replicas too (``stacked``). The observable
-    ``"log_weights"`` lists log W_k(x_k); those of the replicas come along with a leading axis.
+    ``"log_weights"`` lists log W_k(x_k), ``"walkers"`` numbers the walkers; those of the replicas come along with a
+    leading axis.
     """
 
     replicas: Target
@@ -46,7 +50,7 @@ class ReplicaTarget(MeasuredTarget):
 
     def log_weight_and_observables(self, configuration: Configuration) -> tuple[LogWeight, dict[str, Array]]:
         log_weights, observables = _over_replicas(evaluate, self.replicas)(configuration)
-        return jnp.sum(log_weights), observables | {LOG_WEIGHTS: log_weights}
+        return jnp.sum(log_weights), observables | {LOG_WEIGHTS: log_weights, WALKERS: jnp.arange(len(log_weights))}
 
 
 class ReplicaExchange(Update):
@@ -70,18 +74,36 @@ class ReplicaExchange(Update):
     def reversible(self) -> bool:
         return False
 
+    @property
+    def step_size(self) -> Any:
+        """Those of the replicas, on an axis of their own; ``None`` if their updates have none."""
+        return step_size(self.update)
+
+    def evaluations_per_step(self, configuration: Configuration) -> int:
+        """Those of every replica's update, and one of each for the configuration that it may be given."""
+        n_replicas = jax.tree.leaves(configuration)[0].shape[0]
+        one_replica = jax.tree.map(lambda leaf: leaf[0], configuration)
+        return n_replicas * (evaluations_per_step(self.update, one_replica) + 1)
+
+    def decision(self, info: ReplicaInfo) -> Info:
+        """The decisions of all replicas, on an axis of their own."""
+        return decision_of(self.update)(info.infos)
+
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, ReplicaInfo]:
         key_update, key_parity, key_swap = jax.random.split(key, 3)
         observables = dict(state.observables)
+        walkers = observables.pop(WALKERS)
         replicas = State(state.configuration, observables.pop(LOG_WEIGHTS), observables)
         n_replicas = len(replicas.log_weight)
         replicas, infos = _over_replicas(_step, self.update)(jax.random.split(key_update, n_replicas), replicas)
-        replicas, swaps = self._swap(key_swap, jax.random.bernoulli(key_parity), replicas)
-        total = jnp.sum(replicas.log_weight)
-        state = State(replicas.configuration, total, replicas.observables | {LOG_WEIGHTS: replicas.log_weight})
+        replicas, walkers, swaps = self._swap(key_swap, jax.random.bernoulli(key_parity), replicas, walkers)
+        total, carried = jnp.sum(replicas.log_weight), {LOG_WEIGHTS: replicas.log_weight, WALKERS: walkers}
+        state = State(replicas.configuration, total, replicas.observables | carried)
         return state, ReplicaInfo(infos, *swaps)
 
-    def _swap(self, key: Key[Array, ""], odd: Bool[Array, ""], replicas: State) -> tuple[State, tuple[Array, ...]]:
+    def _swap(
+        self, key: Key[Array, ""], odd: Bool[Array, ""], replicas: State, walkers: Int[Array, " replica"]
+    ) -> tuple[State, Int[Array, " replica"], tuple[Array, ...]]:
         n_replicas = len(replicas.log_weight)
         place = jnp.arange(n_replicas)
         lower = place[:-1] % 2 == jnp.asarray(odd, place.dtype)
@@ -101,7 +123,8 @@ class ReplicaExchange(Update):
             return jnp.where(moved.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
         acceptance = jnp.where(lower, jnp.exp(jnp.minimum(log_ratio, 0.0)), 0.0)
-        return jax.tree.map(chosen, exchanged, replicas), (lower, swapped, acceptance)
+        walkers = chosen(walkers[partner], walkers)
+        return jax.tree.map(chosen, exchanged, replicas), walkers, (lower, swapped, acceptance)
 
 
 def stacked(replicas: Sequence[Module]) -> Module:

@@ -1,5 +1,6 @@
 """Step sizes tuned to a wanted acceptance by dual averaging, while learning; frozen while measuring."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.chains import run_chains
-from slmc.montecarlo.update import Sequence, State, Update, last_info
+from slmc.montecarlo.update import Info, State, Update, decision_of, step_size
 
 
 class DualAveraging(NamedTuple):
@@ -50,41 +51,52 @@ class DualAveraging(NamedTuple):
         return DualAveraging(self.anchor, log_step_size, log_averaged, mean_error, count)
 
 
-def _acceptance(state: State, info: Any) -> Float[Array, ""]:
-    return last_info(info).accepted
+@functools.lru_cache(maxsize=256)
+def _acceptance_by(decision: Callable[[Any], Info]) -> Callable[[State, Any], Float[Array, "..."]]:
+    """What to observe of updates with this ``decision_of``; one function for each, so that it is compiled once."""
 
+    def accepted(state: State, info: Any) -> Float[Array, "..."]:
+        return decision(info).accepted
 
-def step_size_of(update: Any) -> Any:
-    """The step size of a ``LocalSweep``, or of the trajectory inside a ``MetropolisHastings``; of a ``Sequence`` the
-    last one's: what comes before it, a heat bath of auxiliary fields for instance, has none.
-    """
-    if isinstance(update, Sequence):
-        return step_size_of(update.updates[-1])
-    return update.proposal.step_size if hasattr(update, "proposal") else update.step_size
+    return accepted
 
 
 def tune_step_size(
     key: Key[Array, ""],
     update: Update,
     states: State,
-    where: Callable[[Update], Float[Array, ""]] = step_size_of,
+    where: Callable[[Update], Any] = step_size,
     wanted: float = 0.8,
     n_rounds: int = 30,
     n_steps: int = 5,
 ) -> tuple[Update, State]:
     """The update with its step size tuned to acceptance ``wanted`` averaged over chains, and the chains' states.
 
-    ``where(update)`` picks the step size. The chains
-    move while tuning and are not samples of the target; discard them or thermalise on.
+    ``where(update)`` picks the step size, by default the update's own (``slmc.montecarlo.step_size``); where replicas
+    have one each, each is tuned to its own acceptance. An update without a step size is returned as it is, its chains
+    too. The chains move while tuning and are not samples of the target; discard them or thermalise on.
     """
-    averaging = DualAveraging.start(float(where(update)))
+    start = where(update)
+    if start is None:
+        return update, states
+    shape = np.shape(start)
+    averaging = [DualAveraging.start(float(size)) for size in np.ravel(start)]
+    accepted_by = _acceptance_by(decision_of(update))
     for key_round in jax.random.split(key, n_rounds):
-        update = with_step_size(update, where, averaging.step_size)
-        states, accepted = run_chains(key_round, update, states, n_steps, _acceptance)
-        averaging = averaging.updated(float(np.mean(np.asarray(accepted))), wanted)
-    return with_step_size(update, where, averaging.averaged), states
+        update = with_step_size(update, where, np.reshape([one.step_size for one in averaging], shape))
+        states, accepted = run_chains(key_round, update, states, n_steps, accepted_by)
+        acceptances = _by_size(np.asarray(accepted), len(averaging))
+        averaging = [one.updated(share, wanted) for one, share in zip(averaging, acceptances, strict=True)]
+    return with_step_size(update, where, np.reshape([one.averaged for one in averaging], shape)), states
 
 
-def with_step_size(update: Update, where: Callable[[Update], Float[Array, ""]], step_size: float) -> Update:
+def _by_size(accepted: np.ndarray, n_sizes: int) -> list[float]:
+    """The mean acceptance belonging to each step size, whose axis, if there are several, is the last."""
+    if n_sizes == 1:
+        return [float(np.mean(accepted))]
+    return [float(share) for share in np.mean(accepted.reshape(-1, n_sizes), axis=0)]
+
+
+def with_step_size(update: Update, where: Callable[[Update], Any], step_size: Any) -> Update:
     """The update with the step size that ``where`` picks replaced; the compiled programs are reused."""
     return eqx.tree_at(where, update, jax.numpy.asarray(step_size, jax.numpy.float64))

@@ -1,7 +1,8 @@
 """How a chain moves: updates, what they carry, what they report."""
 
 import abc
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -42,17 +43,18 @@ class Info(NamedTuple):
     label: Label | None = None
 
 
-def last_info(info: Any) -> Info:
-    """What the last of several updates reports: the trajectory of a ``Sequence`` of heat bath and trajectory."""
-    return info if isinstance(info, Info) else last_info(info[-1])
-
-
 class Update(eqx.Module):
     """A Markov step that leaves the distribution of ``self.target`` invariant.
 
     To write your own: give it a field ``target``, say in ``reversible`` whether it keeps detailed balance
     (needed inside a ``CumulativeUpdate``), and write ``step``. Check it with
     ``slmc.testing.check_invariance`` against exact draws.
+
+    What else an update may say of itself, read by the functions of the same names below; none of it is needed:
+
+    - a field or property ``step_size``, a float64 array, if it has one that can be tuned;
+    - ``evaluations_per_step(configuration)``, the exact evaluations of ``target`` that a step costs, if not one;
+    - ``decision(info)``, the ``Info`` of its decisive part, if ``step`` reports anything but an ``Info``.
     """
 
     target: eqx.AbstractVar[Target]
@@ -75,13 +77,16 @@ class Sequence(Update):
     """Updates of one target, one after the other.
 
     A product of reversible steps is invariant but reversible only if it reads the same backwards, as in
-    ``Sequence((a, b, a))`` with the same object ``a`` at both ends.
+    ``Sequence((a, b, a))`` with the same object ``a`` at both ends. ``decisive`` is the index of the update whose
+    decision is reported as that of the whole: by default the last, for what comes before it may be a heat bath of
+    auxiliary fields.
     """
 
     updates: tuple[Update, ...]
+    decisive: int = eqx.field(static=True)
 
-    def __init__(self, updates: Iterable[Update]) -> None:
-        self.updates = tuple(updates)
+    def __init__(self, updates: Iterable[Update], decisive: int = -1) -> None:
+        self.updates, self.decisive = tuple(updates), decisive
 
     @property  # type: ignore[misc]
     def target(self) -> Target:  # type: ignore[override]
@@ -89,8 +94,20 @@ class Sequence(Update):
 
     @property
     def reversible(self) -> bool:
-        palindrome = all(_same(a, b) for a, b in zip(self.updates, reversed(self.updates), strict=True))
+        palindrome = all(same(a, b) for a, b in zip(self.updates, reversed(self.updates), strict=True))
         return palindrome and all(update.reversible for update in self.updates)
+
+    @property
+    def step_size(self) -> Any:
+        """That of the last update that has one."""
+        sizes = [step_size(update) for update in self.updates]
+        return next((size for size in reversed(sizes) if size is not None), None)
+
+    def evaluations_per_step(self, configuration: Configuration) -> int:
+        return sum(evaluations_per_step(update, configuration) for update in self.updates)
+
+    def decision(self, info: tuple[Any, ...]) -> Info:
+        return _decided(self.updates[self.decisive], info[self.decisive])
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, tuple[Any, ...]]:
         infos = []
@@ -100,8 +117,8 @@ class Sequence(Update):
         return state, tuple(infos)
 
 
-def _same(a: Update, b: Update) -> bool:
-    """Whether two updates hold the very same arrays: copies made by tree operations count, equal values do not."""
+def same(a: eqx.Module, b: eqx.Module) -> bool:
+    """Whether two objects hold the very same arrays: copies made by tree operations count, equal values do not."""
     leaves, others = jax.tree.leaves(a), jax.tree.leaves(b)
     alike = bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
     return alike and all(x is y for x, y in zip(leaves, others, strict=True))
@@ -124,8 +141,50 @@ class Repeated(Update):
     def reversible(self) -> bool:
         return self.update.reversible
 
+    @property
+    def step_size(self) -> Any:
+        return step_size(self.update)
+
+    def evaluations_per_step(self, configuration: Configuration) -> int:
+        return self.n_steps * evaluations_per_step(self.update, configuration)
+
+    def decision(self, info: Any) -> Info:
+        """All decisions, on a leading axis."""
+        return _decided(self.update, info)
+
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Any]:
         return run(key, self.update, state, self.n_steps)
+
+
+def step_size(update: Update) -> Float[Array, "..."] | None:
+    """The step size of an update; ``None`` if it has none."""
+    return getattr(update, "step_size", None)
+
+
+def evaluations_per_step(update: Update, configuration: Configuration) -> int:
+    """Exact evaluations of its target that one step of an update costs, at a configuration of one chain."""
+    count = getattr(update, "evaluations_per_step", None)
+    return 1 if count is None else int(count(configuration))
+
+
+def decision_of(update: Update) -> Callable[[Any], Info]:
+    """The function that picks, of what a step reports, the ``Info`` of the decisive part.
+
+    One and the same function for all updates that differ in nothing but the values of their arrays, so that what is
+    compiled with it is compiled once.
+    """
+    return _decision(jax.tree.structure(update))
+
+
+@functools.lru_cache(maxsize=256)
+def _decision(structure: Any) -> Callable[[Any], Info]:
+    update = jax.tree.unflatten(structure, [None] * structure.num_leaves)
+    return functools.partial(_decided, update)
+
+
+def _decided(update: Update, info: Any) -> Info:
+    decision = getattr(update, "decision", None)
+    return info if decision is None else decision(info)
 
 
 def accept_or_reject(

@@ -1,9 +1,17 @@
 """How numbers and observables are written: 0.5352(13), |m_st|²."""
 
+import html
 import math
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from matplotlib.mathtext import MathTextParser
 
 from slmc.statistics import notation
+
+_TAGS = ("i", "b", "sub", "sup")
+"""The tags that a symbol in HTML may have."""
 
 
 class Symbol(NamedTuple):
@@ -14,47 +22,27 @@ class Symbol(NamedTuple):
     words: str
 
 
-SYMBOLS = {
-    "log_weight": Symbol(r"$\log W$", "log <i>W</i>", "exact log-weight"),
-    "magnetization": Symbol(r"$|m|$", "|<i>m</i>|", "magnetization"),
-    "magnetization_squared": Symbol(r"$m^2$", "<i>m</i><sup>2</sup>", "magnetization squared"),
-    "staggered_magnetization": Symbol(r"$|m_{\mathrm{st}}|$", "|<i>m</i><sub>st</sub>|", "staggered magnetization"),
-    "staggered_magnetization_squared": Symbol(
-        r"$m_{\mathrm{st}}^2$", "<i>m</i><sub>st</sub><sup>2</sup>", "staggered magnetization squared"
-    ),
-    "binder_magnetization": Symbol(
-        r"$\langle m^4\rangle/\langle m^2\rangle^2$", "⟨<i>m</i><sup>4</sup>⟩/⟨<i>m</i><sup>2</sup>⟩²", "Binder ratio"
-    ),
-    "binder_staggered_magnetization": Symbol(
-        r"$\langle m_{\mathrm{st}}^4\rangle/\langle m_{\mathrm{st}}^2\rangle^2$",
-        "⟨<i>m</i><sub>st</sub><sup>4</sup>⟩/⟨<i>m</i><sub>st</sub><sup>2</sup>⟩²",
-        "staggered Binder ratio",
-    ),
-    "energy": Symbol(r"$e$", "<i>e</i>", "energy per site"),
-    "density": Symbol(r"$n$", "<i>n</i>", "electrons per site"),
-    "grand_energy": Symbol(r"$k$", "<i>k</i>", "energy less μ times particles"),
-    "energy_variance": Symbol(r"$\sigma_k^2$", "<i>σ</i><sub><i>k</i></sub><sup>2</sup>", "quantum variance of k"),
-    "specific_heat": Symbol(r"$c$", "<i>c</i>", "specific heat per site"),
-    "plaquette": Symbol(r"$P$", "<i>P</i>", "plaquette"),
-    "rectangle": Symbol(r"$R$", "<i>R</i>", "rectangle"),
-    "polyakov_loop": Symbol(r"$\mathrm{Re}\,L$", "Re <i>L</i>", "Polyakov loop"),
-    "polyakov_loop_modulus": Symbol(r"$|L|$", "|<i>L</i>|", "modulus of the Polyakov loop"),
-    "polyakov_loop_squared": Symbol(r"$|L|^2$", "|<i>L</i>|<sup>2</sup>", "its square"),
-    "polyakov_loop_fourth_power": Symbol(r"$|L|^4$", "|<i>L</i>|<sup>4</sup>", "its fourth power"),
-    "polyakov_susceptibility": Symbol(r"$\chi_L$", "<i>χ<sub>L</sub></i>", "susceptibility of the Polyakov loop"),
-    "binder_polyakov_loop": Symbol(
-        r"$\langle |L|^4\rangle/\langle |L|^2\rangle^2$",
-        "⟨|<i>L</i>|<sup>4</sup>⟩/⟨|<i>L</i>|<sup>2</sup>⟩<sup>2</sup>",
-        "Binder ratio of the Polyakov loop",
-    ),
-    "condensate": Symbol(r"$\bar\psi\psi$", "<i>ψ̄ψ</i>", "chiral condensate"),
-}
+def symbol_of(name: str, attributes: Mapping[str, Any]) -> Symbol:
+    """The symbol that the records give an observable; its own name where they give none, or none that can be drawn."""
+    words = str(attributes.get("words") or name.replace("_", " "))
+    mathtext = str(attributes.get("mathtext") or "")
+    if not _can_be_drawn(mathtext):
+        mathtext = name.replace("_", " ").replace("\\", "/").replace("$", r"\$")
+    return Symbol(mathtext, _harmless(str(attributes.get("html") or "")), words)
 
 
-def symbol(name: str) -> Symbol:
-    """The symbol of an observable; its own name where the field has none."""
-    words = name.replace("_", " ")
-    return SYMBOLS.get(name, Symbol(words, "", words))
+def _can_be_drawn(mathtext: str) -> bool:
+    try:
+        MathTextParser("path").parse(mathtext)
+    except (ValueError, RuntimeError):
+        return False
+    return bool(mathtext)
+
+
+def _harmless(text: str) -> str:
+    """HTML with nothing in it but the tags of symbols: records may come from anybody."""
+    tags = "|".join(_TAGS)
+    return re.sub(rf"&lt;(/?(?:{tags}))&gt;", r"<\1>", html.escape(text))
 
 
 def concise(value: float | int | None, error: float | int | None = None) -> str:

@@ -49,7 +49,11 @@ def _tiles(summary: dict[str, Any]) -> list[Tile]:
     exact = summary["exact_energy"]
     against = "exact energy not known" if exact is None else f"against {exact:.6f}"
     return [
-        Tile("energy a site / J1", concise(energy.get("value"), energy.get("error")), "with the final parameters"),
+        Tile(
+            _with_units("energy a site", summary["units"]),
+            concise(energy.get("value"), energy.get("error")),
+            "with the final parameters",
+        ),
         Tile("relative error", plain(summary["relative_error"], 2), against),
         Tile("V-score", plain(summary["v_score"], 2), "N Var(H) / E², 0 for an eigenstate"),
         Tile("parameters", plain(summary["n_parameters"]), f"{summary['n_sites']} sites"),
@@ -62,11 +66,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     energy = summary["energy"]
     if energy is None:
         return []
-    rows = [("energy a site / J1", concise(energy["value"], energy["error"]))]
+    rows = [(_with_units("energy a site", summary["units"]), concise(energy["value"], energy["error"]))]
     if summary["exact_energy"] is not None:
         rows.append(("exact ground state", f"{summary['exact_energy']:.7f}"))
         rows.append(("relative error", plain(summary["relative_error"], 2)))
-    rows.append(("variance of the energy / J1²", plain(summary["variance"], 3)))
+    rows.append((_with_units("variance of the energy", summary["units"], "²"), plain(summary["variance"], 3)))
     rows.append(("V-score", plain(summary["v_score"], 3)))
     rows.append(("R-hat of the energy", plain(energy["r_hat"], 4)))
     rows.append(("effective samples", plain(None if energy["ess"] is None else round(energy["ess"]))))
@@ -90,7 +94,9 @@ def energy(run: Stored) -> Plot:
             axes.axhline(exact, color=VERMILION, linestyle="--", linewidth=1.2, label="exact")
         low, high = min(np.nanmin(energies), exact or np.inf), np.nanmax(energies[len(energies) // 10 :])
         axes.set(
-            xlabel="step", ylabel="$E / N J_1$", ylim=(low - 0.05 * abs(high - low), high + 0.05 * abs(high - low))
+            xlabel="step",
+            ylabel=_with_units("$E / N$", run.summary.get("units", "")),
+            ylim=(low - 0.05 * abs(high - low), high + 0.05 * abs(high - low)),
         )
         axes.legend()
     if exact is not None:
@@ -192,3 +198,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - N_SMOOTHED)
     return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _with_units(words: str, units: str | None, power: str = "") -> str:
+    return f"{words} / {units}{power}" if units else words

@@ -10,7 +10,7 @@ import xarray
 from markupsafe import Markup
 
 from slmc.report.figures import FIGURES
-from slmc.report.notation import concise, duration, plain, symbol
+from slmc.report.notation import concise, duration, plain
 from slmc.report.stored import Stored, finite_only
 
 PHASES = ("thermalise", "learn", "measure", "baseline", "done")
@@ -152,8 +152,8 @@ def _row(run: Stored, name: str, estimate: dict[str, Any], exact: dict[str, Any]
     units = run.attribute(name, "units")
     return Row(
         name=name,
-        symbol=symbol(name).html,
-        description=run.attribute(name, "description") or symbol(name).words,
+        symbol=run.symbol(name).html,
+        description=run.attribute(name, "description") or run.symbol(name).words,
         units=units if units != "1" else "",
         value=concise(estimate.get("value"), estimate.get("error")),
         monte_carlo=plain(estimate.get("monte_carlo_error"), 2),

@@ -8,6 +8,7 @@ import numpy as np
 import xarray
 
 from slmc.lattice import coordinates
+from slmc.report.notation import Symbol, symbol_of
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,49 @@ class Stored:
         values = values[:, ~np.isnan(values).any(axis=0)]
         return values if values.shape[1] >= 2 else None
 
-    def attribute(self, name: str, attribute: str) -> str:
-        """``units`` or ``description`` of a measured observable; empty where none is stored."""
+    def attributes(self, name: str) -> dict[str, Any]:
+        """What is stored about an observable, measured or derived: units, description, symbol, how it is drawn."""
         for group in ("measurement", "baseline", "thermalisation"):
-            variable = self.variable(group, name)
-            if variable is not None and variable.attrs.get(attribute):
-                return str(variable.attrs[attribute])
-        return ""
+            variable, members = self.variable(group, name), self.records.children.get(group)
+            derived = {} if members is None else members.attrs.get("derived", {}).get(name, {})
+            about = dict(variable.attrs) if variable is not None else dict(derived)
+            if about:
+                return about
+        return {}
+
+    def attribute(self, name: str, attribute: str) -> str:
+        """One of them as a text; empty where it is not stored."""
+        return str(self.attributes(name).get(attribute) or "")
+
+    def symbol(self, name: str) -> Symbol:
+        """How an observable is written."""
+        return symbol_of(name, self.attributes(name))
+
+    def by_slowness(self) -> list[str]:
+        """The figure of merit, other slow observables, log W, and all others that are stored."""
+        measured = self.records.children.get("measurement")
+        names = [] if measured is None else [str(name) for name in measured.data_vars]
+        slow = [name for name in names if self.attributes(name).get("slow")]
+        merit = [str(self.summary.get("figure_of_merit") or "log_weight")]
+        return list(dict.fromkeys((*merit, *slow, "log_weight", *self.shown())))
+
+    def traced(self) -> list[str]:
+        """The observables whose series are drawn, the slowest first; all where none is marked."""
+        names = self.by_slowness()
+        marked = [name for name in names if self.attributes(name).get("traced")]
+        return marked or names
+
+    def shown(self) -> list[str]:
+        """The observables in the order in which they are shown."""
+        measured = self.records.children.get("measurement")
+        listed = [] if measured is None else [str(name) for name in measured.attrs.get("observables", ())]
+        return [name for name in listed or self.observables() if self.attributes(name).get("shown", True)]
+
+    def drawn_as(self, kind: str) -> str | None:
+        """The first measured variable that is drawn in a figure of its own kind; ``None`` where there is none."""
+        measured = self.records.children.get("measurement")
+        names = [] if measured is None else [str(name) for name in measured.data_vars]
+        return next((name for name in names if self.attributes(name).get("drawn") == kind), None)
 
     @property
     def learns(self) -> bool:

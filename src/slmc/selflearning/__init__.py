@@ -10,7 +10,7 @@
 
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import MeasuredAcceptance, expected_acceptance, measure_acceptance
-from slmc.selflearning.ladder import LadderReport, LadderResult, learn_ladder
+from slmc.selflearning.ladder import LadderReport, LadderResult, ReplicaLearner, learn_ladder
 from slmc.selflearning.linear import fit_linear
 from slmc.selflearning.on_the_fly import Learner, LearningResult, LearningSettings, RoundReport, learn
 from slmc.selflearning.training import FitResult, TrainingSettings, centred, fit, residual
@@ -24,6 +24,7 @@ __all__ = [
     "LearningResult",
     "LearningSettings",
     "MeasuredAcceptance",
+    "ReplicaLearner",
     "RoundReport",
     "TrainingSettings",
     "centred",

@@ -10,10 +10,9 @@ from jaxtyping import Array, Key
 from scipy.special import erfc
 
 from slmc.montecarlo.chains import init_chains, run_chains
-from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.target import Configuration, Target
-from slmc.montecarlo.update import Info, Repeated, Sequence, State, Update
+from slmc.montecarlo.update import Info, State
 
 
 def expected_acceptance(residual: float) -> float:
@@ -63,16 +62,3 @@ def measure_acceptance(
     error = float(np.std(by_chain, ddof=1) / np.sqrt(len(by_chain))) if len(by_chain) > 1 else math.nan
     correlation = float(np.corrcoef(before.ravel(), proposed.ravel())[0, 1])
     return MeasuredAcceptance(float(accepted.mean()), error, correlation)
-
-
-def evaluations_per_step(update: Update, n_sites: int) -> int:
-    """Exact evaluations of its target that one step of an update costs."""
-    if isinstance(update, LocalSweep):
-        return n_sites
-    if isinstance(update, Sequence):
-        return sum(evaluations_per_step(part, n_sites) for part in update.updates)
-    if isinstance(update, Repeated):
-        return update.n_steps * evaluations_per_step(update.update, n_sites)
-    proposal = update.proposal if isinstance(update, MetropolisHastings) else None
-    is_guided = type(getattr(proposal, "guide", None)) is type(update.target)
-    return 1 + int(getattr(proposal, "n_forces", 0)) if is_guided else 1

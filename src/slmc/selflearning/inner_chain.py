@@ -9,10 +9,8 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
-from slmc.montecarlo.metropolis import MetropolisHastings
 from slmc.montecarlo.target import Configuration, Target, evaluate
 from slmc.montecarlo.update import State, Update
-from slmc.selflearning.cumulative import CumulativeUpdate
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of inner updates among which the choice is made."""
@@ -82,9 +80,8 @@ def weigh_inner_chains(
 
 def innermost(update: Any) -> Any:
     """The update at the bottom of a nested chain: that of the cheapest model."""
-    while isinstance(update, MetropolisHastings) and isinstance(update.proposal, CumulativeUpdate):
-        update = update.proposal.update
-    return update
+    inner = getattr(update, "inner_update", None)
+    return update if inner is None else innermost(inner)
 
 
 def _inner_series(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -10,8 +11,8 @@ from jaxtyping import Array, Float, Key
 from slmc.montecarlo.chains import init_chains, run_chains
 from slmc.montecarlo.target import Target
 from slmc.montecarlo.tempering import ReplicaExchange, ReplicaInfo, round_trips, stacked, tuned_ladder
-from slmc.montecarlo.update import State
-from slmc.selflearning.on_the_fly import Learner, learn
+from slmc.montecarlo.update import Label, State
+from slmc.selflearning.on_the_fly import Learner, LearningSettings, LearningState, RoundReport, learn
 
 
 class LadderReport(NamedTuple):
@@ -38,6 +39,108 @@ class LadderResult(NamedTuple):
     update: ReplicaExchange
     chains: State
     reports: tuple[LadderReport, ...]
+
+
+class ReplicaLearningState(NamedTuple):
+    """Where learning stands at every temperature, the chains of all of them together, and the exact evaluations."""
+
+    chains: State
+    states: tuple[LearningState, ...]
+    model: tuple[Any, ...]
+    exact_evaluations: Array | np.ndarray
+
+
+class ReplicaLearner(eqx.Module):
+    """What takes part in learning a model for every replica: a ``Learner`` for each, and their common target.
+
+    Replicas do not swap while they learn. All share the length of the inner chain, and stop together, when the budget
+    is spent or the held-out residual has stopped improving for all. Raises ``ValueError`` if ``settings.n_updates`` is
+    ``None``.
+    """
+
+    learners: tuple[Learner, ...]
+
+    def __check_init__(self) -> None:
+        if self.settings.n_updates is None:
+            raise ValueError("all replicas share the length of the inner chain; give settings.n_updates a number.")
+
+    @property
+    def settings(self) -> LearningSettings:
+        return self.learners[0].settings
+
+    def begin(self, model: tuple[Any, ...], chains: State) -> ReplicaLearningState:
+        """The state before the first round; a model for every replica."""
+        parts = self._parts(chains.configuration)
+        states = tuple(
+            learner.begin(one, init_chains(learner.exact, part))
+            for learner, one, part in zip(self.learners, model, parts, strict=True)
+        )
+        return ReplicaLearningState(chains, states, tuple(model), np.asarray(0))
+
+    def with_chains(self, state: ReplicaLearningState, chains: State) -> ReplicaLearningState:
+        """The state with its chains replaced."""
+        parts = self._parts(chains.configuration)
+        states = tuple(
+            learner.with_chains(one, init_chains(learner.exact, part))
+            for learner, one, part in zip(self.learners, state.states, parts, strict=True)
+        )
+        return state._replace(chains=chains, states=states)
+
+    def round(
+        self,
+        key: Key[Array, ""],
+        state: ReplicaLearningState,
+        report: Callable[[int, float, float], None] | None = None,
+    ) -> tuple[ReplicaLearningState, RoundReport]:
+        """One round of every replica; what is reported is that of the worst, with the figures of each beside it."""
+        states, reports = [], []
+        for number, (learner, one) in enumerate(zip(self.learners, state.states, strict=True)):
+            one, found = learner.round(jax.random.fold_in(key, number), one, report)
+            states.append(one)
+            reports.append(found)
+        together = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(one.chains.configuration for one in states))
+        evaluations = sum(found.exact_evaluations for found in reports)
+        chains = state.chains._replace(configuration=together)
+        models = tuple(one.model for one in states)
+        return ReplicaLearningState(chains, tuple(states), models, np.asarray(evaluations)), _of_all(reports)
+
+    def is_finished(self, state: ReplicaLearningState) -> bool:
+        """Whether every replica has finished."""
+        return all(learner.is_finished(one) for learner, one in zip(self.learners, state.states, strict=True))
+
+    def frozen(self, state: ReplicaLearningState, finished: Callable[[Any, Label], Any]) -> ReplicaLearningState:
+        """The state with the models as they are stored, and without training data."""
+        states = tuple(learner.frozen(one, finished) for learner, one in zip(self.learners, state.states, strict=True))
+        return state._replace(states=states, model=tuple(one.model for one in states))
+
+    def update(self, state: ReplicaLearningState) -> ReplicaExchange:
+        """Replica exchange of the exact updates that propose with the models as they stand."""
+        updates = [learner.update(one) for learner, one in zip(self.learners, state.states, strict=True)]
+        return ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
+
+    def _parts(self, configurations: Any) -> list[Any]:
+        """The configurations of each replica."""
+        return [
+            jax.tree.map(lambda leaf, number=number: leaf[:, number], configurations)
+            for number in range(len(self.learners))
+        ]
+
+
+def _of_all(reports: list[RoundReport]) -> RoundReport:
+    """The round of the replica with the largest residual, with the counts and predictions of all."""
+    worst = max(reports, key=lambda found: found.residual)
+    centred = [found.predicted - found.predicted.mean() + found.exact.mean() for found in reports]
+    by_replica = {name: np.array([getattr(found, name) for found in reports]) for name in ("residual", "acceptance")}
+    return worst._replace(
+        n_labels=sum(found.n_labels for found in reports),
+        exact_evaluations=sum(found.exact_evaluations for found in reports),
+        predicted=np.concatenate(centred),
+        exact=np.concatenate([found.exact for found in reports]),
+        seconds_sampling=sum(found.seconds_sampling for found in reports),
+        seconds_training=sum(found.seconds_training for found in reports),
+        warnings=tuple(dict.fromkeys(text for found in reports for text in found.warnings)),
+        by_replica=by_replica,
+    )
 
 
 def learn_ladder(

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Target
+from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Label
 
 Model = TypeVar("Model", bound=Target)
@@ -50,16 +50,21 @@ def fit_linear(
     normal = centred.T @ centred
     right = centred.T @ (log_weights - log_weights.mean())
     if force_weight > 0:
-        forces = np.asarray(jax.vmap(manifold.project)(labels.configuration, labels.force)) - remainder.force
+        projected = jax.vmap(lambda x, force: _flat(manifold.project(x, force)))(labels.configuration, labels.force)
+        forces = np.asarray(projected) - remainder.force
         if not np.all(np.isfinite(forces)):
             raise ValueError("the labels hold forces that are not finite; give force_weight=0 to fit without them.")
-        scale = force_weight / manifold.n_points(labels.configuration.shape[1:])
+        scale = force_weight / manifold.n_points(jax.tree.map(lambda leaf: leaf[0], labels.configuration))
         normal += scale * np.einsum("bip,biq->pq", features.force, features.force)
-        right += scale * np.einsum("bip,bi->p", features.force, forces.reshape(len(log_weights), -1))
+        right += scale * np.einsum("bip,bi->p", features.force, forces)
     values, vectors = np.linalg.eigh(normal)
     # The smallest normal number keeps a model without any feature that varies (a constant alone) at zero.
     solution = vectors @ ((vectors.T @ right) / (values + ridge * values[-1] + np.finfo(float).tiny))
     return eqx.tree_at(where, model, eqx.combine(unravel(jnp.asarray(solution, theta.dtype)), static))
+
+
+def _flat(force: Configuration) -> Array:
+    return ravel_pytree(force)[0]
 
 
 @eqx.filter_jit
@@ -67,32 +72,33 @@ def _traced_features(model: Any, where: Callable[[Any], Any], configurations: An
     parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
     theta, unravel = ravel_pytree(parameters)
 
-    def log_weight(theta: Array, configuration: Array) -> Array:
+    def log_weight(theta: Array, configuration: Configuration) -> Array:
         return eqx.tree_at(where, model, eqx.combine(unravel(theta), static)).log_weight(configuration)
 
-    def force(theta: Array, configuration: Array) -> Array:
-        return manifold.project(configuration, jax.grad(log_weight, argnums=1)(theta, configuration))
+    def force(theta: Array, configuration: Configuration) -> Array:
+        return _flat(manifold.project(configuration, jax.grad(log_weight, argnums=1)(theta, configuration)))
 
-    def one(configuration: Array) -> Any:
+    def one(configuration: Configuration) -> Any:
         # log W_θ is linear in θ, so its derivatives do not depend on where they are taken.
         zero = jnp.zeros_like(theta)
         energies = jax.grad(log_weight)(zero, configuration)
-        forces = jax.jacfwd(force)(zero, configuration).reshape(configuration.size, -1)
+        forces = jax.jacfwd(force)(zero, configuration)
         return energies, forces, log_weight(zero, configuration), force(zero, configuration)
 
     return jax.lax.map(one, configurations, batch_size=32)
 
 
 def _features(
-    model: Any, where: Callable[[Any], Any], configurations: Array | np.ndarray, manifold: Manifold
+    model: Any, where: Callable[[Any], Any], configurations: Configuration, manifold: Manifold
 ) -> tuple[Label, Label]:
     """Derivatives of log-weight and force by the linear parameters, and their values where those vanish."""
-    n_configurations = len(configurations)
+    n_configurations = len(jax.tree.leaves(configurations)[0])
     chunks = []
     for start in range(0, n_configurations, _CHUNK):
         # The last chunk is filled up by repetition, so that data that grow reuse the compiled program.
         members = np.minimum(np.arange(start, start + _CHUNK), n_configurations - 1)
-        chunks.append(jax.device_get(_traced_features(model, where, np.asarray(configurations)[members], manifold)))
+        chunk = jax.tree.map(lambda leaf, members=members: np.asarray(leaf)[members], configurations)
+        chunks.append(jax.device_get(_traced_features(model, where, chunk, manifold)))
     energies, forces, remainder, remainder_force = (
         np.concatenate(parts)[:n_configurations] for parts in zip(*chunks, strict=True)
     )

@@ -1,5 +1,6 @@
 """Learning while sampling: sample, fit, propose with the new model, repeat, freeze."""
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -16,12 +16,15 @@ from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import MetropolisHastings
 from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
-from slmc.montecarlo.tuning import tune_step_size
-from slmc.montecarlo.update import Info, Label, State, Update
+from slmc.montecarlo.tuning import tune_step_size, with_step_size
+from slmc.montecarlo.update import Info, Label, State, Update, decision_of, evaluations_per_step, step_size
 from slmc.selflearning.cumulative import CumulativeUpdate
-from slmc.selflearning.diagnostics import evaluations_per_step, expected_acceptance
+from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
 from slmc.selflearning.training import TrainingSettings, fit
+
+_N_LAST = 256
+"""Labels, at most, by which the constant of a model is set."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Learner(eqx.Module):
     """What takes part in learning: the target, an exact update to start with, the inner update of a model.
 
     ``inner(model)`` gives the update that drives the inner chain, or there are several among which
-    ``settings.n_updates = None`` chooses for ``observable``, a scalar of one configuration. ``step_size_of(update)``
-    picks the step size of the innermost update, or is ``None`` if there is none to tune. ``start(model, labels)``
+    ``settings.n_updates = None`` chooses for ``observable``, a scalar of one configuration. The step size of the
+    innermost update, if it has one, is tuned. ``start(model, labels)``
     prepares a model for its first fit (for instance by a least-squares solve of its linear part); with
     ``training.n_steps = 0`` it is the whole fit, in every round.
 
@@ -75,7 +78,6 @@ class Learner(eqx.Module):
     manifold: Manifold
     exact: Update
     inner: Callable[..., Update] | tuple[Callable[..., Update], ...]
-    step_size_of: Callable[[Update], Array] | None = None
     start: Callable[[Any, Label], Any] | None = None
     settings: LearningSettings = eqx.field(static=True, default=LearningSettings())
     guide: Target | None = None
@@ -91,6 +93,38 @@ class Learner(eqx.Module):
     @property
     def candidates(self) -> tuple[Callable[..., Update], ...]:
         return self.inner if isinstance(self.inner, tuple) else (self.inner,)
+
+    def begin(self, model: Target, chains: State) -> "LearningState":
+        """The state before the first round."""
+        return start_learning(self, model, chains)
+
+    def round(
+        self,
+        key: Key[Array, ""],
+        state: "LearningState",
+        report: Callable[[int, float, float], None] | None = None,
+    ) -> "tuple[LearningState, RoundReport]":
+        """One round (see ``learning_round``)."""
+        return learning_round(key, self, state, report)
+
+    def with_chains(self, state: "LearningState", chains: State) -> "LearningState":
+        """The state with its chains replaced."""
+        return state._replace(chains=chains)
+
+    def frozen(self, state: "LearningState", finished: Callable[[Any, Label], Any]) -> "LearningState":
+        """The state with the model as it is stored, ``finished(model, labels)``, and without its training data."""
+        last = slice(max(0, int(state.n_labels) - _N_LAST), int(state.n_labels))
+        used = jax.tree.map(lambda leaf: np.asarray(leaf)[last], state.labels)
+        nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
+        return state._replace(model=finished(state.model, used), labels=nothing)
+
+    def is_finished(self, state: "LearningState") -> bool:
+        """Whether the budget is spent or the held-out residual has stopped improving."""
+        return is_finished(self, state)
+
+    def update(self, state: "LearningState") -> MetropolisHastings:
+        """The exact update that proposes with the model as it stands."""
+        return self_learning_update(self, state)
 
 
 class LearningState(NamedTuple):
@@ -117,7 +151,7 @@ class RoundReport(NamedTuple):
     """What one round found. Rates are over all chains; seconds are wall time.
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
-    none if nothing was to be chosen.
+    none if nothing was to be chosen. ``by_replica`` has figures of every replica of a ``ReplicaLearner``.
     """
 
     round: int
@@ -135,6 +169,7 @@ class RoundReport(NamedTuple):
     seconds_sampling: float
     seconds_training: float
     warnings: tuple[str, ...]
+    by_replica: dict[str, np.ndarray]
 
 
 def n_held_out(n_chains: int, share: float) -> int:
@@ -150,22 +185,21 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
     settings = learner.settings
     n_steps = sum(settings.steps_in(round_) for round_ in range(settings.n_rounds))
     capacity = n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
-    room = np.zeros((capacity, *chains.configuration.shape[1:]))
+    room = jax.tree.map(lambda leaf: np.zeros((capacity, *leaf.shape[1:]), leaf.dtype), chains.configuration)
     state = LearningState(
         chains,
         model,
         learner.guide,
         np.array([0, settings.n_updates or 1]),
         np.asarray(math.nan),
-        Label(room, np.zeros(capacity), room.copy()),
+        Label(room, np.zeros(capacity), jax.tree.map(np.copy, room)),
         np.asarray(0),
         np.asarray(0),
         np.full(settings.n_rounds, np.nan),
         np.asarray(0),
     )
-    if learner.step_size_of is None:
-        return state
-    return state._replace(inner_step_size=learner.step_size_of(innermost(_untuned(learner, state, 0))))
+    size = _inner_step_size(_untuned(learner, state, 0))
+    return state if size is None else state._replace(inner_step_size=size)
 
 
 def is_finished(learner: Learner, state: LearningState) -> bool:
@@ -182,8 +216,7 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
 
 def inner_update(learner: Learner, state: LearningState) -> Update:
     """The inner update of the model as it stands, with its tuned step size."""
-    update = _untuned(learner, state, int(state.inner[0]))
-    return update if learner.step_size_of is None else _with_step_size(learner, update, state.inner_step_size)
+    return _with_step_size(_untuned(learner, state, int(state.inner[0])), state.inner_step_size)
 
 
 def self_learning_update(learner: Learner, state: LearningState) -> MetropolisHastings:
@@ -197,20 +230,23 @@ def _untuned(learner: Learner, state: LearningState, candidate: int) -> Update:
     return learner.candidates[candidate](*models)
 
 
-def _with_step_size(learner: Learner, update: Update, step_size: Any) -> Update:
-    assert learner.step_size_of is not None
-    where = learner.step_size_of
-    return eqx.tree_at(lambda one: where(innermost(one)), update, jnp.asarray(step_size, jnp.float64))
+def _inner_step_size(update: Update) -> Array | None:
+    return step_size(innermost(update))
+
+
+def _with_step_size(update: Update, size: Any) -> Update:
+    """The update with the step size of its innermost part replaced, where it has one."""
+    return update if _inner_step_size(update) is None else with_step_size(update, _inner_step_size, size)
 
 
 def _tuned(key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration) -> Update:
     """The inner update with the step size of its innermost part tuned."""
-    if learner.step_size_of is None:
-        return update
     inner = innermost(update)
+    if step_size(inner) is None:
+        return update
     chains = init_chains(inner, configurations)
-    inner, _ = tune_step_size(key, inner, chains, learner.step_size_of, learner.settings.inner_acceptance)
-    return _with_step_size(learner, update, learner.step_size_of(inner))
+    inner, _ = tune_step_size(key, inner, chains, wanted=learner.settings.inner_acceptance)
+    return _with_step_size(update, step_size(inner))
 
 
 def _tune(
@@ -232,9 +268,8 @@ def _tune(
         found = weigh_inner_chains(key, learner.target, tuple(updates), configurations, learner.observable, acceptance)
         state = state._replace(inner=np.array([found[0].candidate, found[0].n_updates]))
         lines, chosen = np.array(found, dtype=float), updates[found[0].candidate]
-    if learner.step_size_of is not None:
-        state = state._replace(inner_step_size=np.asarray(learner.step_size_of(innermost(chosen))))
-    return state, lines
+    size = _inner_step_size(chosen)
+    return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines
 
 
 def learning_round(
@@ -305,6 +340,7 @@ def learning_round(
         seconds_sampling=sampled - started,
         seconds_training=time.perf_counter() - sampled,
         warnings=warnings,
+        by_replica={},
     )
 
 
@@ -351,30 +387,36 @@ def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tupl
     update: Update = learner.exact
     if int(state.n_rounds) > 0:
         update = self_learning_update(learner, state)
-    n_sites = learner.manifold.n_points(state.chains.configuration.shape[1:])
-    evaluations = n_chains * n_steps * evaluations_per_step(update, n_sites)
-    if isinstance(update, MetropolisHastings):
-        update = replace(update, label_proposals=True)
+    configuration = jax.tree.map(lambda leaf: leaf[0], state.chains.configuration)
+    evaluations = n_chains * n_steps * evaluations_per_step(update, configuration)
+    labelled: Update | None = getattr(update, "labelled", None)
+    if labelled is not None:
         chains, (accepted, labels, configurations, log_weights) = run_chains(
-            key, update, state.chains, n_steps, _observe_labels
+            key, labelled, state.chains, n_steps, _observe_labels
         )
     else:
-        chains, (accepted, configurations) = run_chains(key, update, state.chains, n_steps, _observe_configurations)
-        flat = np.asarray(configurations).reshape(-1, *configurations.shape[2:])
+        observe = _observe_configurations(decision_of(update))
+        chains, (accepted, configurations) = run_chains(key, update, state.chains, n_steps, observe)
+        flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), configurations)
         log_weights, forces = over_chains(_log_weight_and_force, flat, learner.target, group_size=32)
         log_weights = np.asarray(log_weights).reshape(n_chains, n_steps)
-        labels = Label(configurations, log_weights, np.asarray(forces).reshape(configurations.shape))
+        shaped = jax.tree.map(lambda force, leaf: np.asarray(force).reshape(leaf.shape), forces, configurations)
+        labels = Label(configurations, log_weights, shaped)
         evaluations += n_chains * n_steps
-    samples = Label(configurations, log_weights, np.zeros_like(configurations))
+    samples = Label(configurations, log_weights, jax.tree.map(np.zeros_like, configurations))
     return chains, jax.device_get(labels), jax.device_get(samples), float(np.mean(np.asarray(accepted))), evaluations
 
 
-def _observe_labels(state: State, info: Info) -> tuple[Array, Label | None, Array, Array]:
+def _observe_labels(state: State, info: Info) -> tuple[Array, Label | None, Configuration, Array]:
     return info.accepted, info.label, state.configuration, state.log_weight
 
 
-def _observe_configurations(state: State, info: Info) -> tuple[Array, Array]:
-    return info.accepted, state.configuration
+@functools.lru_cache(maxsize=64)
+def _observe_configurations(decision: Callable[[Any], Info]) -> Callable[[State, Any], tuple[Array, Configuration]]:
+    def observe(state: State, info: Any) -> tuple[Array, Configuration]:
+        return decision(info).accepted, state.configuration
+
+    return observe
 
 
 def _nothing(state: State, info: Any) -> None:

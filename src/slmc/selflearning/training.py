@@ -15,7 +15,7 @@ import optax.contrib
 from jaxtyping import Array, Float, Key, PyTree
 
 from slmc.montecarlo.chains import over_chains
-from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.target import Configuration, SinglePrecision, Target, log_weight_and_force
 from slmc.montecarlo.update import Label
 
@@ -75,7 +75,7 @@ def centred(model: Model, labels: Label, where: Callable[[Model], Float[Array, "
     """
     unit = eqx.tree_at(where, model, jnp.ones(()))
     zero = eqx.tree_at(where, model, jnp.zeros(()))
-    first = jnp.asarray(labels.configuration[0])
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), labels.configuration)
     slope = unit.log_weight(first) - zero.log_weight(first)
     mean = np.mean(_differences(zero, labels))
     return eqx.tree_at(where, model, jnp.asarray(mean / slope))
@@ -263,7 +263,8 @@ def _loss(
         difference = group.log_weight - jax.vmap(model.log_weight)(group.configuration)
         return jnp.var(difference, ddof=1)
     log_weights, forces = jax.vmap(lambda x: log_weight_and_force(model, x))(group.configuration)
-    n_sites = manifold.n_points(group.configuration.shape[1:])
-    mismatch = manifold.project(group.configuration, group.force - forces)
-    squared = jnp.sum(mismatch**2) / len(group.log_weight)
+    n_sites = manifold.n_points(jax.tree.map(lambda leaf: leaf[0], group.configuration))
+    difference = jax.tree.map(lambda exact, predicted: exact - predicted, group.force, forces)
+    mismatch = manifold.project(group.configuration, difference)
+    squared = squared_norm(mismatch) / len(group.log_weight)
     return jnp.var(group.log_weight - log_weights, ddof=1) + force_weight * squared / n_sites

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from slmc.simulation.errors import UserError
+from slmc.system import UserError
 
 FORMAT = 1
 _KEPT = 2

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from slmc.simulation.errors import UserError
+from slmc.system import UserError
 
 RECORDS = "records.zarr"
 
@@ -31,11 +31,6 @@ def new_directory(out: Path | None, name: str) -> Path:
     return out
 
 
-def point_directory(directory: Path, temperature: float) -> Path:
-    """Where a scan keeps what belongs to one of its temperatures: a complete run but for its records."""
-    return directory / f"T={temperature!r}"
-
-
 def records_path(directory: Path) -> Path:
     """Where the records of a run are: its own, or, for a point of a scan, a group of the scan's."""
     of_scan = directory.absolute().parent / RECORDS
@@ -51,11 +46,21 @@ def config_of(directory: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keeps a second process out of a run. Raises ``UserError`` if one is already at work."""
+def claimed(directory: Path) -> Iterator[bool]:
+    """Whether this process alone may work on a run while the context lasts; the claim of one that dies ends."""
     with (directory / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"another process is working on {directory}; wait for it, or stop it first.") from None
+            yield False
+            return
+        yield True
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps a second process out of a run. Raises ``UserError`` if one is already at work."""
+    with claimed(directory) as ours:
+        if not ours:
+            raise UserError(f"another process is working on {directory}; wait for it, or stop it first.")
         yield

@@ -1,29 +1,24 @@
-"""A variational job from start to end: optimise a wave function, then measure with it. Resumable to the bit.
-
-As in ``runner``, the job is a sequence of blocks: after each, records are appended and a checkpoint is written, so that
-whatever a crash leaves behind is computed again.
-"""
+"""One variational run from start to end: optimise a wave function, then measure with it."""
 
 import contextlib
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
 
-from slmc.settings import Settings
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress
-from slmc.simulation.model_file import save_model
+from slmc.simulation.loop import Files, Phase, following
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.stopping import Stopper
 from slmc.statistics import estimate
+from slmc.system import StepSettings, Variational, save_model
 
-PHASES = ("optimise", "measure", "done")
+OPTIMISE, MEASURE, DONE = (Phase(name, number) for number, name in enumerate(("optimise", "measure", "done")))
 
 _FREE = (
     "[reconfiguration], optimisation.n_steps (until the measurement begins), measurement_blocks, measurement_draws, "
@@ -32,42 +27,6 @@ _FREE = (
 
 WAVE_FUNCTION = "wavefunction.eqx"
 """Name of the file of the optimised parameters in a run's directory."""
-
-
-class StepSettings(Settings):
-    """Steps of the optimisation and draws of the measurement; what does not depend on the wave function."""
-
-    n_steps: PositiveInt = Field(400, description="steps of the optimisation")
-    block_size: PositiveInt = Field(25, description="steps between writing records and a checkpoint")
-    measurement_blocks: PositiveInt = Field(8, description="blocks measured with the final parameters")
-    measurement_draws: int = Field(16, ge=4, description="draws of every chain in such a block")
-    measurement_sweeps: PositiveInt = Field(4, description="sweeps of every chain from one measured draw to the next")
-    wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
-
-
-@runtime_checkable
-class Variational(Protocol):
-    """What a run needs to know of a wave function; ``systems.wavefunctions.NetKetProblem`` is one."""
-
-    @property
-    def n_sites(self) -> int: ...
-    @property
-    def n_parameters(self) -> int: ...
-    @property
-    def exact_energy(self) -> float | None: ...
-    @property
-    def parameters(self) -> Any: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def diverging(self) -> bool: ...
-    def start(self) -> None: ...
-    def describe_model(self) -> dict[str, Any]: ...
-    def state(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
-    def advance(self, n_steps: int) -> Mapping[str, Any]: ...
-    def observe(self) -> Mapping[str, Any]: ...
-    def measure(self, n_draws: int, n_sweeps: int) -> Mapping[str, Any]: ...
 
 
 class VariationalState(NamedTuple):
@@ -80,13 +39,12 @@ class VariationalState(NamedTuple):
 
 
 class Optimisation:
-    """A variational run in its directory.
+    """A variational run, as the loop sees it.
 
-    ``run()`` goes on from the last checkpoint (or starts) and returns whether the run is complete. ``identity`` are the
-    settings that must not change when it is resumed, by default what ``problem`` says of itself. Raises
-    ``FloatingPointError`` with a sentence if the energy is not finite or diverges. While the last step was a bad one no
-    checkpoint is written and no request to stop is followed, so that the last checkpoint is from before that; it stays,
-    and so do its records. Raises ``UserError`` if the directory holds a run of another identity.
+    ``identity`` are the settings that must not change when it is resumed, by default what ``problem`` says of itself.
+    Its blocks raise ``FloatingPointError`` with a sentence if the energy is not finite or diverges. While the last step
+    was a bad one no checkpoint is written and no request to stop is followed, so that the last checkpoint is from
+    before that; it stays, and so do its records.
     """
 
     def __init__(
@@ -108,79 +66,60 @@ class Optimisation:
         self.clock = Clock(directory / "progress.json")
         self._n_kept = 0  # steps before the last checkpoint
 
-    def run(self) -> bool:
-        state = self._begin()
-        self._announce(state)
-        with contextlib.closing(self.reporter), Stopper(self.settings.wall_time) as stopper:
-            while self._phase(state) != "done":
-                before = self._phase(state)
-                state = self._advance(state)
-                self.clock.warnings.clear()  # what failed once has been cured
-                doubtful = self._phase(state) == "optimise" and self.problem.diverging
-                if not doubtful:
-                    self._keep(state)
-                self._save_progress(self._phase(state))
-                if self._phase(state) not in (before, "done"):
-                    self._announce(state)
-                if stopper.requested and not doubtful:
-                    break
-        if self._phase(state) != "done":
-            self.reporter.note(f"stopped by {stopper.reason}; continue with: slmc resume {self.directory}")
-        return self._phase(state) == "done"
+    @property
+    def files(self) -> Files:
+        return Files(self.directory, self.records, self.checkpoints, self.clock, self.reporter)
 
-    def _begin(self) -> VariationalState:
-        """The state of the last checkpoint, or a new one."""
-        new = VariationalState(np.asarray(0), np.asarray(0), np.asarray(0), self.problem.state())
-        found = self.checkpoints.restore(new)
-        self.records.truncate(found[1] if found else {})
-        if found is None:
-            with self.clock.lap("other"):
-                self.problem.start()
-            return new._replace(problem=self.problem.state())
-        state, lengths = found
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (OPTIMISE, MEASURE, DONE)
+
+    @property
+    def wall_time(self) -> float | None:
+        return self.settings.wall_time
+
+    def new_state(self) -> VariationalState:
+        return VariationalState(np.asarray(OPTIMISE.number), np.asarray(0), np.asarray(0), self.problem.state())
+
+    def begin(self, state: VariationalState) -> VariationalState:
+        with self.clock.lap("other"):
+            self.problem.start()
+        return state._replace(problem=self.problem.state())
+
+    def go_on(self, state: VariationalState, lengths: dict[str, int]) -> VariationalState:
         self.problem.restore(state.problem)
         self._n_kept = lengths.get("optimisation/energy", 0)
-        if self._phase(state) != "optimise" and self.settings.n_steps > self._n_kept:
+        if int(state.phase) != OPTIMISE.number and self.settings.n_steps > self._n_kept:
             self.reporter.note(
                 f"optimisation.n_steps = {self.settings.n_steps} has no effect any more: the optimisation ended after "
                 f"{self._n_kept} steps and its result is being measured; for more steps start a new run"
             )
         return state
 
-    def _keep(self, state: VariationalState) -> None:
-        lengths = self.records.lengths()
-        self.checkpoints.save(int(state.number), state, lengths)
-        self._n_kept = lengths.get("optimisation/energy", 0)
+    def is_sound(self, state: VariationalState) -> bool:
+        self.clock.warnings.clear()  # what failed once has been cured
+        sound = not (int(state.phase) == OPTIMISE.number and self.problem.diverging)
+        if sound:
+            self._n_kept = self.records.lengths().get("optimisation/energy", 0)
+        return sound
 
-    def _announce(self, state: VariationalState) -> None:
-        self._save_progress(self._phase(state))
-        if self._phase(state) != "done":
-            self.reporter.phase(self._phase(state), self._n_blocks(state), int(state.block))
+    def about(self, state: VariationalState | None) -> dict[str, Any]:
+        return {name: getattr(self.problem, name) for name in ("n_sites", "n_parameters", "exact_energy")}
 
-    def _phase(self, state: VariationalState) -> str:
-        return PHASES[int(state.phase)]
+    def n_blocks(self, state: VariationalState) -> int:
+        if int(state.phase) != OPTIMISE.number:
+            return self.settings.measurement_blocks
+        return math.ceil(self.settings.n_steps / self.settings.block_size)
 
-    def _n_blocks(self, state: VariationalState) -> int:
-        settings = self.settings
-        steps = math.ceil(settings.n_steps / settings.block_size)
-        return steps if self._phase(state) == "optimise" else settings.measurement_blocks
-
-    def _save_progress(self, phase: str) -> None:
-        problem = self.problem
-        about = {name: getattr(problem, name) for name in ("n_sites", "n_parameters", "exact_energy")}
-        self.clock.save(phase=phase, **about)
-
-    def _advance(self, state: VariationalState) -> VariationalState:
-        phase, block = self._phase(state), int(state.block)
-        (self._optimise if phase == "optimise" else self._measure)(block)
-        state = state._replace(
-            block=np.asarray(block + 1), number=np.asarray(int(state.number) + 1), problem=self.problem.state()
-        )
-        if block + 1 < self._n_blocks(state):
+    def advance(self, state: VariationalState, stopper: Stopper) -> VariationalState:
+        block, optimising = int(state.block), int(state.phase) == OPTIMISE.number
+        (self._optimise if optimising else self._measure)(block)
+        state = state._replace(block=np.asarray(block + 1), problem=self.problem.state())
+        if block + 1 < self.n_blocks(state):
             return state
-        if phase == "optimise":
+        if optimising:
             save_model(self.directory / WAVE_FUNCTION, self.problem.parameters, self.problem.describe_model())
-        return state._replace(phase=np.asarray(int(state.phase) + 1), block=np.asarray(0))
+        return following(self, state)
 
     def _optimise(self, block: int) -> None:
         n_steps = min(self.settings.block_size, self.settings.n_steps - block * self.settings.block_size)
@@ -220,7 +159,7 @@ class Optimisation:
             kept = f"the state after step {n_kept} is kept in {self.directory}" if n_kept else "no state is kept"
             text = f"{error}; {kept}; lower reconfiguration.learning_rate or max_change, or raise its diag_shift"
             self.clock.warnings[:] = [text]
-            self._save_progress("optimise")
+            self.clock.save(phase=OPTIMISE.name, **self.about(None))
             advice = f"in config.toml, then: slmc resume {self.directory}" if n_kept else "and start again"
             raise FloatingPointError(f"{text} {advice}.") from None
 
@@ -234,8 +173,10 @@ def summarise_optimisation(directory: Path) -> dict[str, Any]:
     energy = estimate(measured["energy"]) if measured else None
     n_steps = len(steps.get("energy", ()))
     trend = _trend(steps["energy"], steps["energy_error"]) if n_steps else 0.0
+    units = records.attributes("measurement")[1].get("energy", {}).get("units", "")
     result: dict[str, Any] = {
         "n_sites": n_sites,
+        "units": units,
         "n_parameters": stored.get("n_parameters"),
         "n_steps": n_steps,
         "exact_energy": exact,

@@ -8,7 +8,7 @@ checkpoint, variables of different lengths among it, is cut off on resuming, and
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray
@@ -72,6 +72,24 @@ class Records:
             )
             array[...] = variable.values
 
+    def describe(self, group: str, variables: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+        """Writes attributes of variables of a group, and of the group itself, where they are not so already."""
+        members = self._root.require_group(group)
+        for name, array in members.arrays():
+            attributes = variables.get(name, {})
+            if any(array.attrs.get(key) != value for key, value in attributes.items()):
+                array.attrs.update(attributes)
+        if any(members.attrs.get(key) != value for key, value in about.items()):
+            members.attrs.update(about)
+
+    def attributes(self, group: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Attributes of a group, and of each variable in it; empty if it does not exist."""
+        if group not in self._root:
+            return {}, {}
+        members = self._root[group]
+        assert isinstance(members, zarr.Group)
+        return dict(members.attrs), {name: dict(array.attrs) for name, array in members.arrays()}
+
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
         return {path: array.shape[axis] for path, array, axis in self._growing_arrays()}
@@ -107,7 +125,8 @@ class Records:
                 lengths[dimension] = min(length, lengths.get(dimension, length))
         cut = {name: tuple(slice(lengths[one]) for one in dimensions[name]) for name in arrays}
         return xarray.Dataset(
-            {name: (dimensions[name], array[cut[name]], dict(array.attrs)) for name, array in arrays.items()}
+            {name: (dimensions[name], array[cut[name]], dict(array.attrs)) for name, array in arrays.items()},
+            attrs=dict(members.attrs),
         )
 
     def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:

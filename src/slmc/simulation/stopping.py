@@ -6,6 +6,10 @@ import time
 from types import FrameType
 
 
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A request to stop that arrived in the middle of a block."""
+
+
 class Stopper:
     """Watches for SIGTERM, SIGINT and the wall time while in its context; a second signal ends the process at once."""
 

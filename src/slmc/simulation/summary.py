@@ -5,22 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.inner_chain import InnerLine
 from slmc.simulation.clock import read_progress, time_split
+from slmc.simulation.described import measured
 from slmc.simulation.directory import records_path
 from slmc.simulation.records import Records
-from slmc.simulation.runner import Problem
 from slmc.statistics import Estimate, estimate
-
-_INTERNAL = ("grand_energy", "energy_variance")
-"""Recorded for what is derived from it alone."""
+from slmc.system import Problem
 
 
-def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
+def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]:
     """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet.
+
+    Without the ``problem`` the records are all there is to go by, and what is derived from observables is left out.
 
     A run without a model has no entries about learning, residual and inner chain; exact evaluations before those that
     count are then those of ``thermalisation``.
@@ -29,12 +27,13 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
     records = Records(records_path(directory), read_only=True)
     series, learning = records.read("measurement"), records.read("learning")
     phase = stored.get("phase", "thermalise")
-    found = observables(series, problem)
+    about = measured(records, problem)
+    found = about.estimates(series)
     evaluations = stored.get("evaluations", {})
-    learns = problem.model is not None
+    learns = bool(stored.get("learns", problem is not None and problem.model is not None))
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
-    merit = problem.figure_of_merit
-    measured = estimate(series[merit], problem.n_samples) if found else None
+    merit = about.figure_of_merit
+    of_merit = estimate(series[merit], about.n_samples) if found else None
     result = {
         "observables": {name: _as_dict(one) for name, one in found.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
@@ -43,8 +42,8 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
             "measurement": evaluations.get("measurement", 0),
         },
         "figure_of_merit": merit,
-        "ess_per_exact_evaluation": _rate(measured, evaluations.get("measurement", 0)),
-        "ess_per_second": _rate(measured, stored.get("laps", {}).get("measure", 0.0)),
+        "ess_per_exact_evaluation": _rate(of_merit, evaluations.get("measurement", 0)),
+        "ess_per_second": _rate(of_merit, stored.get("laps", {}).get("measure", 0.0)),
         "seconds": time_split(stored, learns),
         "found": stored.get("found", {}),
         "phase": phase,
@@ -57,8 +56,8 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
         result["inner_chain"] = _inner_chain(records)
     baseline = records.read("baseline")
     if baseline:
-        compared = observables(baseline, problem)
-        reference = estimate(baseline[merit], problem.n_samples) if compared else None
+        compared = about.estimates(baseline)
+        reference = estimate(baseline[merit], about.n_samples) if compared else None
         result["baseline"] = {
             "observables": {name: _as_dict(one) for name, one in compared.items()},
             "acceptance": float(baseline["accepted"].mean()),
@@ -67,15 +66,6 @@ def summarise(directory: Path, problem: Problem) -> dict[str, Any]:
             "ess_per_second": _rate(reference, stored.get("laps", {}).get("baseline", 0.0)),
         }
     return result
-
-
-def observables(series: Mapping[str, np.ndarray], problem: Problem) -> dict[str, Estimate]:
-    """Estimates of all recorded scalars and of what is derived from them."""
-    if not series or series["log_weight"].size == 0:
-        return {}
-    shown = [name for name in problem.names if name in series and name not in _INTERNAL]
-    plain = {name: estimate(series[name], problem.n_samples) for name in shown}
-    return {**plain, **problem.derived(series)}
 
 
 def _inner_chain(records: Records) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Settings written as TOML, with the sentence of each field as a comment."""
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -36,10 +37,16 @@ def to_toml(settings: BaseModel, comments: bool = False, without: Collection[str
 
 
 def _format(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return _format(value.model_dump())
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_format(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_format(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_format(one) for one in value) + "]"
     if isinstance(value, float):
         return repr(value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)

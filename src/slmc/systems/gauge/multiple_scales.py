@@ -12,10 +12,8 @@ class DrivenManifold(Manifold):
 
     A trajectory of another guide on it is the nested integrator of Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992):
     every drift is ``n_steps`` steps of ``integrator``. Nest it for more than two scales. Reversible and volume
-    preserving because those steps are. ``perturb`` and ``random`` are those of the manifold.
+    preserving because those steps are. Everything else is that of the manifold.
     """
-
-    point_ndim = 3
 
     manifold: Manifold
     guide: Target
@@ -34,3 +32,12 @@ class DrivenManifold(Manifold):
 
     def random(self, key, shape):
         return self.manifold.random(key, shape)
+
+    def draw_momentum(self, key, position):
+        return self.manifold.draw_momentum(key, position)
+
+    def n_points(self, configuration):
+        return self.manifold.n_points(configuration)
+
+    def perturb_point(self, key, position, point, step_size):
+        return self.manifold.perturb_point(key, position, point, step_size)

@@ -14,7 +14,7 @@ from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
-from slmc.montecarlo.update import Info, State, Update
+from slmc.montecarlo.update import Info, State, Update, same
 from slmc.systems.gauge.even_odd import Hopping, real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
 from slmc.systems.gauge.links import Links
@@ -242,6 +242,10 @@ class PseudofermionTrajectory(Proposal):
     def n_forces(self) -> int:
         """Fermion forces that one trajectory evaluates."""
         return self.n_steps * len(self.integrator.kicks)
+
+    def evaluations_of(self, target: Target) -> int:
+        """Evaluations of a target that one trajectory makes: its forces if the target is the guide."""
+        return self.n_forces if same(self.guide, target) else 0
 
 
 class GivenPseudofermion(Target):

@@ -1,16 +1,17 @@
-"""What a configuration file may say about gauge theory: the sections [target], [model] and [inner]."""
+"""What a configuration file may say about gauge theory."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.settings import Settings
+from slmc.system import RunSettings, Settings, changed_fields, no_effect
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
 from slmc.systems.gauge.links import check_even, check_lattice
+from slmc.systems.gauge.measured import scalar_names
 from slmc.systems.gauge.pseudofermions import PseudofermionAction
 from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver
 from slmc.systems.gauge.staggered_fermion import Staggered
@@ -41,7 +42,7 @@ class GaugeSettings(Settings):
         (4, 4, 4, 4), description="extents of the periodic lattice, time last; 2 to 4"
     )
     n_colours: int = Field(2, ge=2, description="N of SU(N)")
-    beta: float = Field(2.3, description="2N/g²")
+    beta: float = Field(2.3, description="2N/g²", json_schema_extra={"symbol": "β"})
     improvement: Literal["Wilson", "tree-level Symanzik", "Iwasaki", "DBW2"] = Field(
         "Wilson", description='of the gauge action: "Wilson", "tree-level Symanzik", "Iwasaki" or "DBW2"'
     )
@@ -49,8 +50,12 @@ class GaugeSettings(Settings):
     determinant: Literal["exact", "pseudofermions"] = Field(
         "exact", description='"exact", for small lattices, or "pseudofermions" (by HMC alone: learning.n_rounds = 0)'
     )
-    mass: PositiveFloat | None = Field(None, description="in lattice units (staggered)")
-    kappa: PositiveFloat | None = Field(None, description="hopping parameter κ (wilson)")
+    mass: PositiveFloat | None = Field(
+        None, description="in lattice units (staggered)", json_schema_extra={"symbol": "m"}
+    )
+    kappa: PositiveFloat | None = Field(
+        None, description="hopping parameter κ (wilson)", json_schema_extra={"symbol": "κ"}
+    )
     n_flavours: PositiveFloat | None = Field(None, description="left out: 4 (staggered) or 2 (wilson)")
     start: Literal["hot", "cold"] = Field("hot", description='links from the Haar measure ("hot") or all 1 ("cold")')
     file: str | None = Field(None, description="a NERSC or ILDG configuration to start from instead")
@@ -146,6 +151,72 @@ class GaugeInnerSettings(Settings):
 
 
 assert set(INTEGRATORS) == set(GaugeInnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
+
+
+class GaugeRun(RunSettings):
+    """A run of SU(N) lattice gauge theory."""
+
+    system: Literal["gauge"] = Field("gauge", description="the physical system")
+    target: GaugeSettings = GaugeSettings()
+    model: EffectiveActionSettings = EffectiveActionSettings()
+    inner: GaugeInnerSettings = GaugeInnerSettings()
+    pseudofermions: PseudofermionSettings = PseudofermionSettings()
+
+    may_change: ClassVar[tuple[str, ...]] = (*RunSettings.may_change, "pseudofermions.max_iterations")
+    files: ClassVar[dict[str, str]] = {"model.file": "start.eqx", "target.file": "start.links"}
+    came_later: ClassVar[tuple[str, ...]] = ("target.determinant", "pseudofermions")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GaugeRun":
+        self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.fermions))
+        self._check_pseudofermions()
+        self._check_heat_bath()
+        self._nothing_idle()
+        return self
+
+    def _check_heat_bath(self) -> None:
+        if self.inner.update != "heat-bath":
+            return
+        if self.model.file is None and (self.model.rectangles or self.model.polyakov_loops):
+            raise ValueError(
+                'inner.update = "heat-bath" needs an action of plaquettes alone: set model.rectangles = false and '
+                'model.polyakov_loops = false, or use "hmc"'
+            )
+        try:
+            check_even(self.target.shape, 'inner.update = "heat-bath"')
+        except ValueError as error:
+            raise ValueError(f"target.shape: {error}") from None
+
+    def _nothing_idle(self) -> None:
+        """Options that the chosen updates would never read are refused."""
+        trajectory = ("inner.n_steps", "inner.integrator", "inner.acceptance")
+        exact_trajectory = ("exact.n_steps", "exact.integrator")
+        inner, exact = self.inner, self.exact
+        cases = (
+            (inner.update == "heat-bath", "inner", trajectory, 'with inner.update = "heat-bath"'),
+            (inner.n_updates == "auto", "inner", trajectory[:1], 'with inner.n_updates = "auto", which chooses it'),
+            (exact.update == "local", "exact", exact_trajectory, 'with exact.update = "local"'),
+        )
+        for applies, section, idle, where in cases:
+            given = [name for name in changed_fields(section, getattr(self, section)) if name in idle]
+            if applies and given:
+                raise ValueError(no_effect(given, where))
+
+    def _check_pseudofermions(self) -> None:
+        if self.target.determinant == "exact":
+            changed = changed_fields("pseudofermions", self.pseudofermions)
+            if changed:
+                raise ValueError(no_effect(changed, 'without target.determinant = "pseudofermions"'))
+            return
+        if self.learns:
+            raise ValueError(
+                'target.determinant = "pseudofermions" needs learning.n_rounds = 0, since an effective action knows '
+                'the links alone; set that, or use determinant = "exact"'
+            )
+        if self.exact.update != "hmc":
+            raise ValueError(
+                f'target.determinant = "pseudofermions" needs exact.update = "hmc"; got {self.exact.update!r}'
+            )
 
 
 def describe(model: EffectiveAction) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""What a configuration file may say about spins: the sections [target], [model] and [inner]."""
+"""What a configuration file may say about the double-exchange model."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.lattice import n_sites, shells
 from slmc.montecarlo.integrators import INTEGRATORS
-from slmc.settings import Settings
+from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
+from slmc.systems.spins.measured import scalar_names
 from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.transformer import EquivariantTransformer
 
@@ -22,9 +23,13 @@ class DoubleExchangeSettings(Settings):
 
     shape: tuple[PositiveInt, ...] = Field((6, 6), description="extents of the periodic lattice")
     hopping: float | tuple[float, ...] = Field(1.0, description="t, the unit of energy, or one for each shell")
-    coupling: float = Field(1.0, description="J, between spins and electrons")
-    chemical_potential: float = 0.0
-    temperature: PositiveFloat = Field(0.05, description="in units of the hopping, k_B = 1")
+    coupling: float = Field(
+        1.0, description="J, between spins and electrons", json_schema_extra={"symbol": "J", "units": "t"}
+    )
+    chemical_potential: float = Field(0.0, json_schema_extra={"symbol": "μ", "units": "t"})
+    temperature: PositiveFloat = Field(
+        0.05, description="in units of the hopping, k_B = 1", json_schema_extra={"symbol": "T", "units": "t"}
+    )
     filling: float | None = Field(
         None, gt=0, lt=2, description="electrons per site; the chemical potential is then found while thermalising"
     )
@@ -122,6 +127,45 @@ class InnerSettings(Settings):
 
 
 assert set(INTEGRATORS) == set(InnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
+
+
+class DoubleExchangeRun(RunSettings):
+    """A run of the double-exchange model."""
+
+    system: Literal["double_exchange"] = Field("double_exchange", description="the physical system")
+    target: DoubleExchangeSettings = DoubleExchangeSettings()
+    model: ModelSettings = ModelSettings()
+    inner: InnerSettings = InnerSettings()
+    learning: TrainingSection = TrainingSection()
+
+    files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DoubleExchangeRun":
+        self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.shape))
+        linear_guide = self.inner.nested == "linear"
+        if (
+            self.inner.update == "heat-bath"
+            and not linear_guide
+            and self.model.name != "linear"
+            and not self.model.file
+        ):
+            raise ValueError(
+                f'inner.update = "heat-bath" needs model.name = "linear" or inner.nested = "linear"; use "hmc" for a '
+                f"{self.model.name}"
+            )
+        if self.learning.training_steps == 0 and self.model.name != "linear" and self.model.file is None:
+            raise ValueError(
+                f'learning.training_steps = 0 needs model.name = "linear"; a {self.model.name} must be trained'
+            )
+        if linear_guide and self.model.name == "linear" and self.model.file is None:
+            raise ValueError('inner.nested = "linear" needs a better model than a linear one outside; use "network"')
+        n_chains = self.measurement.n_chains
+        if n_chains % self.target.n_samples:
+            raise ValueError(
+                f"measurement.n_chains = {n_chains} must be a multiple of target.n_samples = {self.target.n_samples}"
+            )
+        return self
 
 
 def describe(model: EffectiveModel) -> dict[str, Any]:

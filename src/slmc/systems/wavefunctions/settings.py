@@ -1,6 +1,6 @@
-"""What a configuration file may say about wave functions: [hamiltonian], [model], [sampling], [reconfiguration]."""
+"""What a configuration file may say about wave functions."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ from flax import linen as nn
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.lattice import Shape, n_sites
-from slmc.settings import Settings
+from slmc.system import Settings, StepSettings, VariationalSettings
 from slmc.systems.wavefunctions.symmetry import SymmetryProjection, check_sector
 from slmc.systems.wavefunctions.wavefunction import LogAmplitude, Spins, VisionTransformer
 
@@ -149,6 +149,21 @@ class ReconfigurationSettings(Settings):
     final_diag_shift: PositiveFloat | None = Field(
         None, description="at the end, reached geometrically; left out: the same"
     )
+
+
+class WaveFunctionRun(VariationalSettings):
+    """A Vision-Transformer wave function of the J1-J2 Heisenberg model."""
+
+    may_change: ClassVar[tuple[str, ...]] = (*VariationalSettings.may_change, "reconfiguration")
+
+    system: Literal["wavefunction"] = Field("wavefunction", description="the physical system")
+    title: str = ""
+    seed: int = Field(0, ge=0, lt=2**31)
+    hamiltonian: HamiltonianSettings = HamiltonianSettings()
+    model: ModelSettings = ModelSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    reconfiguration: ReconfigurationSettings = ReconfigurationSettings()
+    optimisation: StepSettings = StepSettings()
 
 
 def describe(model: ModelSettings, shape: tuple[int, ...]) -> dict[str, Any]:

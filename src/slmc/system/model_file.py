@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 
-from slmc.simulation.errors import UserError
+from slmc.system.errors import UserError
 
 FORMAT = 1
 Model = TypeVar("Model")

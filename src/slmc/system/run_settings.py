@@ -1,25 +1,21 @@
-"""Settings of a run: what a TOML file may say, validated; the parts that do not depend on the system."""
+"""The base of the settings of a run that samples: the sections that do not depend on the system."""
 
-import difflib
 import hashlib
-import tomllib
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
+from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
-from slmc.settings import Settings
-from slmc.simulation.errors import UserError
+from slmc.system.scan_settings import ScanSettings, check_points
+from slmc.system.settings import Settings, changed_fields, is_default, no_effect
 
 Rounds = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 """A number for each round; the last holds for all further ones."""
@@ -57,6 +53,11 @@ class LearningSection(Settings):
     force_weight: float = Field(3.0, ge=0, description="weight of the force residual; 0: log-weights alone")
     held_out_share: float = Field(0.25, gt=0, lt=1, description="share of the chains kept out of the training data")
 
+    @property
+    def training(self) -> TrainingSettings:
+        """No gradient steps: one solve is the whole fit."""
+        return TrainingSettings(n_steps=0)
+
 
 class TrainingSection(LearningSection):
     """Rounds of sampling and training."""
@@ -77,6 +78,29 @@ class TrainingSection(LearningSection):
             raise ValueError(f"must be a multiple of 32; got {batch_size}")
         return batch_size
 
+    @property
+    def training(self) -> TrainingSettings:
+        """How a round trains."""
+        steps = self.training_steps
+        return TrainingSettings(
+            n_steps=steps if isinstance(steps, int) else steps[0],
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            force_weight=self.force_weight,
+            single_precision=self.single_precision,
+            optimiser=self.optimiser,
+        )
+
+
+class InnerSection(Settings):
+    """The chain of the effective model that makes a proposal; what a system adds to it comes beside these."""
+
+    n_updates: PositiveInt | Literal["auto"] = Field(
+        10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
+    )
+    acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned, if it has one")
+
 
 class MeasurementSettings(Settings):
     """Sampling with the frozen model: what counts."""
@@ -96,23 +120,10 @@ class BaselineSettings(Settings):
     n_steps: int = Field(0, ge=0, description="exact updates per chain; 0: none")
 
 
-class ScanSettings(Settings):
-    """Several temperatures in one run, each starting from the model learned at the one before."""
-
-    temperatures: tuple[PositiveFloat, ...] = Field(
-        (), description="instead of target.temperature, in this order (high to low learns best); empty: no scan"
-    )
-
-    @field_validator("temperatures")
-    @classmethod
-    def _distinct(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(temperatures)) < len(temperatures):
-            raise ValueError(f"each temperature must be listed once; got {list(temperatures)}")
-        return temperatures
-
-
 class RunSettings(Settings):
     """What every run has; a system adds its name and the sections [target], [model] and [inner].
+
+    ``files`` tells which fields name files, and under which names a run keeps copies of them.
 
     With ``learning.n_rounds = 0`` it is a run without a model: the exact update alone, which then is what counts.
     """
@@ -123,8 +134,11 @@ class RunSettings(Settings):
         "measurement.wanted_error",
         "measurement.wall_time",
         "baseline.n_steps",
+        "scan",
     )
     """What may change while a run is interrupted: how long it goes on, and nothing that would change a bit before."""
+
+    files: ClassVar[dict[str, str]] = {}
 
     came_later: ClassVar[tuple[str, ...]] = ()
     """Fields and sections that a run's identity leaves out at their default: earlier checkpoints do not know them."""
@@ -137,6 +151,7 @@ class RunSettings(Settings):
     learning: LearningSection = LearningSection()
     measurement: MeasurementSettings = MeasurementSettings()
     baseline: BaselineSettings = BaselineSettings()
+    scan: ScanSettings = ScanSettings()
 
     @property
     def learns(self) -> bool:
@@ -146,13 +161,29 @@ class RunSettings(Settings):
     @property
     def without_effect(self) -> tuple[str, ...]:
         """Sections that have no meaning in this run."""
-        return () if self.learns else ("model", "inner", "baseline")
+        idle = () if self.learns else ("model", "inner", "baseline")
+        return idle if self.scan.fields else (*idle, "scan")
+
+    @property
+    def learning_settings(self) -> LearningSettings:
+        """What the sections [learning] and [inner] say, as ``selflearning`` wants it."""
+        learning, inner = self.learning, self.inner  # type: ignore[attr-defined]
+        steps = getattr(learning, "training_steps", 0)
+        return LearningSettings(
+            n_rounds=learning.n_rounds,
+            n_steps=learning.n_steps,
+            n_updates=None if inner.n_updates == "auto" else inner.n_updates,
+            inner_acceptance=getattr(inner, "acceptance", 0.8),
+            held_out_share=learning.held_out_share,
+            training=learning.training,
+            training_steps=None if isinstance(steps, int) else steps,
+        )
 
     @property
     def identity(self) -> str:
         """A digest of all settings but those that may change while a run is interrupted."""
-        unset = [name for name in self.came_later if _is_default(self, name)]
-        data = self.model_dump_json(exclude=_nested((*self.may_change, *unset)))
+        unset = [name for name in self.came_later if is_default(self, name)]
+        data = self.model_dump_json(exclude=nested((*self.may_change, *unset)))
         return hashlib.sha256(data.encode()).hexdigest()
 
     @model_validator(mode="after")
@@ -162,7 +193,7 @@ class RunSettings(Settings):
             return self
         sections = {name: getattr(self, name) for name in ("model", "inner", "learning") if hasattr(self, name)}
         given = [one for name, section in sections.items() for one in changed_fields(name, section)]
-        given += [name for name in ("exact.every", "baseline.n_steps") if not _is_default(self, name)]
+        given += [name for name in ("exact.every", "baseline.n_steps") if not is_default(self, name)]
         given.remove("learning.n_rounds")
         if given:
             raise ValueError(no_effect(given, "in a run without a model (learning.n_rounds = 0)"))
@@ -181,6 +212,12 @@ class RunSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _right_at_every_point(self) -> "RunSettings":
+        """A scan is refused before it begins, not when it comes to a point that is wrong."""
+        check_points(self)
+        return self
+
     def check_wanted_errors(self, names: tuple[str, ...]) -> None:
         """Raises ``ValueError`` for an error wanted of something that is not measured."""
         for name in self.measurement.wanted_error:
@@ -188,124 +225,18 @@ class RunSettings(Settings):
                 raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
 
 
-def changed_fields(name: str, section: Settings) -> list[str]:
-    """The dotted names of the fields of a section that are not at their defaults."""
-    return [f"{name}.{field}" for field in type(section).model_fields if not _is_default(section, field)]
-
-
-def no_effect(names: list[str], where: str) -> str:
-    """The sentence about settings that cannot take effect."""
-    *most, last = names
-    listed = f"{', '.join(most)} and {last} have" if most else f"{last} has"
-    return f"{listed} no effect {where}; leave {'them' if most else 'it'} out"
-
-
-def _is_default(settings: BaseModel, name: str) -> bool:
-    """Whether a field, given by its dotted name, is at its default."""
-    first, _, rest = name.partition(".")
-    value = getattr(settings, first)
-    return _is_default(value, rest) if rest else value == type(settings).model_fields[first].default
-
-
-def _nested(names: tuple[str, ...]) -> dict[str, Any]:
+def nested(names: tuple[str, ...]) -> dict[str, Any]:
     """Dotted names as the nested dictionary in which pydantic wants them."""
     found: dict[str, Any] = {}
     for name in names:
         first, _, rest = name.partition(".")
-        found[first] = found.get(first, {}) | _nested((rest,)) if rest else True
+        found[first] = found.get(first, {}) | nested((rest,)) if rest else True
     return found
 
 
-Config = TypeVar("Config", bound=Settings)
+class ProblemSettings(RunSettings):
+    """Settings of a run of a problem that was built in Python, which says for itself what is sampled."""
 
-
-def load_config(path: Path, kind: type[Config], overrides: list[str] | None = None, seed: int | None = None) -> Config:
-    """The validated settings of a TOML file, with ``section.field=value`` overrides applied.
-
-    Raises ``UserError`` with one sentence that names the field and what is allowed.
-    """
-    try:
-        data = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    for override in overrides or []:
-        _override(data, override)
-    if seed is not None:
-        data["seed"] = seed
-    return validated(data, kind)
-
-
-def system_of(path: Path) -> str:
-    """The ``system`` a TOML file names, empty where it names none or cannot be read: ``load_config`` then says why."""
-    try:
-        return str(tomllib.loads(path.read_text()).get("system", ""))
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError):
-        return ""
-
-
-def validated(data: dict[str, Any], kind: type[Config]) -> Config:
-    """Settings from nested dictionaries; raises ``UserError`` naming the first field that is wrong."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise UserError(_sentence(error.errors(), kind)) from None
-
-
-def _override(data: dict[str, Any], text: str) -> None:
-    name, separator, value = text.partition("=")
-    *sections, field = name.strip().split(".")
-    if not separator or not field:
-        raise UserError(f"--set {text} is not of the form section.field=value, for instance target.temperature=0.1.")
-    place = data
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise UserError(f"--set {text}: {section} is a value, not a section.")
-    try:
-        place[field] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        place[field] = value.strip()
-
-
-def _sentence(errors: list[Any], kind: type[BaseModel]) -> str:
-    """One sentence about the first field that is wrong; the forms that a field may take are joined by «or»."""
-    error = errors[0]
-    location = _field(error["loc"], kind)
-    name = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        allowed = _fields(kind, location[:-1])
-        close = difflib.get_close_matches(location[-1], allowed, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(allowed)}."
-        where = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the file"
-        return f"{name} is not a field of {where}; {hint}"
-    if error["type"] == "model_type":
-        return f"{name} is a section; write its fields as {name}.field = value or under [{name}]."
-    same = [one["msg"] for one in errors if _field(one["loc"], kind) == location]
-    messages = [message.removeprefix("Value error, ").rstrip(".") for message in dict.fromkeys(same)]
-    message = " or ".join(message[0].lower() + message[1:] for message in messages)
-    if error["type"] == "missing":
-        return f"{name} is missing: {message}."
-    if error["type"] == "value_error":
-        return f"{name}: {message}." if name else f"{message}."
-    return f"{name} = {error['input']!r} is not allowed: {message}."
-
-
-def _field(location: tuple[Any, ...], kind: Any) -> list[str]:
-    """The path of a field, without what pydantic adds about the members of a union or the items of a list."""
-    path: list[str] = []
-    for part in map(str, location):
-        fields = getattr(kind, "model_fields", None)
-        if fields is None:
-            break
-        path.append(part)
-        kind = fields[part].annotation if part in fields else None
-    return path
-
-
-def _fields(kind: Any, location: list[str]) -> list[str]:
-    for part in location:
-        field = kind.model_fields.get(part)
-        kind = field.annotation if field is not None else kind
-    return list(getattr(kind, "model_fields", {}))
+    system: Literal["python"] = Field("python", description="a problem that was built in Python")
+    inner: InnerSection = InnerSection()
+    learning: TrainingSection = TrainingSection()

@@ -12,7 +12,3 @@ def sentence_of(error: BaseException) -> str | None:
     """
     _, found, rest = str(error).rpartition("EquinoxRuntimeError: ")
     return rest.split("\n\n")[0].strip() if found else None
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """A request to stop (a signal, the wall time) that arrived in the middle of a block."""

@@ -1,1 +1,0 @@
-"""Ready-made configurations, listed by ``slmc examples``."""

@@ -1,0 +1,353 @@
+"""Runs from Python: what the command line says, it says with these functions.
+
+    result = slmc.run("double_exchange", {"target.temperature": 0.1}, out="runs/x")
+    result.observables["energy"], result.records, result.model, result.report
+
+``run`` takes the name of a ready-made configuration, a TOML file, or a ``Problem`` built in Python.
+"""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slmc.results import Result, ScanResult
+from slmc.simulation import (
+    Optimisation,
+    Point,
+    Records,
+    Reporter,
+    Sampling,
+    begun_points,
+    carry_out_points,
+    config_of,
+    described_tree,
+    locked,
+    new_directory,
+    read_toml,
+    records_path,
+    run_blocks,
+    summarise,
+    summarise_optimisation,
+    to_toml,
+    use_all_cores,
+    with_overrides,
+)
+from slmc.system import (
+    Problem,
+    ProblemSettings,
+    UserError,
+    VariationalSettings,
+    field_about,
+    ready_made,
+    system_named,
+    validated,
+    with_fields,
+)
+
+PYTHON = "python"
+"""The ``system`` of runs whose problem was built in Python."""
+
+
+class Run(NamedTuple):
+    """A run in its directory: its settings, and the problem that they describe (``None`` if only Python knows it)."""
+
+    directory: Path
+    settings: Any
+    problem: Any
+
+    @property
+    def title(self) -> str:
+        return self.settings.title or self.settings.system
+
+    @property
+    def is_scan(self) -> bool:
+        return bool(getattr(self.settings, "scan", None) and self.settings.scan.fields)
+
+
+def run(
+    what: str | Path | Problem,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    quiet: bool = False,
+    overrides: Iterable[str] = (),
+) -> Result | ScanResult:
+    """Thermalises, learns, freezes, measures, reports; without a model by exact updates alone.
+
+    ``settings`` are fields by their dotted names, ``{"measurement.n_steps": 2000}``, in place of what the configuration
+    says; ``overrides`` are the same as texts ``"section.field=value"``. Results are in ``out``, which must not exist or
+    be empty, by default in a new folder of ``runs``. Raises ``UserError`` with one sentence for what is wrong.
+    """
+    if isinstance(what, Problem):
+        data: dict[str, Any] = {"system": PYTHON, **({} if what.model is not None else _WITHOUT_MODEL)}
+        name = "problem"
+    else:
+        path = config_path(what)
+        data, name = read_toml(path), path.stem
+    data = with_overrides(with_fields(data, _by_dotted_names(settings or {})), overrides)
+    if seed is not None:
+        data["seed"] = seed
+    chosen = settings_of(data)
+    use_all_cores()
+    problem = what if isinstance(what, Problem) else _built(chosen, Path())
+    _check(chosen, problem)
+    directory = new_directory(None if out is None else Path(out), name)
+    with locked(directory):
+        chosen = _with_files_in(directory, chosen)
+        (directory / "config.toml").write_text(to_toml(chosen, without=getattr(chosen, "without_effect", ())))
+    return _carried_out(Run(directory, chosen, problem), quiet)
+
+
+def resume(directory: str | Path, problem: Problem | None = None, quiet: bool = False) -> Result | ScanResult:
+    """Continues a run after any interruption, to the bit; a run of a problem built in Python needs that ``problem``.
+
+    Several processes may resume one scan at once: each takes points that no other is working on.
+    """
+    opened = open_run(directory, problem)
+    if opened.problem is None:
+        raise UserError(
+            f"{directory} holds a run of a problem that was built in Python; continue it there with "
+            "slmc.resume(directory, problem)."
+        )
+    return _carried_out(opened, quiet)
+
+
+def info(directory: str | Path, problem: Problem | None = None) -> dict[str, Any]:
+    """What a run has found so far: the dictionary that ``slmc info --json`` prints."""
+    return _summary(open_run(directory, problem))
+
+
+def report(directory: str | Path, problem: Problem | None = None) -> Path:
+    """Writes ``report.html`` anew from the stored records, of every point of a scan too; returns its path."""
+    opened = open_run(directory, problem)
+    if opened.is_scan:
+        for point in begun_points(opened.directory, opened.settings):
+            _write_report(_run_of(point))
+    return _write_report(opened)
+
+
+def scan(
+    what: str | Path,
+    fields: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
+    points: str = "grid",
+    out: str | Path | None = None,
+    seed: int | None = None,
+    quiet: bool = False,
+) -> ScanResult:
+    """Runs at every point of ``fields``, ``{"target.temperature": [0.5, 0.3]}``, each point a run of its own.
+
+    ``points`` is ``"grid"`` (every value with every other) or ``"list"`` (the first of each, the second of each, …).
+    """
+    several = {**(settings or {}), "scan": {"fields": dict(fields), "points": points}}
+    result = run(what, several, out, seed, quiet)
+    assert isinstance(result, ScanResult)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------- opening
+
+
+def config_path(config: str | Path) -> Path:
+    """The TOML file of that path, or the ready-made one of that name. Raises ``UserError`` if there is none."""
+    if Path(config).is_file():
+        return Path(config)
+    known = ready_made()
+    if str(config) not in known:
+        raise UserError(
+            f"{config} is neither a file nor a ready-made configuration; those are {', '.join(sorted(known))}."
+        )
+    return known[str(config)]
+
+
+def settings_of(data: Mapping[str, Any]) -> Any:
+    """The validated settings that a configuration file holds. Raises ``UserError`` naming what is wrong."""
+    name = data.get("system")
+    if name is None:
+        raise UserError('system is missing: say which one the file is about, for instance system = "double_exchange".')
+    kind = ProblemSettings if name == PYTHON else system_named(str(name)).settings
+    return validated(dict(data), kind)
+
+
+def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
+    """An existing run. Raises ``UserError`` if the directory holds none."""
+    directory = Path(directory)
+    settings = settings_of(read_toml(config_of(directory)))
+    use_all_cores()
+    if settings.system != PYTHON:
+        problem = _built(settings, directory)
+    elif problem is not None:
+        _check(settings, problem)
+    return Run(directory, settings, problem)
+
+
+def _built(settings: Any, directory: Path) -> Any:
+    return system_named(settings.system).build(settings, directory)
+
+
+def _check(settings: Any, problem: Any) -> None:
+    """Raises ``UserError`` for settings that do not fit a problem built in Python; systems check theirs themselves."""
+    if settings.system != PYTHON:
+        return
+    if settings.learns and problem.model is None:
+        raise UserError(
+            "learning.n_rounds > 0 needs a problem with a model; give it one, or set learning.n_rounds = 0."
+        )
+    n_chains = settings.measurement.n_chains
+    if n_chains % problem.n_samples:
+        raise UserError(f"measurement.n_chains = {n_chains} must be a multiple of n_samples = {problem.n_samples}.")
+    try:
+        settings.check_wanted_errors(tuple(one.name for one in problem.observables))
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+
+
+_WITHOUT_MODEL = {"learning": {"n_rounds": 0}}
+
+
+def _by_dotted_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections given as dictionaries are taken apart, so that the fields which they leave out stay as they are."""
+    dotted: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and "." not in name:
+            dotted |= {f"{name}.{field}": inside for field, inside in value.items()}
+        else:
+            dotted[name] = value
+    return dotted
+
+
+def _with_files_in(directory: Path, settings: Any) -> Any:
+    """The settings with the files that they name copied to the run's directory: it must not depend on any elsewhere."""
+    for field, kept in getattr(settings, "files", {}).items():
+        section, _, name = field.partition(".")
+        file = getattr(getattr(settings, section), name)
+        if file is not None:
+            shutil.copyfile(file, directory / kept)
+            changed = getattr(settings, section).model_copy(update={name: kept})
+            settings = settings.model_copy(update={section: changed})
+    return settings
+
+
+# ------------------------------------------------------------------------------------------- carrying out
+
+
+def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
+    reporter = Reporter(quiet=quiet)
+    if opened.is_scan:
+        complete = _carry_out_scan(opened, reporter)
+        return scan_result(opened, complete)
+    reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
+    with locked(opened.directory):
+        complete = _carry_out(opened, reporter)
+    return result_of(opened, complete)
+
+
+def _carry_out(opened: Run, reporter: Reporter) -> bool:
+    """One run, to its end or until it is stopped; its report is written in any case."""
+    try:
+        return run_blocks(_job(opened, reporter))
+    finally:
+        if (records_path(opened.directory)).is_dir():
+            _write_report(opened)
+
+
+def _job(opened: Run, reporter: Reporter) -> Any:
+    directory, settings, problem = opened
+    if isinstance(settings, VariationalSettings):
+        return Optimisation(directory, settings.optimisation, problem, reporter, settings.identity)  # type: ignore[attr-defined]
+    identity = f"{settings.identity} {problem.identity}" if settings.system == PYTHON else None
+    return Sampling(directory, settings, problem, reporter, identity)
+
+
+def _run_of(point: Point) -> Run:
+    return Run(point.directory, point.settings, _built(point.settings, point.directory))
+
+
+def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
+    def told(point: Point, complete: bool) -> None:
+        _write_report(opened)
+        if not complete:
+            reporter.note(f"stopped at {point.words}; continue with: slmc resume {opened.directory}")
+        else:
+            reporter.note(f"{point.words}: done")
+
+    reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
+    try:
+        return carry_out_points(
+            opened.directory, opened.settings, lambda point: _carry_out(_run_of(point), Reporter(quiet=True)), told
+        )
+    finally:
+        _write_report(opened)
+
+
+def _version() -> str:
+    from slmc import __version__
+
+    return __version__
+
+
+# ------------------------------------------------------------------------------------------------ results
+
+
+def result_of(opened: Run, complete: bool | None = None) -> Result:
+    """What a run has found so far, as an object."""
+    summary = _summary(opened)
+    return Result(opened.directory, opened.title, summary, opened.problem, _model_builder(opened), complete)
+
+
+def scan_result(opened: Run, complete: bool | None = None) -> ScanResult:
+    """What a scan has found so far, as an object."""
+    about = {name: field_about(opened.settings, name) for name in opened.settings.scan.names}
+    points = [_summary_of(point) for point in begun_points(opened.directory, opened.settings)]
+    return ScanResult(opened.directory, opened.title, about, points, complete)
+
+
+def _model_builder(opened: Run) -> Any:
+    if opened.settings.system == PYTHON:
+        return None if opened.problem is None else lambda _: opened.problem.model
+    return system_named(opened.settings.system).build_model
+
+
+def _summary(opened: Run) -> dict[str, Any]:
+    if opened.is_scan:
+        return {"points": [_summary_of(point) for point in begun_points(opened.directory, opened.settings)]}
+    if isinstance(opened.settings, VariationalSettings):
+        return summarise_optimisation(opened.directory)
+    return summarise(opened.directory, opened.problem)
+
+
+def _summary_of(point: Point) -> dict[str, Any]:
+    """The summary of a point, with its directory and what is scanned there, by the last parts of the names."""
+    fields = {name.rpartition(".")[2]: value for name, value in point.fields.items()}
+    if len(fields) < len(point.fields):
+        fields = dict(point.fields)
+    return {**fields, "directory": point.directory.name, "point": point.words, **_summary(_run_of(point))}
+
+
+def _attributes(opened: Run) -> dict[str, Any]:
+    """How the observables of a system are written."""
+    described = getattr(opened.problem, "described", {})
+    return {name: about.attributes for name, about in described.items()}
+
+
+def _write_report(opened: Run) -> Path:
+    from slmc.report import Scanned, write_optimisation_report, write_report, write_scan_report
+
+    path = opened.directory / "report.html"
+    config = (opened.directory / "config.toml").read_text()
+    about = {"title": opened.title, "directory": opened.directory.name, "version": _version()}
+    if opened.is_scan:
+        result = scan_result(opened)
+        result.write_table()
+        scanned = Scanned(
+            result.points, result.keys, dict(zip(result.keys, result.fields.values(), strict=True)), _attributes(opened)
+        )
+        write_scan_report(scanned, {**about, "n_points": len(opened.settings.scan.all_points)}, config, path)
+        return path
+    records = Records(records_path(opened.directory), read_only=True)
+    if isinstance(opened.settings, VariationalSettings):
+        write_optimisation_report(records.tree(), {**_summary(opened), **about}, config, path)
+    else:
+        write_report(described_tree(records, opened.problem), {**_summary(opened), **about}, config, path)
+    return path

@@ -1,0 +1,63 @@
+"""The seam: what a system is, and how systems are found. It knows none of them, and neither runs nor reports.
+
+- ``settings``, ``run_settings``, ``scan_settings``, ``validation``: what a configuration may say
+- ``problem``: what a run needs to know of a system, as values; ``variational``: of a wave function
+- ``observable``: what is measured, as data
+- ``model_file``: effective models on disk
+- ``discovery``: how systems are found
+- ``errors``: what a user can put right
+"""
+
+from slmc.system.discovery import System, ready_made, system_named, system_names
+from slmc.system.errors import UserError, sentence_of
+from slmc.system.model_file import load_model, save_model
+from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
+from slmc.system.problem import Fit, Problem, Sought, estimates_of
+from slmc.system.run_settings import (
+    InnerSection,
+    LearningSection,
+    ProblemSettings,
+    Rounds,
+    RunSettings,
+    TrainingSection,
+)
+from slmc.system.scan_settings import ScanSettings, field_about, point_settings
+from slmc.system.settings import Settings, changed_fields, no_effect
+from slmc.system.validation import validated, with_fields
+from slmc.system.variational import StepSettings, Variational, VariationalSettings
+
+__all__ = [
+    "LOG_WEIGHT",
+    "Derived",
+    "Fit",
+    "InnerSection",
+    "LearningSection",
+    "Observable",
+    "Problem",
+    "ProblemSettings",
+    "Rounds",
+    "RunSettings",
+    "ScanSettings",
+    "Settings",
+    "Sought",
+    "StepSettings",
+    "System",
+    "TrainingSection",
+    "UserError",
+    "Variational",
+    "VariationalSettings",
+    "changed_fields",
+    "chosen_names",
+    "estimates_of",
+    "field_about",
+    "load_model",
+    "no_effect",
+    "point_settings",
+    "ready_made",
+    "save_model",
+    "sentence_of",
+    "system_named",
+    "system_names",
+    "validated",
+    "with_fields",
+]

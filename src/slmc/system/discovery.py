@@ -1,0 +1,90 @@
+"""How systems are found: by entry points in the metadata of installed packages, ours in the same way as anybody's.
+
+A package offers a system with three lines of its ``pyproject.toml``::
+
+    [project.entry-points."slmc.systems"]
+    my_system = "my_package.my_module:MY_SYSTEM"
+
+``MY_SYSTEM`` is a ``System``. Ready-made configurations are the TOML files in the folder ``configs`` beside
+``my_module``. Nothing in a configuration file names code: a file that somebody was sent cannot run any.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from slmc.system.errors import UserError
+
+GROUP = "slmc.systems"
+
+
+class System(NamedTuple):
+    """A system that runs can be made of: its settings, and the problem that they describe.
+
+    ``settings`` is a subclass of ``RunSettings`` (``VariationalSettings`` of a variational system) whose field
+    ``system`` is the name of the entry point. ``build(settings, directory)`` gives a ``Problem`` (a ``Variational``);
+    it takes the files that settings name relative to ``directory`` and raises ``UserError`` naming the field that is
+    wrong. ``build_model(description)`` makes an object of the structure of a stored model, for ``load_model``; where
+    there is none, stored models are read by the system alone.
+    """
+
+    settings: type[Any]
+    build: Callable[[Any, Path], Any]
+    build_model: Callable[[dict[str, Any]], Any] | None = None
+
+
+@functools.cache
+def _entries() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise UserError(
+                f"two installed packages offer a system named {entry.name!r} ({other.value} and {entry.value}); "
+                "uninstall one of them."
+            )
+    return found
+
+
+def system_names() -> tuple[str, ...]:
+    """The names of all systems that are installed."""
+    return tuple(sorted(_entries()))
+
+
+def system_named(name: str) -> System:
+    """The system of a name. Raises ``UserError`` if there is none, or if what it needs is not installed."""
+    entries = _entries()
+    if name not in entries:
+        raise UserError(f"system = {name!r} is not allowed: it must be one of {', '.join(system_names())}.")
+    try:
+        system = entries[name].load()
+    except ImportError as error:
+        raise UserError(f"system = {name!r} cannot be used: {str(error).rstrip('.')}.") from None
+    if not isinstance(system, System):
+        raise UserError(
+            f"the entry point of system {name!r} ({entries[name].value}) is no slmc.system.System; tell its authors."
+        )
+    return system
+
+
+def ready_made() -> dict[str, Path]:
+    """The ready-made configurations of all systems by their names; no system is imported for it."""
+    folders = dict.fromkeys(folder for entry in _entries().values() for folder in _folders(entry.module))
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            if found.setdefault(path.stem, path) != path:
+                raise UserError(f"two installed packages offer a configuration {path.stem}; uninstall one of them.")
+    return found
+
+
+def _folders(module: str) -> list[Path]:
+    """The folders ``configs`` inside a package or beside a module, found without importing what is in the package."""
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    places = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
+    inside = [place.joinpath(*parts, "configs") for place in places for parts in (rest, rest[:-1])]
+    return [folder for folder in inside if folder.is_dir()]

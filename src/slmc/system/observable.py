@@ -1,0 +1,109 @@
+"""What is measured: observables as data, and what is derived from their series."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Array
+
+from slmc.montecarlo import State
+from slmc.system.errors import UserError
+
+ATTRIBUTES = ("units", "description", "words", "mathtext", "html", "slow", "traced", "shown", "drawn")
+"""What the records keep of an observable: the report and ``slmc info`` know nothing else of it."""
+
+RESERVED = ("accepted", "log_ratio")
+"""Variables that every run records of its decisions."""
+
+
+class Observable(NamedTuple):
+    """A number, or an array, measured after every step of every chain.
+
+    ``of_configuration(configuration)`` computes it. Otherwise it comes with the exact weight: it is what the target
+    returns under ``name``, or ``of_weight(observables)`` of all that the target returns.
+
+    ``description`` is a sentence, ``words`` a name of two or three words, ``mathtext`` and ``html`` its symbol in
+    figures (between dollar signs) and in the page (the tags i, b, sub and sup). ``slow`` ones are those whose effective
+    samples are quoted: the first of them that is measured, else log W. ``traced`` ones have their series drawn; where
+    none is, all may be. What is not ``shown`` is recorded for what is derived from it alone. ``axes`` names the axes of
+    an array. ``drawn`` gives it a figure of its own: ``"wave vectors"``, a structure factor over all wave vectors of a
+    torus; ``"walkers"``, who is where in replica exchange.
+    """
+
+    name: str
+    of_configuration: Callable[[Any], Array] | None = None
+    of_weight: Callable[[Mapping[str, Array]], Array] | None = None
+    units: str = "1"
+    description: str = ""
+    words: str = ""
+    mathtext: str = ""
+    html: str = ""
+    slow: bool = False
+    traced: bool = False
+    shown: bool = True
+    axes: tuple[str, ...] = ()
+    drawn: Literal["", "wave vectors", "walkers"] = ""
+
+    def measured(self, state: State) -> Array:
+        """Its value in a state of one chain."""
+        if self.of_configuration is not None:
+            return self.of_configuration(state.configuration)
+        return state.observables[self.name] if self.of_weight is None else self.of_weight(state.observables)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the records keep of it."""
+        return {name: getattr(self, name) for name in ATTRIBUTES}
+
+
+LOG_WEIGHT = Observable(
+    "log_weight",
+    description="exact log-weight",
+    words="exact log-weight",
+    mathtext=r"$\log W$",
+    html="log <i>W</i>",
+    traced=True,
+)
+"""The exact log-weight, which every run records."""
+
+
+class Derived(NamedTuple):
+    """A quantity that is no mean: ``function`` of the series of the observables that it ``needs``, by jackknife."""
+
+    name: str
+    function: Callable[[Mapping[str, np.ndarray]], float]
+    needs: tuple[str, ...]
+    units: str = "1"
+    description: str = ""
+    words: str = ""
+    mathtext: str = ""
+    html: str = ""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the records keep of it."""
+        return {name: getattr(self, name) for name in ("units", "description", "words", "mathtext", "html")}
+
+
+def chosen_names(wanted: tuple[str, ...] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The observables to measure, all of them by default. Raises ``ValueError`` for none and for unknown ones."""
+    names = known if wanted is None else wanted
+    if not names:
+        raise ValueError(f"measurement.observables must list at least one of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"measurement.observables: {name!r} is unknown; known are {', '.join(known)}")
+    return tuple(names)
+
+
+def check_names(observables: tuple[Observable | Derived, ...]) -> None:
+    """Raises ``UserError`` for names that cannot be told apart or that no record can have."""
+    names = [observable.name for observable in observables]
+    for name in names:
+        if not name or "/" in name or name.startswith((".", "__")):
+            raise UserError(
+                f"an observable cannot be named {name!r}; a name has at least one character, no slash, and does not "
+                "begin with a dot or two underscores."
+            )
+        if name in RESERVED or names.count(name) > 1:
+            raise UserError(f"there is more than one observable named {name!r}; give each a name of its own.")

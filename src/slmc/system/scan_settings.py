@@ -1,0 +1,161 @@
+"""The section [scan]: which points of which fields a run goes through, each a run of its own."""
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from slmc.system.errors import UserError
+from slmc.system.settings import Settings
+from slmc.system.validation import sentence, with_fields
+
+if TYPE_CHECKING:
+    from slmc.system.run_settings import RunSettings
+
+
+class Range(Settings):
+    """Evenly spaced values, both ends among them."""
+
+    start: float
+    stop: float
+    n: PositiveInt = Field(description="how many")
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        if self.n == 1:
+            return (self.start,)
+        steps = self.n - 1
+        # Rounded to what the ends are written with: 0.1 + 2 (0.2 − 0.1) is to be 0.3.
+        digits = 14 - math.ceil(math.log10(max(abs(self.start), abs(self.stop), 1e-300)))
+        between = (((steps - k) * self.start + k * self.stop) / steps for k in range(self.n))
+        return tuple(round(value, digits) for value in between)
+
+
+class ScanSettings(Settings):
+    """Several points in one run, each a run of its own."""
+
+    fields: dict[str, Range | tuple[Any, ...]] = Field(
+        {},
+        description='values of fields, {"target.temperature" = [0.5, 0.3]} or a range {start = 0.1, stop = 0.5, n = 5}'
+        "; empty: no scan",
+    )
+    points: Literal["grid", "list"] = Field(
+        "grid", description='"grid": every value with every other; "list": the first of each, the second of each, …'
+    )
+    start: Literal["neighbour", "none"] = Field(
+        "neighbour",
+        description='"neighbour": learning starts from the model of a point beside; "none": anew everywhere',
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _temperatures(cls, data: Any) -> Any:
+        """``temperatures = […]`` is short for the field ``target.temperature``."""
+        if not isinstance(data, dict) or "temperatures" not in data:
+            return data
+        rest = {name: value for name, value in data.items() if name != "temperatures"}
+        if rest.get("fields"):
+            raise ValueError('give temperatures, or fields with "target.temperature" among them, not both')
+        return {**rest, "fields": {"target.temperature": data["temperatures"]} if data["temperatures"] else {}}
+
+    @field_validator("fields")
+    @classmethod
+    def _distinct(cls, fields: dict[str, Range | tuple[Any, ...]]) -> dict[str, Range | tuple[Any, ...]]:
+        for name, values in fields.items():
+            listed = _listed(values)
+            if not listed:
+                raise ValueError(f"{name} lists no value; give at least one")
+            if any(listed.count(value) > 1 for value in listed):
+                raise ValueError(f"each value of {name} must be listed once; got {list(listed)}")
+        return fields
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> "ScanSettings":
+        lengths = {name: len(_listed(values)) for name, values in self.fields.items()}
+        if self.points == "list" and len(set(lengths.values())) > 1:
+            raise ValueError(f'points = "list" needs equally many values of every field; got {lengths}')
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields, by their dotted names."""
+        return tuple(self.fields)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Numbers of values: of each field of a grid, or of the list."""
+        lengths = [len(_listed(values)) for values in self.fields.values()]
+        return tuple(lengths) if self.points == "grid" else tuple(lengths[:1])
+
+    @property
+    def all_points(self) -> tuple[dict[str, Any], ...]:
+        """The fields of every point; of a grid the last field runs fastest."""
+        listed = [_listed(values) for values in self.fields.values()]
+        together = itertools.product(*listed) if self.points == "grid" else zip(*listed, strict=True)
+        return tuple(dict(zip(self.fields, values, strict=True)) for values in together) if listed else ()
+
+    def neighbour(self, number: int) -> int | None:
+        """The point whose model is the start of a point's: one back along the last axis along which there is one."""
+        if self.start == "none" or number == 0:
+            return None
+        stride = 1
+        for extent in reversed(self.extents):
+            if number // stride % extent:
+                return number - stride
+            stride *= extent
+        return None
+
+
+def _listed(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
+    return values.values if isinstance(values, Range) else values
+
+
+def point_settings(settings: "RunSettings", number: int) -> "RunSettings":
+    """The settings of one point of a scan: an ordinary run with a seed of its own.
+
+    Raises ``ValueError`` naming the field that is wrong there.
+    """
+    fields = settings.scan.all_points[number]
+    kind = type(settings)
+    data = with_fields(settings.model_dump(exclude={"scan"}), {**fields, "seed": (settings.seed + number) % 2**63})
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"scan, {_words(fields)}: {sentence(error.errors(), kind)}") from None
+
+
+def check_points(settings: "RunSettings") -> None:
+    """Raises ``ValueError`` for fields that cannot be scanned over, and for points whose settings are wrong."""
+    for name in settings.scan.names:
+        if name.split(".")[0] in ("scan", "seed", "title", "system") or not _is_field(settings, name):
+            raise ValueError(
+                f"scan.fields: {name!r} is no field that can be scanned over; give dotted names such as "
+                '"target.temperature"'
+            )
+    for number in range(len(settings.scan.all_points)):
+        try:
+            point_settings(settings, number)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+
+def _is_field(settings: Any, name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if first not in getattr(type(settings), "model_fields", {}):
+        return False
+    return _is_field(getattr(settings, first), rest) if rest else not isinstance(getattr(settings, first), Settings)
+
+
+def field_about(settings: Any, name: str) -> dict[str, str]:
+    """Symbol and units of a field, as its declaration says them; its own name and no units where it says nothing."""
+    first, _, rest = name.partition(".")
+    declared = type(settings).model_fields[first]
+    if rest:
+        return field_about(getattr(settings, first), rest)
+    extra = declared.json_schema_extra if isinstance(declared.json_schema_extra, dict) else {}
+    return {"symbol": str(extra.get("symbol", first)), "units": str(extra.get("units", ""))}
+
+
+def _words(fields: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in fields.items())

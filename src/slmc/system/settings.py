@@ -1,0 +1,31 @@
+"""How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Base of all sections: unknown fields are errors, values are immutable.
+
+    A field that is worth scanning over may say in ``json_schema_extra`` its ``symbol`` and its ``units``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def changed_fields(name: str, section: Settings) -> list[str]:
+    """The dotted names of the fields of a section that are not at their defaults."""
+    return [f"{name}.{field}" for field in type(section).model_fields if not is_default(section, field)]
+
+
+def no_effect(names: list[str], where: str) -> str:
+    """The sentence about settings that cannot take effect."""
+    *most, last = names
+    listed = f"{', '.join(most)} and {last} have" if most else f"{last} has"
+    return f"{listed} no effect {where}; leave {'them' if most else 'it'} out"
+
+
+def is_default(settings: BaseModel, name: str) -> bool:
+    """Whether a field, given by its dotted name, is at its default."""
+    first, _, rest = name.partition(".")
+    value = getattr(settings, first)
+    return is_default(value, rest) if rest else value == type(settings).model_fields[first].default

@@ -223,23 +223,25 @@ class Sampling:
 
     def _tune(self, state: RunState) -> RunState:
         """The block before the first that is recorded: the step size is tuned, parameters are sought for a start."""
-        exact, update = self.settings.exact, self._exact(state)
+        update, target = self._exact(state), state.target
+        with self.clock.lap("thermalise"):
+            if step_size(update) is not None:
+                state = self._with_tuned_step(state, update)
+            if self.problem.sought is not None:
+                target = self.problem.sought.adjusted(target, state.chains.configuration, None, 1.0)
+            chains = init_chains(self.problem.exact(target), state.chains.configuration)
+        return state._replace(chains=chains, target=target)
+
+    def _with_tuned_step(self, state: RunState, update: Update) -> RunState:
+        exact = self.settings.exact
         n_rounds = min(_TUNING_ROUNDS, exact.tuning_steps)
         each = math.ceil(exact.tuning_steps / n_rounds)
-        target = state.target
-        with self.clock.lap("thermalise"):
-            key = self._key_of(THERMALISE, 0)
-            tuned, chains = tune_step_size(
-                key, update, state.chains, wanted=exact.acceptance, n_rounds=n_rounds, n_steps=each
-            )
-            if self.problem.sought is not None:
-                target = self.problem.sought.adjusted(target, chains.configuration, None, 1.0)
-            chains = init_chains(self.problem.exact(target), chains.configuration)
-        size = step_size(tuned)
-        if size is not None:
-            counted = self._counted(state, tuned, n_rounds * each)
-            state = state._replace(exact_step_size=np.asarray(size), evaluations=counted)
-        return state._replace(chains=chains, target=target)
+        key = self._key_of(THERMALISE, 0)
+        tuned, chains = tune_step_size(
+            key, update, state.chains, wanted=exact.acceptance, n_rounds=n_rounds, n_steps=each
+        )
+        counted = self._counted(state, tuned, n_rounds * each)
+        return state._replace(exact_step_size=np.asarray(step_size(tuned)), chains=chains, evaluations=counted)
 
     def _with_target(self, state: RunState, target: Target) -> RunState:
         if target is state.target:

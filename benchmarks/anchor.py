@@ -108,7 +108,7 @@ def learned_chain(settings: Settings, configurations: jax.Array) -> tuple[Update
         n_updates=settings.n_updates,
         training=training(FOUR_HEADS, settings.learning_steps, FORCE_WEIGHT),
     )
-    learner = Learner(target, SPHERE, exact, hamiltonian_chain, step_size_of, _solve_head, learning)
+    learner = Learner(target, SPHERE, exact, hamiltonian_chain, _solve_head, learning)
     model = FOUR_HEADS.model(settings.data.shape, 2, 12)
     started = time.perf_counter()
     result = learn(jax.random.key(13), learner, model, configurations, settings.n_thermalise)

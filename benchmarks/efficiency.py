@@ -18,6 +18,7 @@ import numpy as np
 from efficiency_page import page
 from exact_labels import SPHERE, cache_folder, hamiltonian_chain, step_size_of
 from result_file import ResultFile, arguments, folders, use_all_cores
+from slmc.simulation.model_file import load_model, save_model
 from timing import least_seconds
 
 from slmc.lattice import n_sites
@@ -46,7 +47,6 @@ from slmc.selflearning import (
 )
 from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.selflearning.inner_chain import InnerLine
-from slmc.simulation.model_file import load_model, save_model
 from slmc.statistics import estimate
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from exact_labels import SPHERE, ExactData, cache_folder, hamiltonian_chain, labelled_chains, tuned
 from result_file import ResultFile, arguments, folders, table, use_all_cores
+from slmc.simulation.model_file import load_model, save_model
 from timing import least_seconds
 
 from slmc.lattice import n_sites
 from slmc.montecarlo import Label, MetropolisHastings, init_chains, over_chains, run_chains
 from slmc.montecarlo.target import evaluate
 from slmc.selflearning import CumulativeUpdate, TrainingSettings, expected_acceptance, fit, fit_linear, residual
-from slmc.simulation.model_file import load_model, save_model
 from slmc.statistics import estimate
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
 from slmc.systems.spins.observables import magnetization_squared

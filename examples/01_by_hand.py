@@ -19,7 +19,7 @@ def observe(state, info):
 
 
 settings = LearningSettings(n_rounds=4, n_steps=100, n_updates=50)
-learner = Learner(target, Sphere(), hmc(target), hmc, lambda update: update.proposal.step_size, settings=settings)
+learner = Learner(target, Sphere(), hmc(target), hmc, settings=settings)
 start = Sphere().random(jax.random.key(1), (n_chains, *shape, 3))
 learned = learn(jax.random.key(2), learner, model, start)
 _, (m_st, accepted) = run_chains(jax.random.key(3), learned.update, learned.chains, n_steps, observe)

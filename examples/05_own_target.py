@@ -67,10 +67,6 @@ def hmc(model):
     return MetropolisHastings(model, HamiltonianTrajectory(model, Sphere(), step_size=0.2, n_steps=5))
 
 
-def step_size(update):
-    return update.proposal.step_size
-
-
 def solve(model, labels):
     return fit_linear(model, labels, Sphere())
 
@@ -85,7 +81,7 @@ start = Sphere().random(jax.random.key(0), (n_chains, *shape, 3))
 testing.check_force(jax.random.key(1), target, Sphere(), start[0])
 
 settings = LearningSettings(n_rounds=2, n_steps=100, n_updates=5, training=TrainingSettings(n_steps=0))
-learner = Learner(target, Sphere(), hmc(target), hmc, step_size, start=solve, settings=settings)
+learner = Learner(target, Sphere(), hmc(target), hmc, start=solve, settings=settings)
 learned = learn(jax.random.key(2), learner, ShortRanged(jnp.zeros((2, 2))), start)
 print("couplings\n", np.round(learned.model.couplings, 3))
 

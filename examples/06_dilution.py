@@ -32,10 +32,6 @@ def hmc(model):
     return MetropolisHastings(model, HamiltonianTrajectory(model, Sphere(), step_size=0.3, n_steps=5))
 
 
-def step_size(update):
-    return update.proposal.step_size
-
-
 def solve(model, labels):
     return fit_linear(model, labels, Sphere())
 
@@ -45,7 +41,7 @@ def observe(state, info):
 
 
 settings = LearningSettings(n_rounds=3, n_steps=100, n_updates=10, training=TrainingSettings(n_steps=0))
-learner = Learner(target, Sphere(), hmc(target), hmc, step_size, start=solve, settings=settings)
+learner = Learner(target, Sphere(), hmc(target), hmc, start=solve, settings=settings)
 learned = learn(jax.random.key(2), learner, Heisenberg(shape, temperature=0.05), start)
 distances = np.sqrt(shells(shape).squared_distances[1:])
 for distance, coupling in zip(distances, learned.model.couplings, strict=True):

@@ -18,10 +18,6 @@ def hmc(model):
     return MetropolisHastings(model, HamiltonianTrajectory(model, Sphere(), step_size=0.3, n_steps=5))
 
 
-def step_size(update):
-    return update.proposal.step_size
-
-
 def solve(model, labels):
     return fit_linear(model, labels, Sphere())
 
@@ -31,7 +27,7 @@ settings = LearningSettings(n_rounds=2, n_steps=50, n_updates=10, training=Train
 
 def learner_at(temperature):
     target = DoubleExchange(shape, coupling=2.0, temperature=temperature)
-    return Learner(target, Sphere(), hmc(target), hmc, step_size, start=solve, settings=settings)
+    return Learner(target, Sphere(), hmc(target), hmc, start=solve, settings=settings)
 
 
 def observe(state, info):

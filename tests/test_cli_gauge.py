@@ -10,14 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from slmc import cli, cli_gauge
+from slmc import runs
 from slmc.montecarlo import Label, MetropolisHastings, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
-from slmc.simulation import UserError, load_config, load_model, save_model, validated
+from slmc.simulation import read_toml
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
+from slmc.system import UserError, load_model, save_model, validated
 from slmc.systems.gauge import EffectiveAction, random_links, unit_links, write_ildg, write_nersc
-from slmc.systems.gauge.settings import build_like, describe
+from slmc.systems.gauge.problem import gauge
+from slmc.systems.gauge.settings import GaugeRun, build_like, describe
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -78,7 +80,7 @@ def test_the_moments_belong_to_the_same_loop(finished: Path) -> None:
     np.testing.assert_allclose(series["polyakov_loop_squared"], modulus**2, atol=1e-14)
     np.testing.assert_allclose(series["polyakov_loop_fourth_power"], modulus**4, atol=1e-14)
     np.testing.assert_allclose(np.abs(series["polyakov_loop"]), modulus, atol=1e-14)  # SU(2): L is real
-    derived = cli_gauge.build(load_config(finished / "config.toml", cli_gauge.GaugeConfig)).derived(series)
+    derived = gauge(validated(read_toml(finished / "config.toml"), GaugeRun)).estimates(series)
     assert derived["polyakov_susceptibility"].value == pytest.approx(2 * modulus.var())
 
 
@@ -143,16 +145,17 @@ def test_a_heat_bath_of_the_fitted_coupling_is_always_accepted() -> None:
         "model": {"rectangles": False, "polyakov_loops": False},
         "inner": {"update": "heat-bath", "n_updates": 1},
     }
-    problem = cli_gauge.build(validated(settings, cli_gauge.GaugeConfig))
-    assert problem.inner_names == ("heat bath",)
-    learner = problem.learner(problem.target, problem.exact(problem.target))
+    config = validated(settings, GaugeRun)
+    problem = gauge(config)
+    assert tuple(problem.inner) == ("heat bath",)
+    learner = problem.learner_of(problem.target, problem.exact(problem.target), config.learning_settings)
     links = random_links(jax.random.key(2), (2, 2), 2, 16)
     log_weights, forces = jax.jit(jax.vmap(jax.value_and_grad(problem.target.log_weight)))(links)
     assert learner.start is not None
     model = learner.start(problem.model, Label(links, log_weights, forces))
     assert model.plaquette == pytest.approx(1.5)
     update = MetropolisHastings(problem.target, CumulativeUpdate(learner.candidates[0](model), 1))
-    start = problem.random_configurations(jax.random.key(3), 2)
+    start = problem.start(jax.random.key(3), 2)
     np.testing.assert_array_equal(start[0], unit_links((2, 2), 2))
     _, infos = run_chains(jax.random.key(4), update, init_chains(update, start), 5)
     np.testing.assert_allclose(infos.log_ratio, 0, atol=1e-8)
@@ -169,12 +172,12 @@ def test_a_start_from_a_file(tmp_path: Path, write: Callable) -> None:
     links = random_links(jax.random.key(1), (2, 2, 2, 2), 3)
     write(path, links)
     target = {"shape": (2, 2, 2, 2), "n_colours": 3, "file": str(path)}
-    settings = validated({"target": target}, cli_gauge.GaugeConfig)
+    settings = validated({"target": target}, GaugeRun)
     kept.mkdir()
-    settings = cli._with_files_in(kept, settings)
+    settings = runs._with_files_in(kept, settings)
     path.unlink()
     assert settings.target.file == "start.links"
-    started = cli_gauge.build(settings, kept).random_configurations(jax.random.key(0), 3)
+    started = gauge(settings, kept).start(jax.random.key(0), 3)
     np.testing.assert_allclose(started, np.broadcast_to(links, started.shape), atol=1e-14)
 
 
@@ -230,7 +233,7 @@ def test_a_damaged_file_is_named_and_nothing_is_touched(
         ("exact.integrator=euler", ["exact.integrator", "omelyan"]),
         ("learning.training_steps=5", ["learning.training_steps", "not a field"]),
         ("learning.n_steps=4", ["learning.n_steps", "32 configurations"]),
-        ("scan.temperatures=[1.0]", ["scan", "not a field"]),
+        ("scan.temperatures=[1.0]", ["scan.fields", "target.temperature", "no field"]),
         ("measurement.observables=['magnetization']", ["measurement.observables", "known are plaquette"]),
         ("measurement.observables=[]", ["measurement.observables", "at least one"]),
         ("measurement.wanted_error={energy=0.1}", ["measurement.wanted_error", "energy", "measured are"]),
@@ -250,7 +253,10 @@ def test_a_wrong_field_is_named(slmc: Slmc, tmp_path: Path, setting: str, words:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('system = "water"', ["system = 'water'", "double_exchange, gauge, wavefunction"]),
+        (
+            'system = "water"',
+            ["system = 'water'", "double_exchange, gauge, plaquette_ising, replica_exchange, wavefunction"],
+        ),
         ('system = "gauge"\n[target]\nfermions = "staggered"', ["target", "mass is missing"]),
         ('system = "gauge"\n[target]\nfermions = "wilson"', ["target", "kappa is missing"]),
         (
@@ -297,9 +303,9 @@ def test_a_stored_action_that_does_not_fit_is_named(tmp_path: Path) -> None:
         (EffectiveAction((2, 2, 2, 2), 2, rectangles=True), {"inner": {"update": "heat-bath"}}, "more than plaquettes"),
     ):
         save_model(tmp_path / "model.eqx", model, describe(model))
-        config = validated({"model": {"file": "model.eqx"}, **settings}, cli_gauge.GaugeConfig)
+        config = validated({"model": {"file": "model.eqx"}, **settings}, GaugeRun)
         with pytest.raises(UserError, match=word):
-            cli_gauge.build(config, tmp_path)
+            gauge(config, tmp_path)
 
 
 def test_an_action_on_another_lattice() -> None:
@@ -316,14 +322,14 @@ def weigh(problem, links):
     @jax.jit
     def weighed(links):
         state = problem.exact(problem.target).init(links)
-        return state.log_weight, problem.observe(state)
+        return state.log_weight, problem.observe(state)[0]
 
     return weighed(links)
 
 
 def test_defaults_and_other_fermions_have_a_finite_weight() -> None:
     def build(target):
-        return cli_gauge.build(validated({"target": target}, cli_gauge.GaugeConfig))
+        return gauge(validated({"target": target}, GaugeRun))
 
     assert build({}).target.shape == (4, 4, 4, 4)
     for target in (
@@ -331,7 +337,7 @@ def test_defaults_and_other_fermions_have_a_finite_weight() -> None:
         {"shape": (2, 2), "fermions": "staggered", "mass": 0.3, "n_flavours": 2, "improvement": "Iwasaki"},
     ):
         problem = build(target)
-        links = problem.random_configurations(jax.random.key(0), 2)[0]
+        links = problem.start(jax.random.key(0), 2)[0]
         log_weight, found = weigh(problem, links)
         assert np.isfinite(log_weight)
         assert ("condensate" in found) == (target["fermions"] == "staggered")

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
-from slmc import cli, cli_gauge
 from slmc.cli import app
-from slmc.cli_double_exchange import DoubleExchangeConfig
-from slmc.cli_gauge import GaugeConfig
 from slmc.montecarlo import Sequence
-from slmc.simulation import validated
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
+from slmc.simulation.scan import points_of
+from slmc.system import validated
 from slmc.systems.gauge import PseudofermionAction, Solver
+from slmc.systems.gauge.problem import gauge
+from slmc.systems.gauge.settings import GaugeRun
+from slmc.systems.spins.settings import DoubleExchangeRun
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -221,7 +222,7 @@ def test_a_scan_without_a_model(slmc: Slmc, tmp_path: Path) -> None:
     assert "exact updates alone" in page
     # The next temperature has no model to start from.
     two = {"scan": {"temperatures": [0.5, 0.2]}, "learning": {"n_rounds": 0}}
-    assert cli._point(validated(two, DoubleExchangeConfig), 1).model.file is None
+    assert points_of(Path(), validated(two, DoubleExchangeRun))[1].settings.model.file is None
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def test_time_scales_and_rational_functions_come_from_the_file() -> None:
     target = {"shape": (2, 2), "fermions": "staggered", "mass": 0.4, "n_flavours": 3, "determinant": "pseudofermions"}
     given = {"n_gauge_steps": 2, "solver_tolerance": 1e-8, "max_iterations": 77}
     settings = {"target": target, "pseudofermions": given, "learning": {"n_rounds": 0}}
-    problem = cli_gauge.build(validated(settings, GaugeConfig))
+    problem = gauge(validated(settings, GaugeRun))
     action, update = problem.target, problem.exact(problem.target)
     assert isinstance(action, PseudofermionAction)
     assert isinstance(update, Sequence)

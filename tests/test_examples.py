@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from slmc.cli import config_kind
-from slmc.simulation import load_config
+from slmc.runs import settings_of
+from slmc.simulation import read_toml
 from slmc.simulation.records import Records, Variable
-from slmc.systems.spins.problem import scalar_names
+from slmc.systems.spins.measured import scalar_names
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
@@ -75,7 +75,7 @@ def test_how_to_runs_from_top_to_bottom(page, first, capsys):
 def test_settings_in_how_tos_are_valid(page, block, tmp_path):
     path = tmp_path / "config.toml"
     path.write_text(block)
-    load_config(path, config_kind(path))
+    settings_of(read_toml(path))
 
 
 def test_readme_names_files_that_exist():

@@ -57,7 +57,7 @@ def test_a_scan_from_start_to_end(tmp_path: Path) -> None:
     _check_summaries(whole)
 
     stopped = slmc("run", "double_exchange_small", "--out", cut, *options, "--set=measurement.wall_time=0.5")
-    assert stopped.returncode == 0, stopped.stderr
+    assert stopped.returncode == 75, stopped.stderr
     assert "stopped at T = 0.5; continue with: slmc resume" in " ".join(stopped.stdout.split())
     assert not (cut / "T=0.25").exists()
     config = cut / "config.toml"
@@ -106,8 +106,8 @@ def _check_summaries(scan: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("scan.temperatures=[0.5,0.5]", "each temperature must be listed once"),
-        ("scan.temperatures=[0.5,-1]", "scan.temperatures"),
+        ("scan.temperatures=[0.5,0.5]", "each value of target.temperature must be listed once"),
+        ("scan.temperatures=[0.5,-1]", "scan, target.temperature = -1: target.temperature = -1 is not allowed"),
         ("target.concentration=0", "target.concentration"),
         ("target.n_samples=3", "n_samples > 1 needs concentration < 1"),
     ],

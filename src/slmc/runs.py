@@ -1,6 +1,6 @@
 """Runs from Python: what the command line says, it says with these functions.
 
-    result = slmc.run("double_exchange", {"target.temperature": 0.1}, out="runs/x")
+    result = slmc.run(NAME, {"target.temperature": 0.1}, out="runs/x")
     result.observables["energy"], result.records, result.model, result.report
 
 ``run`` takes the name of a ready-made configuration, a TOML file, or a ``Problem`` built in Python.
@@ -41,6 +41,7 @@ from slmc.system import (
     field_about,
     ready_made,
     system_named,
+    system_names,
     validated,
     with_fields,
 )
@@ -165,7 +166,7 @@ def settings_of(data: Mapping[str, Any]) -> Any:
     """The validated settings that a configuration file holds. Raises ``UserError`` naming what is wrong."""
     name = data.get("system")
     if name is None:
-        raise UserError('system is missing: say which one the file is about, for instance system = "double_exchange".')
+        raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
     kind = ProblemSettings if name == PYTHON else system_named(str(name)).settings
     return validated(dict(data), kind)
 

@@ -5,6 +5,10 @@ from typing import Any
 import numpy as np
 import xarray
 
+from slmc.system import LOG_WEIGHT
+from slmc.systems.spins.measured import ALL_OBSERVABLES, BINDER_RATIOS, specific_heat
+from slmc.systems.spins.measured import structure_factor as field
+
 CONFIG = '[system]\nname = "double_exchange"\nshape = [6, 6]\ntemperature = 0.05\n'
 
 
@@ -52,14 +56,22 @@ def chain_group(
     if all(extent % 2 == 0 for extent in shape):
         columns["staggered_magnetization"] = (np.sqrt(squared), "", "length of the staggered mean spin")
         columns["staggered_magnetization_squared"] = (squared, "", "its square")
+    known = {LOG_WEIGHT.name: LOG_WEIGHT, **ALL_OBSERVABLES}
     variables = {
-        name: xarray.Variable(dims, values, {"units": units, "description": description})
+        name: xarray.Variable(dims, values, known[name].attributes if name in known else {})
         for name, (values, units, description) in columns.items()
     }
+    for name, (_, units, description) in columns.items():
+        variables[name].attrs |= {"units": units, "description": description}
     names = tuple(f"q{axis}" for axis in range(len(shape)))
     factor = structure_factor(rng, shape, n_chains, 8)
-    variables["structure_factor"] = xarray.Variable(("chain", "block", *names), factor, {"units": ""})
-    return xarray.Dataset(variables)
+    variables["structure_factor"] = xarray.Variable(("chain", "block", *names), factor, field(len(shape)).attributes)
+    walkers = np.broadcast_to(np.arange(3.0), (n_chains, n_draws, 3)).copy()
+    walkers[:, n_draws // 2 :, :2] = (1, 0)
+    attributes = {"drawn": "walkers", "shown": False, "words": "walkers"}
+    variables["walkers"] = xarray.Variable((*dims, "rung"), walkers, attributes)
+    derived = {one.name: one.attributes for one in (*BINDER_RATIOS, specific_heat(0.05, sites))}
+    return xarray.Dataset(variables, attrs={"derived": derived})
 
 
 def learning_group(rng: np.random.Generator, n_rounds: int, trained: bool = True) -> xarray.Dataset:
@@ -105,6 +117,7 @@ def summary_of(measurement: xarray.Dataset | None, **changes: Any) -> dict[str, 
         observables["specific_heat"] = {"value": 0.4217, "error": 0.0214, "r_hat": None, "ess": None}
     return {
         "observables": observables,
+        "figure_of_merit": "staggered_magnetization_squared",
         "acceptance": 0.671,
         "residual": 0.562,
         "expected_acceptance": 0.691,

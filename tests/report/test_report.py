@@ -12,12 +12,14 @@ import xarray
 from playwright.sync_api import Browser, Page, sync_playwright
 from synthetic_runs import CONFIG, chain_group, finished, interrupted
 
-from slmc.report import figures, write_report, write_scan_report
+from slmc.report import Scanned, figures, write_report, write_scan_report
+from slmc.report.figures.structure import _centred, _wave_number, _wave_numbers
 from slmc.report.notation import concise, plain
 from slmc.report.stored import Stored, binned_errors, correlations
+from slmc.systems.spins.measured import ALL_OBSERVABLES
 
 ALL = {plot.name for plot in (figure(Stored(xarray.DataTree(), {})) for figure in figures.FIGURES)}
-MEASURED = {"acceptance", "autocorrelation", "traces", "structure"}
+MEASURED = {"acceptance", "autocorrelation", "traces", "structure", "ladder"}
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +101,23 @@ def scan_points(baseline: bool) -> list[dict]:
         _, summary = finished(n_draws=100, baseline=baseline, verdict="ok")
         for one in summary["observables"].values():
             one["value"] *= 1 - temperature
-        points.append(summary | {"temperature": temperature, "directory": f"T={temperature}"})
+        where = {"temperature": temperature, "directory": f"T={temperature}", "point": f"T = {temperature:g}"}
+        points.append(summary | where)
     points[2] |= {"phase": "measure", "verdict": "ok so far, the run is not finished", "warnings": ["slow"]}
     return points
+
+
+def scanned(points: list[dict]) -> Scanned:
+    described = {name: about.attributes for name, about in ALL_OBSERVABLES.items()}
+    return Scanned(points, ["temperature"], {"temperature": {"symbol": "T", "units": "t"}}, described)
 
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_a_scan_opens_in_a_browser(browser: Browser, tmp_path: Path, baseline: bool) -> None:
     about = {"title": "Three temperatures", "directory": "scan", "version": "1", "n_points": 3}
     path = tmp_path / "report.html"
-    write_scan_report(scan_points(baseline), about, CONFIG, path)
-    assert_opens_well(browser, path, {"temperature", "costs"})
+    write_scan_report(scanned(scan_points(baseline)), about, CONFIG, path)
+    assert_opens_well(browser, path, {"scan", "costs"})
     page = browser.new_page()
     page.goto(path.as_uri())
     links = [link.get_attribute("href") for link in page.locator("#observables tbody a").all()]
@@ -121,7 +129,8 @@ def test_a_scan_opens_in_a_browser(browser: Browser, tmp_path: Path, baseline: b
 def test_a_scan_that_has_only_begun_opens(browser: Browser, tmp_path: Path) -> None:
     _, begun = interrupted("thermalise")
     about = {"title": "None yet", "directory": "scan", "version": "1", "n_points": 3}
-    write_scan_report([begun | {"temperature": 0.5, "directory": "T=0.5"}], about, CONFIG, tmp_path / "report.html")
+    points = [begun | {"temperature": 0.5, "directory": "T=0.5", "point": "T = 0.5"}]
+    write_scan_report(scanned(points), about, CONFIG, tmp_path / "report.html")
     assert_opens_well(browser, tmp_path / "report.html", set())
 
 
@@ -254,9 +263,9 @@ def test_binned_errors_of_a_known_chain() -> None:
 def test_wave_vectors_are_centred(extent: int) -> None:
     """The centred picture shows cos q at the q that its axis says."""
     q = 2 * np.pi * np.arange(extent) / extent
-    np.testing.assert_allclose(figures._centred(np.cos(q)), np.cos(figures._wave_numbers(extent)), atol=1e-12)
+    np.testing.assert_allclose(_centred(np.cos(q)), np.cos(_wave_numbers(extent)), atol=1e-12)
     for index in range(extent):
-        fraction = figures._wave_number(index, extent).replace("−", "-").replace("π", "") or "1"
+        fraction = _wave_number(index, extent).replace("−", "-").replace("π", "") or "1"
         assert np.cos(q[index]) == pytest.approx(np.cos(np.pi * float(fraction)), abs=0.01)
 
 

@@ -12,8 +12,7 @@ import pytest
 
 import objects
 from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_chains
-from slmc.montecarlo import Label, log_weight_and_force
-from slmc.montecarlo.tuning import step_size_of
+from slmc.montecarlo import Label, log_weight_and_force, step_size
 from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
 from slmc.selflearning.inner_chain import LENGTHS, InnerLine, expected_efficiency, innermost
 from slmc.selflearning.on_the_fly import (
@@ -164,7 +163,7 @@ def nested_learner(**others):
     }
     kinds = [InnerSettings(n_steps=2, n_guide_updates=number) for number in (1, 2)]
     inner = tuple(partial(nested_update, settings=kind) for kind in kinds)
-    return Learner(target, SPHERE, objects.hmc(target, 0.3, 2), inner, step_size_of, **fields | others)
+    return Learner(target, SPHERE, objects.hmc(target, 0.3, 2), inner, **fields | others)
 
 
 def test_learning_a_nested_chain_and_choosing_it():
@@ -185,7 +184,7 @@ def test_learning_a_nested_chain_and_choosing_it():
     update = self_learning_update(learner, state)
     bottom = innermost(update)
     assert bottom.target.reduced_couplings is state.guide.reduced_couplings
-    assert float(step_size_of(bottom)) == float(state.inner_step_size)
+    assert float(step_size(bottom)) == float(state.inner_step_size)
     assert update.proposal.n_updates == state.inner[1]
 
 
@@ -208,7 +207,6 @@ def make_learner():
         SPHERE,
         LocalSweep(target, SPHERE, 0.5),
         lambda model: objects.hmc(model, 0.2, 2),
-        lambda update: update.proposal.step_size,
         settings=settings,
     )
 

@@ -14,6 +14,7 @@ import pytest
 from slmc.simulation.records import Records
 
 SETTINGS = """
+system = "double_exchange"
 seed = 5
 [target]
 shape = [2, 2]
@@ -105,7 +106,7 @@ def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
             output, _ = process.communicate()
         assert phase_of(directory) == phase
         if kind == signal.SIGTERM:
-            assert process.returncode == 0
+            assert process.returncode == 75
             assert "stopped by SIGTERM; continue with: slmc resume" in output
         else:
             assert process.returncode == -signal.SIGKILL

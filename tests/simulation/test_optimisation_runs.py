@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from slmc.simulation import Optimisation, Records, Reporter, StepSettings, UserError
+from slmc.simulation import Optimisation, Records, Reporter, run_blocks
 from slmc.simulation.checkpoint import Checkpoints
+from slmc.system import StepSettings, UserError
 
 
 class Falling:
@@ -49,7 +50,7 @@ class Falling:
 
 def run(directory, problem, **settings):
     chosen = StepSettings(**{"n_steps": 8, "block_size": 2, "measurement_blocks": 2, "measurement_draws": 4} | settings)
-    return Optimisation(directory, chosen, problem, Reporter(quiet=True)).run()
+    return run_blocks(Optimisation(directory, chosen, problem, Reporter(quiet=True)))
 
 
 def n_steps(directory):
@@ -97,6 +98,6 @@ def test_more_steps_are_refused_with_a_word_once_the_measurement_began(tmp_path,
             break
     assert not done
     settings = StepSettings(n_steps=20, block_size=2, measurement_blocks=2, measurement_draws=4)
-    assert Optimisation(tmp_path, settings, Falling(), Reporter()).run()
+    assert run_blocks(Optimisation(tmp_path, settings, Falling(), Reporter()))
     assert "n_steps = 20 has no effect any more: the optimisation ended after 8 steps" in capsys.readouterr().out
     assert n_steps(tmp_path) == 8

@@ -2,6 +2,7 @@
 
 import abc
 from dataclasses import replace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -44,7 +45,7 @@ class MetropolisHastings(Update):
         return True
 
     @property
-    def step_size(self) -> Float[Array, ""] | None:
+    def step_size(self) -> Any:
         """That of the proposal; ``None`` if it has none."""
         return getattr(self.proposal, "step_size", None)
 

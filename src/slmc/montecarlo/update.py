@@ -156,7 +156,7 @@ class Repeated(Update):
         return run(key, self.update, state, self.n_steps)
 
 
-def step_size(update: Update) -> Float[Array, "..."] | None:
+def step_size(update: Update) -> Any:
     """The step size of an update; ``None`` if it has none."""
     return getattr(update, "step_size", None)
 

@@ -21,7 +21,7 @@ def write_optimisation_report(records: xarray.DataTree, summary: dict[str, Any],
     """Writes the report of a variational run, finished or not, as one HTML file that needs nothing else.
 
     ``records`` are the groups of ``records.zarr``, ``summary`` what ``summarise_optimisation`` returns with ``title``,
-    ``directory`` and ``version``, ``config`` a text to show below. It serves any state that NetKet optimises.
+    ``directory`` and ``version``, ``config`` a text to show below. It serves any problem that is variational.
     """
     summary = finite_only(summary)
     run = Stored(records, summary)

@@ -230,7 +230,7 @@ def _untuned(learner: Learner, state: LearningState, candidate: int) -> Update:
     return learner.candidates[candidate](*models)
 
 
-def _inner_step_size(update: Update) -> Array | None:
+def _inner_step_size(update: Update) -> Any:
     return step_size(innermost(update))
 
 

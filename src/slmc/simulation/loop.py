@@ -6,7 +6,7 @@ Whatever a crash leaves behind the last checkpoint is cut off on resuming and co
 
 import contextlib
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Files(NamedTuple):
     reporter: Reporter
 
 
+@runtime_checkable
 class Job(Protocol):
     """What the loop needs of a run that samples, or that optimises.
 

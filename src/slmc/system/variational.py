@@ -1,7 +1,7 @@
 """What a variational run needs to know: of its settings, and of what is optimised."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -45,6 +45,7 @@ class VariationalSettings(Settings):
         return self.model_dump_json(exclude=nested(self.may_change))
 
 
+@runtime_checkable
 class Variational(Protocol):
     """What a run needs to know of a wave function; see ``Optimisation`` of ``slmc.simulation``."""
 

@@ -14,11 +14,11 @@ from slmc.montecarlo import (
     Sequence,
     SpecialUnitary,
     State,
+    decision_of,
     init_chains,
     run_chains,
 )
 from slmc.montecarlo.special_unitary import as_matrices
-from slmc.montecarlo.update import last_info
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.gauge import (
     Dynamical,
@@ -229,14 +229,11 @@ def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_dr
         (hmc(gauge_target(), 0.6, 3), gauge_draws),
         (pseudofermion_update(action), dynamical(action, fermion_draws)),
     ):
-        _, ratios = run_chains(jax.random.key(13), update, init_chains(update, draws), 1, log_ratio_of)
+        _, infos = run_chains(jax.random.key(13), update, init_chains(update, draws), 1)
+        ratios = decision_of(update)(infos).log_ratio
         values = np.exp(np.asarray(ratios)[:, 0])
         assert np.std(values) > 0.02
         assert np.mean(values) == pytest.approx(1, abs=4 * np.std(values) / np.sqrt(len(values)))
-
-
-def log_ratio_of(state, info):
-    return last_info(info).log_ratio
 
 
 # --- exact averages on larger tori -----------------------------------------------------------------------------------

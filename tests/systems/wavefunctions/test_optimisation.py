@@ -17,10 +17,10 @@ from slmc.simulation import (
     Optimisation,
     Records,
     Reporter,
-    StepSettings,
-    load_model,
+    run_blocks,
     summarise_optimisation,
 )
+from slmc.system import StepSettings, load_model
 from slmc.systems.wavefunctions import NetKetProblem, build_like, exact_energy, exact_ground_state, fidelity, j1j2
 
 RING = """
@@ -193,7 +193,7 @@ def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):
     )
     problem = NetKetProblem(driver, physics.hamiltonian, exact_energy=exact_energy((8,), 0.3))
     settings = StepSettings(n_steps=20, block_size=10, measurement_blocks=2)
-    assert Optimisation(tmp_path, settings, problem, Reporter(quiet=True)).run()
+    assert run_blocks(Optimisation(tmp_path, settings, problem, Reporter(quiet=True)))
     summary = summarise_optimisation(tmp_path)
     assert summary["n_parameters"] == problem.n_parameters == 80
     about = {**summary, "title": "RBM", "directory": "rbm", "version": "0"}

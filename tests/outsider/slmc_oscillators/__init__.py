@@ -1,0 +1,1 @@
+"""A system of somebody else's: a ring of anharmonic oscillators."""

@@ -142,8 +142,8 @@ def _print_scan(console: Console, result: ScanResult) -> None:
         table.add_column(escape(heading), justify=justify, overflow="fold")
     for point in shown:
         fields = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in result.keys]
-        found = [point.get("observables", {}).get(name) or {} for name in result.observables]
-        values = [notation(figures.get("value"), figures.get("error")) for figures in found]
+        estimates = [point.get("observables", {}).get(name) or {} for name in result.observables]
+        values = [notation(figures.get("value"), figures.get("error")) for figures in estimates]
         accepted = _number(point.get("acceptance"), ".3f")
         table.add_row(*map(escape, fields), *values, accepted, escape(point["verdict"]))
     console.print(table)

@@ -51,8 +51,8 @@ class Result:
     @property
     def observables(self) -> dict[str, Estimate]:
         """Estimates by name; of a variational run, the energy a site."""
-        found = self.summary.get("observables", {"energy": self.summary.get("energy")})
-        return {name: Estimate(**_with_nan(figures)) for name, figures in found.items() if figures is not None}
+        known = self.summary.get("observables", {"energy": self.summary.get("energy")})
+        return {name: Estimate(**_with_nan(figures)) for name, figures in known.items() if figures is not None}
 
     @cached_property
     def records(self) -> xarray.DataTree:

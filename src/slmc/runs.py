@@ -178,7 +178,7 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     use_all_cores()
     if settings.system != PYTHON:
         problem = _built(settings, directory)
-    elif problem is not None:
+    if problem is not None:
         _check(settings, problem)
     return Run(directory, settings, problem)
 
@@ -188,8 +188,8 @@ def _built(settings: Any, directory: Path) -> Any:
 
 
 def _check(settings: Any, problem: Any) -> None:
-    """Raises ``UserError`` for settings that do not fit a problem built in Python; systems check theirs themselves."""
-    if settings.system != PYTHON:
+    """Raises ``UserError`` for settings that do not fit the problem, whoever built it."""
+    if not isinstance(problem, Problem):
         return
     if settings.learns and problem.model is None:
         raise UserError(
@@ -199,7 +199,7 @@ def _check(settings: Any, problem: Any) -> None:
     if n_chains % problem.n_samples:
         raise UserError(f"measurement.n_chains = {n_chains} must be a multiple of n_samples = {problem.n_samples}.")
     try:
-        settings.check_wanted_errors(tuple(one.name for one in problem.observables))
+        settings.check_wanted_errors(tuple(observable.name for observable in problem.observables))
     except ValueError as error:
         raise UserError(f"{error}.") from None
 

@@ -160,11 +160,11 @@ def dependence(run: Stored) -> Plot:
 def maps(run: Stored) -> Plot:
     """Mean attention weight by displacement at the last observation, a picture for each head."""
     plot = Plot("attention-maps", "Attention maps")
-    found = run.values("attention", "attention_map")
-    if found is None:
+    weights = run.values("attention", "attention_map")
+    if weights is None:
         plot.caption = "No attention weights are stored: the model has none, or its token lattice was not given."
         return plot
-    last = found[-1]
+    last = weights[-1]
     largest = float(np.abs(last).max())
     pictures = [(layer, head) for layer in range(last.shape[0]) for head in range(last.shape[1])]
     for layer, head in pictures[:N_MAPS_SHOWN]:

@@ -56,12 +56,12 @@ class Scanned(NamedTuple):
 
     def lines(self) -> dict[str, list[tuple[float, dict[str, Any]]]]:
         """Points with the same other fields, by what these are in words, sorted along the field that is drawn."""
-        found: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+        by_words: dict[str, list[tuple[float, dict[str, Any]]]] = {}
         for number, point in enumerate(self.points):
             others = ", ".join(f"{self.fields[key]['symbol']} = {point[key]}" for key in self.keys if key != self.along)
             place = float(number + 1 if self.along is None else point[self.along])
-            found.setdefault("" if self.along is None else others, []).append((place, point))
-        return {words: sorted(line, key=lambda entry: entry[0]) for words, line in found.items()}
+            by_words.setdefault("" if self.along is None else others, []).append((place, point))
+        return {words: sorted(line, key=lambda entry: entry[0]) for words, line in by_words.items()}
 
 
 class Line(NamedTuple):
@@ -146,8 +146,8 @@ def observables_plot(scanned: Scanned) -> Plot:
 
 def _known(line: list[tuple[float, dict[str, Any]]], name: str, ours: bool) -> list[tuple[float, float, float]]:
     """Places, values and errors of an observable along a line, of this run or of the exact chain."""
-    found = [(x, (point if ours else _baseline(point)).get("observables", {}).get(name)) for x, point in line]
-    return [(x, e["value"], e["error"] or 0.0) for x, e in found if e and e["value"] is not None]
+    estimates = [(x, (point if ours else _baseline(point)).get("observables", {}).get(name)) for x, point in line]
+    return [(x, e["value"], e["error"] or 0.0) for x, e in estimates if e and e["value"] is not None]
 
 
 def _colours(n_lines: int) -> list[str]:
@@ -201,8 +201,8 @@ def _tiles(points: Sequence[dict[str, Any]], n_points: int) -> list[Tile]:
 
 
 def _line(point: dict[str, Any], names: Sequence[str], costs: Sequence[str]) -> Line:
-    found = [point.get("observables", {}).get(name) or {} for name in names]
-    cells = [concise(figures.get("value"), figures.get("error")) for figures in found]
+    estimates = [point.get("observables", {}).get(name) or {} for name in names]
+    cells = [concise(figures.get("value"), figures.get("error")) for figures in estimates]
     cells += [plain(point.get(name), 3) for name in costs]
     link = f"{point['directory']}/report.html"
     return Line(point["point"], link, tuple(cells), point["verdict"], _is_doubtful(point))

@@ -19,8 +19,8 @@ class Stored:
     summary: dict[str, Any]
 
     def variable(self, group: str, name: str) -> xarray.DataArray | None:
-        found = self.records.children.get(group)
-        return None if found is None else found.data_vars.get(name)
+        members = self.records.children.get(group)
+        return None if members is None else members.data_vars.get(name)
 
     def values(self, group: str, name: str) -> np.ndarray | None:
         """A variable as numbers, ``None`` where there is nothing in it."""

@@ -24,8 +24,8 @@ def describe(records: Records, group: str, problem: Problem) -> None:
 
 def _group_attributes(problem: Problem) -> dict[str, Any]:
     return {
-        "observables": [one.name for one in problem.observables],
-        "derived": {one.name: one.attributes for one in problem.derived},
+        "observables": [about.name for about in problem.observables],
+        "derived": {about.name: about.attributes for about in problem.derived},
         "figure_of_merit": problem.figure_of_merit.name,
         "n_samples": problem.n_samples,
     }
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 def measured(records: Records, problem: Problem | None) -> Measured:
     """What a run measures, from its problem, or from what its records say where there is no problem at hand."""
     if problem is not None:
-        names = [one.name for one in problem.observables if one.shown]
+        names = [observable.name for observable in problem.observables if observable.shown]
         return Measured(names, problem.figure_of_merit.name, problem.n_samples, problem)
     about, attributes = records.attributes("measurement")
     names = [name for name in about.get("observables", ()) if attributes.get(name, {}).get("shown", True)]

@@ -180,7 +180,7 @@ def summarise_optimisation(directory: Path) -> dict[str, Any]:
         "n_parameters": stored.get("n_parameters"),
         "n_steps": n_steps,
         "exact_energy": exact,
-        "energy": None if energy is None else {name: _finite(one) for name, one in energy._asdict().items()},
+        "energy": None if energy is None else {name: _finite(figure) for name, figure in energy._asdict().items()},
         "relative_error": None if energy is None or exact is None else (energy.value - exact) / abs(exact),
         "variance": None if not measured else _variance(measured) * n_sites**2,
         "last_step_energy": float(steps["energy"][-1]) if n_steps else None,
@@ -196,8 +196,8 @@ def summarise_optimisation(directory: Path) -> dict[str, Any]:
     return result
 
 
-def _as_variables(found: Mapping[str, Any]) -> dict[str, Variable]:
-    return {name: Variable(*one) for name, one in found.items()}
+def _as_variables(recorded: Mapping[str, Any]) -> dict[str, Variable]:
+    return {name: Variable(*variable) for name, variable in recorded.items()}
 
 
 def _variance(measured: Mapping[str, np.ndarray]) -> float:

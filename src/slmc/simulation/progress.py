@@ -47,8 +47,12 @@ class Reporter:
 
     def advance(self, done: float, **figures: float | str) -> None:
         """Blocks done so far, with the figures worth watching: numbers to three digits, texts as they are."""
-        shown = {name: one if isinstance(one, str) else f"{one:.3g}" for name, one in figures.items() if one == one}
-        text = "  ".join(f"{name.replace('_', ' ')} {one}" for name, one in shown.items())
+        shown = {
+            name: figure if isinstance(figure, str) else f"{figure:.3g}"
+            for name, figure in figures.items()
+            if figure == figure
+        }
+        text = "  ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in shown.items())
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, figures=text)
             return

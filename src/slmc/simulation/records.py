@@ -123,7 +123,7 @@ class Records:
         for name, array in arrays.items():
             for dimension, length in zip(dimensions[name], array.shape, strict=True):
                 lengths[dimension] = min(length, lengths.get(dimension, length))
-        cut = {name: tuple(slice(lengths[one]) for one in dimensions[name]) for name in arrays}
+        cut = {name: tuple(slice(lengths[dimension]) for dimension in dimensions[name]) for name in arrays}
         return xarray.Dataset(
             {name: (dimensions[name], array[cut[name]], dict(array.attrs)) for name, array in arrays.items()},
             attrs=dict(members.attrs),

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo import (
+    Configuration,
     Info,
     Proposal,
     Repeated,
@@ -148,8 +149,8 @@ class Sampling:
 
     def about(self, state: RunState) -> dict[str, Any]:
         sought = self.problem.sought
-        found = {} if sought is None else sought.values(state.target)
-        return {"evaluations": self._evaluations(state), "found": found, "learns": self.settings.learns}
+        sought_values = {} if sought is None else sought.values(state.target)
+        return {"evaluations": self._evaluations(state), "found": sought_values, "learns": self.settings.learns}
 
     def n_blocks(self, state: RunState) -> int:
         """Blocks of the phase; thermalise, measure and baseline begin with one that is not recorded."""
@@ -273,14 +274,14 @@ class Sampling:
 
         before = self.clock.seconds("learn")
         with self.clock.lap("learn"):
-            learning, found = learner.round(self._key_of(LEARN, round_), learning, watch)
+            learning, report = learner.round(self._key_of(LEARN, round_), learning, watch)
         # The report's times include compiling, the clock's do not: only their proportion is taken.
-        training = found.seconds_training / (found.seconds_sampling + found.seconds_training)
+        training = report.seconds_training / (report.seconds_sampling + report.seconds_training)
         self.clock.move("learn", "training", training * (self.clock.seconds("learn") - before))
-        self._record_round(found)
-        for text in found.warnings:
+        self._record_round(report)
+        for text in report.warnings:
             self._warn(text, text)
-        self.reporter.advance(round_ + 1, residual=found.residual, acceptance=found.acceptance)
+        self.reporter.advance(round_ + 1, residual=report.residual, acceptance=report.acceptance)
         counts = np.array(state.evaluations)
         counts[1] = int(learning.exact_evaluations)
         state = state._replace(
@@ -368,20 +369,21 @@ class Sampling:
             self._described.add((group, growing))
             describe(self.records, group, self.problem)
 
-    def _record_round(self, found: RoundReport) -> None:
-        lines = {name: Variable(("round",), np.array([getattr(found, name)])) for name in _ROUND_FIGURES}
+    def _record_round(self, report: RoundReport) -> None:
+        lines = {name: Variable(("round",), np.array([getattr(report, name)])) for name in _ROUND_FIGURES}
         lines |= {
-            f"{name}_by_replica": Variable(("round", "replica"), one[None]) for name, one in found.by_replica.items()
+            f"{name}_by_replica": Variable(("round", "replica"), values[None])
+            for name, values in report.by_replica.items()
         }
-        history = np.column_stack([np.full(len(found.history), found.round), found.history])
+        history = np.column_stack([np.full(len(report.history), report.round), report.history])
         lines["history"] = Variable(("evaluation", "history_column"), history)
         self.records.append("learning", lines)
-        parity = {"predicted": found.predicted, "exact": found.exact}
-        self.records.replace("learning", {name: Variable(("sample",), one) for name, one in parity.items()})
-        if len(found.inner):
+        parity = {"predicted": report.predicted, "exact": report.exact}
+        self.records.replace("learning", {name: Variable(("sample",), values) for name, values in parity.items()})
+        if len(report.inner):
             # Times, and the choice made from them, do not repeat from run to run.
             words = "; ".join(self.problem.inner)
-            weighed = Variable(("line", "column"), found.inner, description=words)
+            weighed = Variable(("line", "column"), report.inner, description=words)
             self.records.replace("inner_chain", {"weighed": weighed})
 
     # --------------------------------------------------------------- checks
@@ -393,8 +395,8 @@ class Sampling:
         series = self._series["measurement"]
         if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
             return False
-        found = {name: estimate(series[name], self.problem.n_samples) for name in wanted}
-        return all(one.error <= wanted[name] and not one.verdict for name, one in found.items())
+        estimates = {name: estimate(series[name], self.problem.n_samples) for name in wanted}
+        return all(known.error <= wanted[name] and not known.verdict for name, known in estimates.items())
 
     def _samples_a_second(self) -> float:
         series, seconds = self._series["measurement"], self.clock.seconds("measure")
@@ -417,19 +419,19 @@ class Sampling:
         if n_draws < 4 * self.settings.measurement.block_size:
             return
         merit = self.problem.figure_of_merit.name
-        found = estimate(series[merit], self.problem.n_samples)
-        if found.r_hat is not None and found.r_hat > 1.1:
+        slowest = estimate(series[merit], self.problem.n_samples)
+        if slowest.r_hat is not None and slowest.r_hat > 1.1:
             self._warn(
                 f"chains {group}",
-                f"chains disagree on {merit} (R-hat {found.r_hat:.2f}) after {n_draws} draws; "
+                f"chains disagree on {merit} (R-hat {slowest.r_hat:.2f}) after {n_draws} draws; "
                 f"{'mix exact updates in with exact.every' if proposes else f'raise {group}.n_steps'}, or thermalise "
                 "longer.",
             )
-        if found.ess is not None and found.ess < 5 * len(series["log_weight"]):
+        if slowest.ess is not None and slowest.ess < 5 * len(series["log_weight"]):
             self._warn(
                 f"slow {group}",
                 f"the autocorrelation time of {merit} is about "
-                f"{series['log_weight'].size / 2 / found.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
+                f"{series['log_weight'].size / 2 / slowest.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
                 f"{group}.n_steps{' or inner.n_updates' if proposes else ''}.",
             )
 
@@ -486,7 +488,7 @@ _OTHER_MODEL = (
 _OTHER_STEPS = "the step size does not fit; thermalise longer so that it is tuned where it is used."
 
 
-def _evaluate(target: Target, configuration: Array) -> Any:
+def _evaluate(target: Target, configuration: Configuration) -> Any:
     return evaluate(target, configuration)
 
 

@@ -28,14 +28,14 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
     series, learning = records.read("measurement"), records.read("learning")
     phase = stored.get("phase", "thermalise")
     about = measured(records, problem)
-    found = about.estimates(series)
+    estimates = about.estimates(series)
     evaluations = stored.get("evaluations", {})
     learns = bool(stored.get("learns", problem is not None and problem.model is not None))
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = about.figure_of_merit
-    of_merit = estimate(series[merit], about.n_samples) if found else None
+    of_merit = estimate(series[merit], about.n_samples) if estimates else None
     result = {
-        "observables": {name: _as_dict(one) for name, one in found.items()},
+        "observables": {name: _as_dict(known) for name, known in estimates.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
         "exact_evaluations": {
             "learning" if learns else "thermalisation": evaluations.get("learning", 0),
@@ -47,7 +47,7 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
         "seconds": time_split(stored, learns),
         "found": stored.get("found", {}),
         "phase": phase,
-        "verdict": _verdict(found, phase),
+        "verdict": _verdict(estimates, phase),
         "warnings": stored.get("warnings", []),
     }
     if learns:
@@ -59,7 +59,7 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
         compared = about.estimates(baseline)
         reference = estimate(baseline[merit], about.n_samples) if compared else None
         result["baseline"] = {
-            "observables": {name: _as_dict(one) for name, one in compared.items()},
+            "observables": {name: _as_dict(known) for name, known in compared.items()},
             "acceptance": float(baseline["accepted"].mean()),
             "exact_evaluations": evaluations.get("baseline", 0),
             "ess_per_exact_evaluation": _rate(reference, evaluations.get("baseline", 0)),
@@ -84,25 +84,25 @@ def _inner_chain(records: Records) -> dict[str, Any] | None:
     }
 
 
-def _as_dict(one: Estimate) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in one._asdict().items()}
+def _as_dict(known: Estimate) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in known._asdict().items()}
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _rate(one: Estimate | None, cost: float) -> float | None:
-    if one is None or not one.ess or not math.isfinite(one.ess) or not cost:
+def _rate(known: Estimate | None, cost: float) -> float | None:
+    if known is None or not known.ess or not math.isfinite(known.ess) or not cost:
         return None
-    return one.ess / cost
+    return known.ess / cost
 
 
-def _verdict(found: Mapping[str, Estimate], phase: str) -> str:
+def _verdict(estimates: Mapping[str, Estimate], phase: str) -> str:
     """``ok``, or what speaks against the results, worst observable first."""
-    if not found:
+    if not estimates:
         return f"nothing measured yet (phase: {phase})"
-    doubts = [f"{name}: {one.verdict}" for name, one in found.items() if one.verdict]
+    doubts = [f"{name}: {known.verdict}" for name, known in estimates.items() if known.verdict]
     if doubts:
         more = f"; and {len(doubts) - 1} more" if len(doubts) > 1 else ""
         return f"do not trust yet: {doubts[0]}{more}; measure longer (measurement.n_steps)"

@@ -38,15 +38,15 @@ class System(NamedTuple):
 
 @functools.cache
 def _entries() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+    entries: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
+        other = entries.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise UserError(
                 f"two installed packages offer a system named {entry.name!r} ({other.value} and {entry.value}); "
                 "uninstall one of them."
             )
-    return found
+    return entries
 
 
 def system_names() -> tuple[str, ...]:
@@ -73,12 +73,12 @@ def system_named(name: str) -> System:
 def ready_made() -> dict[str, Path]:
     """The ready-made configurations of all systems by their names; no system is imported for it."""
     folders = dict.fromkeys(folder for entry in _entries().values() for folder in _folders(entry.module))
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.toml")):
-            if found.setdefault(path.stem, path) != path:
+            if paths.setdefault(path.stem, path) != path:
                 raise UserError(f"two installed packages offer a configuration {path.stem}; uninstall one of them.")
-    return found
+    return paths
 
 
 def _folders(module: str) -> list[Path]:

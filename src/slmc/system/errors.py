@@ -10,5 +10,5 @@ def sentence_of(error: BaseException) -> str | None:
 
     Equinox raises ``EquinoxRuntimeError``, a ``RuntimeError`` whose text holds the complaint between two stack traces.
     """
-    _, found, rest = str(error).rpartition("EquinoxRuntimeError: ")
-    return rest.split("\n\n")[0].strip() if found else None
+    _, marker, rest = str(error).rpartition("EquinoxRuntimeError: ")
+    return rest.split("\n\n")[0].strip() if marker else None

@@ -12,8 +12,10 @@ from slmc.system.errors import UserError
 ATTRIBUTES = ("units", "description", "words", "mathtext", "html", "slow", "traced", "shown", "drawn")
 """What the records keep of an observable: the report and ``slmc info`` know nothing else of it."""
 
-RESERVED = ("accepted", "log_ratio")
-"""Variables that every run records of its decisions."""
+RESERVED = ("accepted", "log_ratio", "chain", "draw", "block", "zarr.json")
+"""Names that every run uses for its decisions, its axes and its files."""
+
+_LONGEST_NAME = 100
 
 
 class Observable(NamedTuple):
@@ -100,10 +102,13 @@ def check_names(observables: tuple[Observable | Derived, ...]) -> None:
     """Raises ``UserError`` for names that cannot be told apart or that no record can have."""
     names = [observable.name for observable in observables]
     for name in names:
-        if not name or "/" in name or name.startswith((".", "__")):
+        too_long = not 0 < len(name.encode()) <= _LONGEST_NAME
+        if too_long or not name.isprintable() or set(name) & set("/\\") or name.startswith((".", "__")):
             raise UserError(
-                f"an observable cannot be named {name!r}; a name has at least one character, no slash, and does not "
-                "begin with a dot or two underscores."
+                f"an observable cannot be named {name[:_LONGEST_NAME]!r}; a name has 1 to {_LONGEST_NAME} printable "
+                "characters, no slash, and does not begin with a dot or two underscores."
             )
-        if name in RESERVED or names.count(name) > 1:
+        if name in RESERVED:
+            raise UserError(f"an observable cannot be named {name!r}, which every run uses itself; choose another.")
+        if names.count(name) > 1:
             raise UserError(f"there is more than one observable named {name!r}; give each a name of its own.")

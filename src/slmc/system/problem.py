@@ -135,11 +135,13 @@ class Problem:
     def estimates(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
         """Estimates of what is shown and of what is derived, from the series of a phase."""
         return {
-            **estimates_of([one.name for one in self.observables if one.shown], series, self.n_samples),
+            **estimates_of([about.name for about in self.observables if about.shown], series, self.n_samples),
             **{
-                one.name: jackknife(one.function, {name: series[name] for name in one.needs}, n_samples=self.n_samples)
-                for one in self.derived
-                if all(name in series for name in one.needs)
+                about.name: jackknife(
+                    about.function, {name: series[name] for name in about.needs}, n_samples=self.n_samples
+                )
+                for about in self.derived
+                if all(name in series for name in about.needs)
             },
         }
 
@@ -148,7 +150,7 @@ class Problem:
         """A digest of target, model and names: what must be the same when a run of a problem built here is resumed."""
         objects = (self.target, self.model, self.exact(self.target))
         arrays, rest = eqx.partition(objects, eqx.is_array)
-        names = [one.name for one in (*self.observables, *self.fields)]
+        names = [about.name for about in (*self.observables, *self.fields)]
         # Functions print addresses.
         text = re.sub(r" at 0x[0-9a-f]+", "", f"{jax.tree.structure(objects)} {rest!r} {names} {self.n_samples}")
         digest = hashlib.sha256(text.encode())

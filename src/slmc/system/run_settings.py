@@ -167,7 +167,7 @@ class RunSettings(Settings):
     @property
     def learning_settings(self) -> LearningSettings:
         """What the sections [learning] and [inner] say, as ``selflearning`` wants it."""
-        learning, inner = self.learning, self.inner  # type: ignore[attr-defined]
+        learning, inner = self.learning, getattr(self, "inner", InnerSection())
         steps = getattr(learning, "training_steps", 0)
         return LearningSettings(
             n_rounds=learning.n_rounds,
@@ -192,7 +192,7 @@ class RunSettings(Settings):
         if self.learns:
             return self
         sections = {name: getattr(self, name) for name in ("model", "inner", "learning") if hasattr(self, name)}
-        given = [one for name, section in sections.items() for one in changed_fields(name, section)]
+        given = [changed for name, section in sections.items() for changed in changed_fields(name, section)]
         given += [name for name in ("exact.every", "baseline.n_steps") if not is_default(self, name)]
         given.remove("learning.n_rounds")
         if given:
@@ -227,11 +227,11 @@ class RunSettings(Settings):
 
 def nested(names: tuple[str, ...]) -> dict[str, Any]:
     """Dotted names as the nested dictionary in which pydantic wants them."""
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for name in names:
         first, _, rest = name.partition(".")
-        found[first] = found.get(first, {}) | nested((rest,)) if rest else True
-    return found
+        tree[first] = tree.get(first, {}) | nested((rest,)) if rest else True
+    return tree
 
 
 class ProblemSettings(RunSettings):

@@ -48,7 +48,7 @@ def sentence(errors: list[Any], kind: type[BaseModel]) -> str:
         return f"{name} is not a field of {where}; {hint}"
     if error["type"] == "model_type":
         return f"{name} is a section; write its fields as {name}.field = value or under [{name}]."
-    same = [one["msg"] for one in errors if _field(one["loc"], kind) == location]
+    same = [other["msg"] for other in errors if _field(other["loc"], kind) == location]
     messages = [message.removeprefix("Value error, ").rstrip(".") for message in dict.fromkeys(same)]
     message = " or ".join(message[0].lower() + message[1:] for message in messages)
     if error["type"] == "missing":

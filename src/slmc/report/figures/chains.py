@@ -89,17 +89,17 @@ def autocorrelations(run: Stored) -> Plot:
     if name is None:
         plot.caption = "Too few measurements are stored for an autocorrelation function."
         return plot
-    found = []
+    chains = []
     for group, label, colour, marker in (
         ("measurement", "this run", BLUE, "o"),
         ("baseline", "exact chain", VERMILION, "s"),
     ):
         series = run.series(group, name)
         if series is not None and _moves(series):
-            found.append((series, autocorrelation(series), autocorrelation_time(series), label, colour, marker))
+            chains.append((series, autocorrelation(series), autocorrelation_time(series), label, colour, marker))
     title = run.symbol(name).mathtext
     with plot.panel(f"Autocorrelation of {title}") as axes:
-        for _, correlation, time, label, colour, marker in found:
+        for _, correlation, time, label, colour, marker in chains:
             reach = int(8 * time) if np.isfinite(time) else len(correlation)
             shown = correlation[1 : max(12, min(reach, len(correlation) // 2))]
             lags = np.unique(np.geomspace(1, len(shown), 60).astype(int))
@@ -110,7 +110,7 @@ def autocorrelations(run: Stored) -> Plot:
         axes.set(xlabel="distance $t$ in steps", ylabel=r"$\rho(t)$", ylim=(None, 1.02))
         axes.legend()
     with plot.panel(f"Error of {title} against bin length") as axes:
-        for series, _, _, label, colour, marker in found:
+        for series, _, _, label, colour, marker in chains:
             axes.loglog(*binned_errors(series), marker + "-", color=colour, markersize=4, label=label)
         axes.set(xlabel="bin length in steps", ylabel="error of the mean")
         plain_logs(axes)
@@ -120,7 +120,7 @@ def autocorrelations(run: Stored) -> Plot:
         "effective sample. The error rises with the bin length and levels off where bins have become independent: "
         "still rising at the right end means that the run is too short to know its errors."
     )
-    if len(found) > 1:
+    if len(chains) > 1:
         plot.caption += (
             " Steps do not cost the same: a proposal of this run takes one exact evaluation, a step of the exact chain "
             "usually many. The comparison with the exact chain above puts both on one scale."

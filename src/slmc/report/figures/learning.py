@@ -152,18 +152,18 @@ def inner_chain(run: Stored) -> Plot:
     lines = [InnerLine(*line) for line in weighed.values]
     names = str(weighed.attrs.get("description", "")).split("; ")
     by_candidate = {
-        int(number): sorted((one for one in lines if one.candidate == number), key=lambda one: one.n_updates)
-        for number in sorted({one.candidate for one in lines})
+        int(number): sorted((line for line in lines if line.candidate == number), key=lambda line: line.n_updates)
+        for number in sorted({line.candidate for line in lines})
     }
     for title, label, value in (
-        ("What each would yield", "expected effective samples / s", lambda one: one.samples_a_second),
-        ("What a proposal remembers", "autocorrelation of start and end", lambda one: one.autocorrelation),
+        ("What each would yield", "expected effective samples / s", lambda line: line.samples_a_second),
+        ("What a proposal remembers", "autocorrelation of start and end", lambda line: line.autocorrelation),
     ):
         with plot.panel(title) as axes:
             for (number, chosen), colour in zip(by_candidate.items(), CHAINS, strict=False):
                 axes.plot(
-                    [one.n_updates for one in chosen],
-                    [value(one) for one in chosen],
+                    [line.n_updates for line in chosen],
+                    [value(line) for line in chosen],
                     "o-",
                     color=colour,
                     markersize=3.5,

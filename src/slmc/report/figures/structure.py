@@ -92,18 +92,20 @@ def _draw_plane(plot: Plot, plane: np.ndarray, title: str, scale: Normalize) -> 
 
 
 def _correlation_panel(plot: Plot, blocks: np.ndarray, n_dimensions: int) -> None:
-    found = correlations(blocks, n_dimensions)
-    if len(found.distances) < 2:
+    by_shell = correlations(blocks, n_dimensions)
+    if len(by_shell.distances) < 2:
         return
     bipartite = all(extent % 2 == 0 or extent == 1 for extent in blocks.shape[1:])
     with plot.panel("Correlation by distance", height=3.5 if n_dimensions > 1 else 3.0) as axes:
         axes.axhline(0, color=MUTED, linewidth=0.8)
-        axes.plot(found.distances[1:], found.means[1:], color=MUTED, linewidth=0.8, zorder=1)
-        groups = [(found.even, "same sublattice", "o", BLUE), (~found.even, "other sublattice", "s", VERMILION)]
-        for members, label, marker, colour in groups if bipartite else [(found.means < np.inf, "all sites", "o", BLUE)]:
-            chosen = members & (found.distances > 0)
+        axes.plot(by_shell.distances[1:], by_shell.means[1:], color=MUTED, linewidth=0.8, zorder=1)
+        groups = [(by_shell.even, "same sublattice", "o", BLUE), (~by_shell.even, "other sublattice", "s", VERMILION)]
+        for members, label, marker, colour in (
+            groups if bipartite else [(by_shell.means < np.inf, "all sites", "o", BLUE)]
+        ):
+            chosen = members & (by_shell.distances > 0)
             axes.errorbar(
-                found.distances[chosen], found.means[chosen], found.errors[chosen], fmt=marker, color=colour,
+                by_shell.distances[chosen], by_shell.means[chosen], by_shell.errors[chosen], fmt=marker, color=colour,
                 markersize=4.5, label=label,
             )  # fmt: skip
         axes.set(xlabel="distance $r$ in lattice constants", ylabel="correlation $C(r)$", xlim=(0, None))

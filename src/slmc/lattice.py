@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slmc.numbers import count, positive_count
+
 Shape = tuple[int, ...]
 
 
@@ -37,10 +39,13 @@ class Shells(NamedTuple):
 
 
 def check_shape(shape: Shape) -> Shape:
-    """The shape as a tuple of ints; raises ``ValueError`` unless it has positive extents."""
-    result = tuple(int(extent) for extent in shape)
-    if not result or any(extent < 1 for extent in result):
-        raise ValueError(f"shape must list one or more positive extents, for instance (6, 6); got {shape}.")
+    """The shape as a tuple of ints; raises ``ValueError`` unless it lists positive whole extents."""
+    try:
+        result = tuple(positive_count(extent, "extent") for extent in shape)
+    except (TypeError, ValueError):
+        result = ()
+    if not result:
+        raise ValueError(f"shape must list one or more positive whole extents, for instance (6, 6); got {shape!r}.")
     return result
 
 
@@ -119,7 +124,7 @@ def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells")
     available = shells_of_origin(shape).n_shells
     if n_shells is None:
         return available
-    if not 0 <= n_shells <= available:
+    if not 0 <= count(n_shells, name) <= available:
         raise ValueError(
             f"{name} must lie between 0 and {available}, the number of neighbour shells of the {shape} torus; "
             f"got {n_shells}."

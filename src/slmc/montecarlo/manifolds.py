@@ -2,10 +2,12 @@
 
 import abc
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 
@@ -13,6 +15,7 @@ class Manifold(eqx.Module):
     """A Riemannian manifold, one copy for every site of a configuration.
 
     A configuration is an array whose last ``point_ndim`` axes hold the embedding coordinates of one point.
+    ``largest_step`` is the step size beyond which steps only go round the manifold; tuning stays below.
 
     To write your own: ``move`` must be the geodesic flow, exactly reversible (moving, turning the momentum
     round and moving again leads back) and volume preserving; ``perturb`` must be symmetric,
@@ -20,6 +23,7 @@ class Manifold(eqx.Module):
     """
 
     point_ndim: eqx.AbstractClassVar[int]
+    largest_step: ClassVar[float] = math.inf
 
     @abc.abstractmethod
     def project(self, position: Float[Array, "..."], vector: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -40,6 +44,13 @@ class Manifold(eqx.Module):
     @abc.abstractmethod
     def random(self, key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
         """Points to start chains from, ``shape`` being that of the whole array."""
+
+    @abc.abstractmethod
+    def distance(self, position: Float[Array | np.ndarray, "..."]) -> Float[Array | np.ndarray | np.generic, ""]:
+        """How far a configuration is off the manifold, at its worst point: 0 up to rounding, NaN if it is no number.
+
+        Written for NumPy and for JAX arrays alike.
+        """
 
     def n_points(self, shape: tuple[int, ...]) -> int:
         """Points (sites) in a configuration of the given array shape."""
@@ -67,6 +78,9 @@ class Flat(Manifold):
     def random(self, key, shape):
         return jax.random.normal(key, shape, jnp.float64)
 
+    def distance(self, position):
+        return abs(0 * position).max(initial=0.0)
+
 
 class Sphere(Manifold):
     """Unit vectors (classical spins): points S with |S| = 1 in the last axis.
@@ -77,6 +91,7 @@ class Sphere(Manifold):
     """
 
     point_ndim = 1
+    largest_step = 10.0
 
     def project(self, position, vector):
         tangent = vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
@@ -100,9 +115,17 @@ class Sphere(Manifold):
     def random(self, key, shape):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
 
+    def distance(self, position):
+        numpy = position.__array_namespace__()
+        length = numpy.sqrt(numpy.sum(position**2, axis=-1))
+        return numpy.max(numpy.where(length == 0, 0.0, numpy.abs(length - 1)), initial=0.0)
+
 
 class Signs(Manifold):
-    """Ising spins: +1 or −1 at every site. Nothing is tangent to two points, so that there are no forces or momenta."""
+    """Ising spins: +1 or −1 at every site (0: a site without one).
+
+    Nothing is tangent to two points, so that there are no forces or momenta.
+    """
 
     point_ndim = 0
 
@@ -117,6 +140,10 @@ class Signs(Manifold):
 
     def random(self, key, shape):
         return jax.random.rademacher(key, shape, jnp.float64)
+
+    def distance(self, position):
+        numpy = position.__array_namespace__()
+        return numpy.max(numpy.where(position == 0, 0.0, numpy.abs(numpy.abs(position) - 1)), initial=0.0)
 
 
 def occupied(vectors: Float[Array, "... n"]) -> Bool[Array, "... 1"]:

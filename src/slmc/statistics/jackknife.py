@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from slmc.numbers import count
 from slmc.statistics.disorder import disorder_average, samples_of, worst
 from slmc.statistics.estimates import estimate
 from slmc.statistics.quantities import Estimate
@@ -24,10 +25,11 @@ def jackknife(
     For quantities that are no means, such as ratios of moments. Blocks hold at least ten effective samples; R-hat
     and effective samples are the worst of the series. With ``n_samples`` of quenched disorder the function is taken
     in each of them and averaged (see ``disorder_average``). ``moved`` is that of ``estimate``. Raises ``ValueError``
-    without series.
+    without series and for fewer than two blocks.
     """
     if not series:
         raise ValueError("the jackknife needs at least one series; got none.")
+    n_blocks = count(n_blocks, "n_blocks", 2)
     if n_samples > 1:
         divided = {name: samples_of(one, n_samples) for name, one in series.items()}
         parts = [{name: one[number] for name, one in divided.items()} for number in range(n_samples)]

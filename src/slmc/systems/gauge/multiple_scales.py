@@ -5,6 +5,7 @@ import equinox as eqx
 from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.target import Target
+from slmc.numbers import positive_count
 
 
 class DrivenManifold(Manifold):
@@ -12,7 +13,8 @@ class DrivenManifold(Manifold):
 
     A trajectory of another guide on it is the nested integrator of Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992):
     every drift is ``n_steps`` steps of ``integrator``. Nest it for more than two scales. Reversible and volume
-    preserving because those steps are. ``perturb`` and ``random`` are those of the manifold.
+    preserving because those steps are. ``perturb``, ``random`` and ``distance`` are those of the manifold. Raises
+    ``ValueError`` for fewer than one step.
     """
 
     point_ndim = 3
@@ -21,6 +23,9 @@ class DrivenManifold(Manifold):
     guide: Target
     n_steps: int = eqx.field(static=True, default=4)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def __check_init__(self) -> None:
+        positive_count(self.n_steps, "n_steps")
 
     def project(self, position, vector):
         return self.manifold.project(position, vector)
@@ -34,3 +39,6 @@ class DrivenManifold(Manifold):
 
     def random(self, key, shape):
         return self.manifold.random(key, shape)
+
+    def distance(self, position):
+        return self.manifold.distance(position)

@@ -17,6 +17,9 @@ from slmc.numbers import count, positive_count
 
 Shape = tuple[int, ...]
 
+_MOST_SITES = 2**14
+"""Sites of a lattice of which all pairs are tabulated, which takes 2 GB."""
+
 
 class Shells(NamedTuple):
     """The neighbour shells of a torus, ordered by distance.
@@ -88,7 +91,12 @@ def _shortest_displacements(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _displacement_numbers(shape: Shape) -> np.ndarray:
-    """The site to which the displacement from i to j leads from site 0, for all i and j."""
+    """The site to which the displacement from i to j leads from site 0, for all i and j.
+
+    Raises ``ValueError`` for a lattice too large for a table of all pairs of sites.
+    """
+    if n_sites(shape) > _MOST_SITES:
+        raise ValueError(f"tables of all pairs of sites go up to {_MOST_SITES} sites; got {n_sites(shape)}, {shape}.")
     positions = coordinates(shape)
     displacement = (positions[None, :, :] - positions[:, None, :]) % np.array(shape)
     return np.ravel_multi_index(tuple(np.moveaxis(displacement, -1, 0)), shape)

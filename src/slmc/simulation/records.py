@@ -76,7 +76,8 @@ class Records:
             self._create(members, name, variable, axis, shape)
         array = members[name]
         assert isinstance(array, zarr.Array)
-        return array
+        # Chunks of NaN have files too, so that one that is missing is noticed.
+        return array.with_config({"write_empty_chunks": True})
 
     def _create(self, group: zarr.Group, name: str, variable: Variable, axis: int, shape: tuple[int, ...]) -> None:
         rest = [max(1, size) for size in shape]
@@ -106,7 +107,7 @@ class Records:
                 attributes={"units": variable.units, "description": variable.description},
                 overwrite=True,
             )
-            array[...] = variable.values
+            array.with_config({"write_empty_chunks": True})[...] = variable.values
 
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
@@ -213,6 +214,4 @@ _FORMAT: dict[str, Any] = {
     "dtype": "float64",
     "compressors": [ZstdCodec(level=0), Crc32cCodec()],
     "fill_value": float("nan"),
-    # Chunks of NaN have files too, so that one that is missing is noticed.
-    "config": {"write_empty_chunks": True},
 }

@@ -27,8 +27,7 @@ from slmc.lattice import n_sites
 from slmc.montecarlo import Label, MetropolisHastings, Update, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
 from slmc.selflearning.diagnostics import evaluations_per_step
-from slmc.statistics import Estimate, autocorrelation_time, estimate
-from slmc.statistics.estimates import notation
+from slmc.statistics import Estimate, autocorrelation_time, estimate, notation
 from slmc.systems.spins.observables import staggered_magnetization_squared
 
 POINTS = {

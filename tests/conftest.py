@@ -23,6 +23,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cp
 os.environ.setdefault("NETKET_SHARDING", "0")
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -54,6 +55,14 @@ def command_line(
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def as_users_call() -> Iterator[None]:
+    """Without the types checked, as the package is used: what is then refused it refuses itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

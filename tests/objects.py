@@ -15,6 +15,7 @@ from slmc.montecarlo import (
     OMELYAN,
     Flat,
     HamiltonianTrajectory,
+    Label,
     LocalSweep,
     MetropolisHastings,
     Repeated,
@@ -24,6 +25,7 @@ from slmc.montecarlo import (
     SpecialUnitary,
     Sphere,
     Target,
+    log_weight_and_force,
 )
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.spins import (
@@ -60,6 +62,10 @@ class Ising(Target):
 
 def random_spins(seed, *shape):
     return jnp.asarray(exact_draws.unit_vectors(np.random.default_rng(seed), *shape))
+
+
+def labels_of(target, configurations):
+    return Label(configurations, *jax.vmap(lambda x: log_weight_and_force(target, x))(configurations))
 
 
 # --- targets and effective models with all parameters random -------------------------------------------------------

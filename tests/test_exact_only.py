@@ -53,6 +53,7 @@ n_thermalise = 0
 """
 
 SPINS = """
+system = "double_exchange"
 [target]
 shape = [2, 2]
 coupling = 2.0
@@ -281,20 +282,20 @@ def test_time_scales_and_rational_functions_come_from_the_file() -> None:
     assert (action.power, action.solver) == (0.75, Solver(1e-8, 77))
     assert 0 < action.rational_error < 1e-11
     assert update.updates[1].proposal.n_gauge_steps == 2
-    assert problem.random_configurations(jax.random.key(0), 3).links.shape[0] == 3
+    assert problem.start(jax.random.key(0), 3).links.shape[0] == 3
 
 
 def test_checkpoints_from_before_there_were_pseudofermions_are_known(tmp_path: Path) -> None:
     """The digest that they carry is that of the settings of their time, in their order."""
     free = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
-    gauge = validated({"target": {"shape": (2, 2), "fermions": "staggered", "mass": 0.5}}, GaugeConfig)
-    data = json.loads(gauge.model_dump_json(exclude=free))
+    links = validated({"target": {"shape": (2, 2), "fermions": "staggered", "mass": 0.5}}, GaugeRun)
+    data = json.loads(links.model_dump_json(exclude=free))
     del data["target"]["determinant"], data["pseudofermions"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    assert gauge.identity == hashlib.sha256(before.encode()).hexdigest()
-    spins = validated({"target": {"shape": (2, 2)}}, DoubleExchangeConfig)
+    assert links.identity == hashlib.sha256(before.encode()).hexdigest()
+    spins = validated({"target": {"shape": (2, 2)}}, DoubleExchangeRun)
     before = spins.model_dump_json(exclude=free | {"scan": True})
     assert spins.identity == hashlib.sha256(before.encode()).hexdigest()
     for changed in ({"mass": 0.6}, {"mass": 0.5, "determinant": "pseudofermions"}):
         other = {"target": {"shape": (2, 2), "fermions": "staggered"} | changed, "learning": {"n_rounds": 0}}
-        assert validated(other, GaugeConfig).identity != gauge.identity
+        assert validated(other, GaugeRun).identity != links.identity

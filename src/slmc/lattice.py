@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slmc.numbers import count, positive_count
+
 Shape = tuple[int, ...]
+
+_MOST_SITES = 2**14
+"""Sites of a lattice of which all pairs are tabulated, which takes 2 GB."""
 
 
 class Shells(NamedTuple):
@@ -37,10 +42,13 @@ class Shells(NamedTuple):
 
 
 def check_shape(shape: Shape) -> Shape:
-    """The shape as a tuple of ints; raises ``ValueError`` unless it has positive extents."""
-    result = tuple(int(extent) for extent in shape)
-    if not result or any(extent < 1 for extent in result):
-        raise ValueError(f"shape must list one or more positive extents, for instance (6, 6); got {shape}.")
+    """The shape as a tuple of ints; raises ``ValueError`` unless it lists positive whole extents."""
+    try:
+        result = tuple(positive_count(extent, "extent") for extent in shape)
+    except (TypeError, ValueError):
+        result = ()
+    if not result:
+        raise ValueError(f"shape must list one or more positive whole extents, for instance (6, 6); got {shape!r}.")
     return result
 
 
@@ -83,7 +91,12 @@ def _shortest_displacements(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _displacement_numbers(shape: Shape) -> np.ndarray:
-    """The site to which the displacement from i to j leads from site 0, for all i and j."""
+    """The site to which the displacement from i to j leads from site 0, for all i and j.
+
+    Raises ``ValueError`` for a lattice too large for a table of all pairs of sites.
+    """
+    if n_sites(shape) > _MOST_SITES:
+        raise ValueError(f"tables of all pairs of sites go up to {_MOST_SITES} sites; got {n_sites(shape)}, {shape}.")
     positions = coordinates(shape)
     displacement = (positions[None, :, :] - positions[:, None, :]) % np.array(shape)
     return np.ravel_multi_index(tuple(np.moveaxis(displacement, -1, 0)), shape)
@@ -119,7 +132,7 @@ def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells")
     available = shells_of_origin(shape).n_shells
     if n_shells is None:
         return available
-    if not 0 <= n_shells <= available:
+    if not 0 <= count(n_shells, name) <= available:
         raise ValueError(
             f"{name} must lie between 0 and {available}, the number of neighbour shells of the {shape} torus; "
             f"got {n_shells}."

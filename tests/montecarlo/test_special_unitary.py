@@ -103,3 +103,52 @@ def test_products_are_those_of_matrices():
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"ending in \(2, N, N\)"):
         SpecialUnitary().random(jax.random.key(0), (4, 3, 3))
+
+
+@pytest.mark.parametrize("n", GROUPS)
+def test_exponential_of_anything_large(n):
+    """Against eigenvectors, up to what rounding of the argument leaves: |X| times its last digit."""
+    scales = np.array([9.0, 40.0, 1e3, 1e6])
+    x = algebra(4, n, len(scales), scales)
+    degenerate = np.diag([1j] * (n - 1) + [-1j * (n - 1)])[:, :, None] * np.array([12.0, 1e4])
+    x, scales = np.concatenate([x, degenerate], axis=2), np.append(scales, [12.0, 1e4])
+    found = dense(exponential(jnp.asarray(x)))
+    for one, exact, scale in zip(found, dense(x), scales, strict=True):
+        angles, vectors = np.linalg.eigh(-1j * exact)
+        np.testing.assert_allclose(one, vectors * np.exp(1j * angles) @ vectors.conj().T, atol=2e-12 * scale)
+        np.testing.assert_allclose(one @ one.conj().T, np.eye(n), atol=2e-16 * scale + 1e-14)
+
+
+def test_derivatives_of_the_exponential_of_something_large():
+    """First and second, also where two eigenvalues meet."""
+    direction = jnp.asarray(algebra(2, 3, 1, 1.0))
+    degenerate = np.diag([9j, 9j, -18j])[:, :, None]
+    for x in (jnp.asarray(degenerate), jnp.asarray(algebra(3, 3, 1, 20.0))):
+
+        def slope(t, x=x):
+            return jax.jvp(exponential, (x + t.astype(x.dtype) * direction,), (direction,))[1]
+
+        zero, one = jnp.zeros(()), jnp.ones(())
+        exact = scipy.linalg.expm_frechet(np.asarray(x)[:, :, 0], np.asarray(direction)[:, :, 0], compute_expm=False)
+        np.testing.assert_allclose(dense(slope(zero))[0], exact, atol=1e-12)
+        difference = (slope(1e-4 * one) - slope(-1e-4 * one)) / 2e-4
+        np.testing.assert_allclose(jax.jvp(slope, (zero,), (one,))[1], difference, atol=1e-7)
+
+
+def test_steps_of_any_size_stay_on_the_group():
+    """What became zero rows, of finite weight, when steps were large."""
+    manifold = SpecialUnitary()
+    for n in GROUPS:
+        points = manifold.random(jax.random.key(1), (8, 2, n, n))
+        for step in (30.0, 1e4, 1e7):
+            moved = manifold.perturb(jax.random.key(2), points, jnp.asarray(step))
+            assert float(manifold.distance(np.asarray(moved))) < 1e-12
+            assert float(manifold.distance(manifold.move(points, moved - points, jnp.asarray(step))[0])) < 1e-12
+
+
+def test_smearing_far_beyond_its_range_is_not_a_number():
+    from slmc.montecarlo.special_unitary import exponential_of_small
+
+    small, large = (jnp.asarray(algebra(1, 3, 1, scale)) for scale in (3.0, 30.0))
+    np.testing.assert_array_equal(exponential_of_small(small), exponential(small))
+    assert np.all(np.isnan(exponential_of_small(large).real))

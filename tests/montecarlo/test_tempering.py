@@ -1,6 +1,7 @@
 """Replica exchange: every temperature keeps its distribution, wrong swap rules are caught, walkers are followed."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import equinox as eqx
@@ -92,18 +93,18 @@ class Inverse(Target):
 class Backwards(ReplicaExchange):
     """Wrong: swaps with the inverse of the ratio."""
 
-    def _swap(self, key, odd, replicas):
+    def _swap(self, key, odd, replicas, walkers):
         inverse = eqx.tree_at(lambda one: one.update.target, ReplicaExchange(self.update), Inverse(self.update.target))
-        swapped, rest = inverse._swap(key, odd, replicas._replace(log_weight=-replicas.log_weight))
-        return swapped._replace(log_weight=-swapped.log_weight), rest
+        swapped, *rest = inverse._swap(key, odd, replicas._replace(log_weight=-replicas.log_weight), walkers)
+        return swapped._replace(log_weight=-swapped.log_weight), *rest
 
 
 class Always(ReplicaExchange):
     """Wrong: swaps whatever the weights."""
 
-    def _swap(self, key, odd, replicas):
+    def _swap(self, key, odd, replicas, walkers):
         level = replicas._replace(log_weight=jnp.full_like(replicas.log_weight, -1e9))
-        return super()._swap(key, odd, level)
+        return super()._swap(key, odd, level, walkers)
 
 
 @pytest.mark.parametrize("wrong", [Backwards, Always])
@@ -219,3 +220,28 @@ def test_ladder_errors(temperatures, settings, words):
 
     with pytest.raises(ValueError, match=words):
         learn_ladder(jax.random.key(1), make, Ising((4, 4)), temperatures, jnp.ones((2, len(temperatures), 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "acceptance", "words"),
+    [
+        ([1.0, math.nan, 3.0], [0.5, 0.5], "positive temperatures"),
+        ([], [], "positive temperatures"),
+        ([1.0, 2.0], [math.nan], "between 0 and 1"),
+        ([1.0, 2.0], [1.5], "between 0 and 1"),
+        ([1.0, 2.0, 3.0], [0.5], "3 temperatures have 2 pairs"),
+        ([1.0, 3.0, 2.0], [0.5, 0.5], "must ascend, or descend"),
+        ([1.0, 1.0], [0.5], "must ascend, or descend"),
+    ],
+)
+def test_ladders_that_are_none(temperatures, acceptance, words):
+    with pytest.raises(ValueError, match=words):
+        tuned_ladder(temperatures, acceptance)
+
+
+def test_a_ladder_of_one_rung():
+    np.testing.assert_array_equal(tuned_ladder([0.7], []), [0.7])
+    found = round_trips(np.zeros((5, 0), bool))
+    assert found.n_round_trips == 0
+    assert found.walkers.tolist() == [[0]] * 5
+    assert round_trips(np.zeros((0, 3), bool)).walkers.shape == (0, 4)

@@ -1,5 +1,7 @@
 """Decisions, sequences, tuning: what an update carries and reports."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,16 +18,22 @@ from slmc.montecarlo import (
     Proposal,
     Repeated,
     Sequence,
+    SpecialUnitary,
     State,
     Target,
     accept_or_reject,
+    check_on_manifold,
     init_chains,
     run_chains,
+    tune,
     tune_step_size,
     with_step_size,
 )
 from slmc.selflearning import CumulativeUpdate
-from slmc.systems.spins import HeatBathSweep, OverRelaxationSweep
+from slmc.systems.gauge.gauge_action import GaugeAction
+from slmc.systems.gauge.links import random_links
+from slmc.systems.gauge.observables import plaquette
+from slmc.systems.spins import HeatBathSweep, Heisenberg, OverRelaxationSweep
 
 
 class NaNOutside(Target):
@@ -165,6 +173,71 @@ def test_dual_averaging_finds_the_step_size():
         averaging = averaging.updated(float(np.exp(-averaging.step_size)), 0.8)
     assert averaging.averaged == pytest.approx(-np.log(0.8), rel=0.05)
     assert DualAveraging.start(0.3).averaged == pytest.approx(0.3)
+
+
+def test_steps_are_bounded_where_any_is_accepted():
+    """Acceptance above the wanted one at every step size: the step went to 10^7 and, in the end, to what overflows."""
+    averaging = DualAveraging.start(0.1, largest=10.0)
+    free = DualAveraging.start(0.1)
+    for _ in range(20_000):
+        averaging, free = averaging.updated(0.95, 0.8), free.updated(1.0, 0.8)
+    assert averaging.step_size == pytest.approx(10.0)
+    assert averaging.averaged <= 10.0
+    assert math.isfinite(free.step_size**2)
+    for _ in range(20_000):
+        free = free.updated(0.0, 0.99)
+    assert free.step_size > 0
+    assert DualAveraging.start(50.0, largest=10.0).step_size == pytest.approx(10.0)
+
+
+def test_tuning_that_does_not_saturate_is_not_changed_by_the_bound():
+    bounded, free = DualAveraging.start(0.1, largest=10.0), DualAveraging.start(0.1)
+    for _ in range(30):
+        bounded, free = (one.updated(float(np.exp(-one.step_size)), 0.8) for one in (bounded, free))
+    assert (bounded.step_size, bounded.averaged) == (free.step_size, free.averaged)
+
+
+def test_step_sizes_that_are_none():
+    for arguments in ((0.0,), (math.nan,), (1.0, 0.0), (1.0, math.nan)):
+        with pytest.raises(ValueError, match="must be positive and finite"):
+            DualAveraging.start(*arguments)
+    with pytest.raises(ValueError, match="between 0 and 1; got nan"):
+        DualAveraging.start(1.0).updated(math.nan, 0.8)
+
+
+def test_pure_gauge_where_every_link_is_accepted():
+    """SU(3) on 2×2 at β = 0.5: at 0.8 wanted the step grew until links left the group, and the plaquette was 0."""
+    target = GaugeAction((2, 2), 3, 0.5)
+    update = LocalSweep(target, SpecialUnitary(), 0.1)
+    states = init_chains(update, random_links(jax.random.key(1), (2, 2), 3, 16))
+    tuning = tune(jax.random.key(2), update, states, n_rounds=30, n_steps=10)
+    assert float(tuning.update.step_size) <= SpecialUnitary.largest_step
+    assert tuning.acceptance > 0.8
+    _, found = run_chains(jax.random.key(3), tuning.update, tuning.states, 400, _plaquette)
+    by_chain = np.asarray(found).mean(1)
+    assert by_chain.mean() == pytest.approx(0.0289, abs=4 * by_chain.std() / 4)
+    check_on_manifold(SpecialUnitary(), tuning.states.configuration)
+
+
+def _plaquette(state, info):
+    return plaquette(state.configuration)
+
+
+def test_tuning_says_where_it_ended_far_from_what_was_wanted():
+    update = LocalSweep(objects.gaussian(), Flat(), 1e4)
+    states = init_chains(update, jnp.zeros((4, 2)))
+    short = tune(jax.random.key(1), update, states, n_rounds=1, n_steps=2)
+    assert short.acceptance == 0
+    assert "tuning ended at acceptance 0.00, far from the 0.80" in short.verdict
+    update = LocalSweep(objects.gaussian(), Flat(), 1.0)
+    assert tune(jax.random.key(1), update, init_chains(update, jnp.zeros((8, 2)))).verdict == ""
+    free = LocalSweep(Heisenberg((2,), couplings=[0.0]), objects.SPHERE, 1.0)
+    tuning = tune(jax.random.key(1), free, init_chains(free, objects.random_spins(1, 4, 2)))
+    assert "any step is accepted" in tuning.verdict
+    with pytest.raises(ValueError, match="wanted acceptance must lie between 0 and 1"):
+        tune(jax.random.key(1), update, states, wanted=1.0)
+    with pytest.raises(ValueError, match="n_rounds must be at least 1"):
+        tune(jax.random.key(1), update, states, n_rounds=0)
 
 
 def _accepted(state, info):

@@ -10,6 +10,7 @@
 - ``chains``: many chains on many devices
 - ``tempering``: replica exchange
 - ``tuning``: step sizes by dual averaging
+- ``soundness``: configurations on their manifold, weights that are numbers
 """
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
@@ -19,6 +20,7 @@ from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OME
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Product, Signs, SiteManifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
+from slmc.montecarlo.soundness import check_on_manifold, check_weights, manifold_of
 from slmc.montecarlo.special_unitary import SpecialUnitary
 from slmc.montecarlo.target import (
     Configuration,
@@ -36,7 +38,7 @@ from slmc.montecarlo.tempering import (
     stacked,
     tuned_ladder,
 )
-from slmc.montecarlo.tuning import DualAveraging, tune_step_size, with_step_size
+from slmc.montecarlo.tuning import DualAveraging, Tuning, tune, tune_step_size, with_step_size
 from slmc.montecarlo.update import (
     Info,
     Label,
@@ -82,19 +84,24 @@ __all__ = [
     "Sphere",
     "State",
     "Target",
+    "Tuning",
     "Update",
     "accept_or_reject",
+    "check_on_manifold",
+    "check_weights",
     "decision_of",
     "evaluate",
     "evaluations_per_step",
     "init_chains",
     "log_weight_and_force",
+    "manifold_of",
     "over_chains",
     "round_trips",
     "run",
     "run_chains",
     "stacked",
     "step_size",
+    "tune",
     "tune_step_size",
     "tuned_ladder",
     "with_step_size",

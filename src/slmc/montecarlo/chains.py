@@ -13,12 +13,15 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
+from slmc.montecarlo.soundness import check_on_manifold, check_weights, is_known, manifold_of
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
+from slmc.numbers import count
 
 GROUP_SIZE = 4
 """Chains in one vectorised program at most; fewer where that makes their groups come out even."""
@@ -31,10 +34,12 @@ def over_chains(
 ) -> Any:
     """``function(shared, one, *options)`` for every ``one`` on the leading axis of ``chained``, compiled once.
 
+    Raises ``ValueError`` where there is nothing on the leading axis, or where parts disagree about its length.
     ``shared`` is the same for all (its arrays are arguments of the compiled program, not constants of it);
     ``options`` are static. Groups are shared out over as many devices as divide their number.
     """
-    length = jax.tree.leaves(chained)[0].shape[0]
+    length = _length(chained)
+    group_size = count(group_size, "group_size", 1)
     group_size = _group_size(length, group_size)
     mesh = Mesh(np.array(_devices()[: _n_devices(length // group_size)]), (_AXIS,))
     dynamic, static = eqx.partition(shared, eqx.is_array)
@@ -45,6 +50,14 @@ def over_chains(
     foreign = not jax.sharding.get_abstract_mesh().empty
     with jax.set_mesh(mesh) if foreign else contextlib.nullcontext():
         return _mapped(function, mesh, group_size, options, dynamic, static, chained)
+
+
+def _length(chained: PyTree) -> int:
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(chained)}
+    if len(lengths) != 1 or () in lengths or (0,) in lengths:
+        found = ", ".join(str(one[0]) if one else "none" for one in sorted(lengths)) or "none"
+        raise ValueError(f"arrays of chains need one leading axis, of at least one chain; its lengths are {found}.")
+    return int(lengths.pop()[0])
 
 
 def _group_size(length: int, at_most: int) -> int:
@@ -84,16 +97,46 @@ def _mapped(
 ) -> Any:
     def local(dynamic: PyTree, chained: PyTree) -> Any:
         shared = eqx.combine(dynamic, static)
-        return jax.lax.map(lambda one: function(shared, one, *options), chained, batch_size=group_size)
+        return _map(lambda one: function(shared, one, *options), chained, group_size)
 
     split, whole = PartitionSpec(_AXIS), PartitionSpec()
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
     return mapped(dynamic, chained)
 
 
+def _map(function: Callable[[Any], Any], chained: PyTree, group_size: int) -> Any:
+    """``jax.lax.map`` in groups, which cannot do results without elements: those are put back afterwards."""
+    seen: dict[str, Any] = {}
+
+    def with_elements(one: Any) -> list[Array]:
+        leaves, seen["structure"] = jax.tree.flatten(function(one))
+        seen["empty"] = {place: leaf for place, leaf in enumerate(map(jnp.asarray, leaves)) if not leaf.size}
+        return [leaf for place, leaf in enumerate(leaves) if place not in seen["empty"]]
+
+    results = iter(jax.lax.map(with_elements, chained, batch_size=group_size))
+    length = len(jax.tree.leaves(chained)[0])
+    leaves = [
+        jnp.zeros((length, *seen["empty"][place].shape), seen["empty"][place].dtype)
+        if place in seen["empty"]
+        else next(results)
+        for place in range(seen["structure"].num_leaves)
+    ]
+    return jax.tree.unflatten(seen["structure"], leaves)
+
+
 def init_chains(update: Update, configurations: Configuration) -> State:
-    """States of chains that start at ``configurations``, one per entry of the leading axis."""
-    return over_chains(_init, configurations, update)
+    """States of chains that start at ``configurations``, one per entry of the leading axis.
+
+    Raises ``ValueError`` for configurations off the manifold on which the update moves (spins of another length than 1,
+    links that are not in the group), ``FloatingPointError`` for a log-weight that is NaN or +∞.
+    """
+    manifold = manifold_of(update)
+    if manifold is not None and eqx.is_array_like(configurations) and is_known(configurations):
+        check_on_manifold(manifold, configurations)
+    states = over_chains(_init, configurations, update)
+    if is_known(states):
+        check_weights(states, "where it starts")
+    return states
 
 
 def run_chains(
@@ -107,11 +150,17 @@ def run_chains(
 
     The result has leading axes (chain, step). Without ``observe`` the infos themselves are returned. Chain c uses
     random numbers of its own, derived from ``key`` and c. Pass the same function ``observe`` each time: a new one is
-    compiled anew.
+    compiled anew. No steps give empty results.
+
+    Raises ``ValueError`` for a number of steps that is none, ``FloatingPointError`` where a chain has come to a
+    log-weight that is NaN or +∞, which it would never leave.
     """
-    n_chains = jax.tree.leaves(states)[0].shape[0]
+    n_steps, n_chains = count(n_steps, "n_steps"), _length(states)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(n_chains))
-    return over_chains(_advance, (keys, states), update, n_steps, observe)
+    states, observed = over_chains(_advance, (keys, states), update, n_steps, observe)
+    if is_known(states):
+        check_weights(states, "after some steps")
+    return states, observed
 
 
 def _init(update: Update, configuration: Configuration) -> State:

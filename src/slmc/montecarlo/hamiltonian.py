@@ -9,6 +9,7 @@ from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import same
+from slmc.numbers import positive, positive_count
 
 
 class HamiltonianTrajectory(Proposal):
@@ -19,6 +20,8 @@ class HamiltonianTrajectory(Proposal):
     arXiv:1909.02255): only the guide differs, the decision stays with the target. Reversible and volume
     preserving for any guide and any step size.
 
+    Raises ``ValueError`` for fewer than one step and a step size that is not positive.
+
     ``step_size`` is in units of time of the Hamiltonian above (mass one); a trajectory costs ``n_steps`` times
     the integrator's kicks in forces of the guide.
     """
@@ -28,6 +31,10 @@ class HamiltonianTrajectory(Proposal):
     step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
     n_steps: int = eqx.field(static=True, default=5)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def __check_init__(self) -> None:
+        positive(self.step_size, "step_size")
+        positive_count(self.n_steps, "n_steps")
 
     def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         momentum = self.manifold.draw_momentum(key, configuration)

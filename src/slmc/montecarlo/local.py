@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Info, State, Update, accept_or_reject
+from slmc.numbers import positive
 
 
 class LocalSweep(Update):
@@ -16,12 +17,16 @@ class LocalSweep(Update):
     The sites are visited in order or in reverse order, chosen at random for each sweep: a sweep in one fixed
     order leaves the target invariant but breaks detailed balance, which a ``CumulativeUpdate`` needs.
     ``step_size`` is that of ``Manifold.perturb``. What it is not: fast. A system whose one-site changes are
-    cheap writes its own sweep (see ``systems.spins.HeatBathSweep``).
+    cheap writes its own sweep (see ``systems.spins.HeatBathSweep``). Raises ``ValueError`` for a step size that is not
+    positive.
     """
 
     target: Target
     manifold: Manifold
     step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
+
+    def __check_init__(self) -> None:
+        positive(self.step_size, "step_size")
 
     @property
     def reversible(self) -> bool:

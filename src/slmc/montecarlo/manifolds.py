@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,6 +16,18 @@ class Manifold(eqx.Module):
     A configuration is an array on a ``SiteManifold``, and a pytree of arrays on a ``Product`` of several. To write your
     own, subclass ``SiteManifold``.
     """
+
+    @property
+    @abc.abstractmethod
+    def largest_step(self) -> float:
+        """The step size beyond which steps only go round the manifold; infinite where there is none."""
+
+    @abc.abstractmethod
+    def distance(self, position: Any) -> Any:
+        """How far a configuration is off the manifold, at its worst point: 0 up to rounding, NaN if it is no number.
+
+        Written for NumPy and for JAX arrays alike.
+        """
 
     @abc.abstractmethod
     def project(self, position: Any, vector: Any) -> Any:
@@ -52,6 +64,7 @@ class SiteManifold(Manifold):
     """One copy of a manifold for every site of a configuration.
 
     A configuration is an array whose last ``point_ndim`` axes hold the embedding coordinates of one point.
+    ``farthest`` is the step size beyond which steps only go round the manifold, if there is one.
 
     To write your own: ``move`` must be the geodesic flow, exactly reversible (moving, turning the momentum
     round and moving again leads back) and volume preserving; ``perturb`` must be symmetric,
@@ -59,6 +72,11 @@ class SiteManifold(Manifold):
     """
 
     point_ndim: eqx.AbstractClassVar[int]
+    farthest: ClassVar[float] = math.inf
+
+    @property
+    def largest_step(self) -> float:
+        return self.farthest
 
     def n_points(self, configuration: Any) -> int:
         shape = configuration.shape
@@ -99,6 +117,13 @@ class Product(Manifold):
 
     def draw_momentum(self, key: Key[Array, ""], position: Any) -> Any:
         return self._over(lambda part, key, x: part.draw_momentum(key, x), self._keys(key), position)
+
+    @property
+    def largest_step(self) -> float:
+        return min(part.largest_step for part in self._manifolds)
+
+    def distance(self, position: Any) -> Any:
+        return max(self._list(lambda part, x: part.distance(x), position))
 
     def n_points(self, configuration: Any) -> int:
         return sum(self._list(lambda part, x: part.n_points(x), configuration))
@@ -161,6 +186,9 @@ class Flat(SiteManifold):
     def random(self, key, shape):
         return jax.random.normal(key, shape, jnp.float64)
 
+    def distance(self, position):
+        return abs(0 * position).max(initial=0.0)
+
 
 class Sphere(SiteManifold):
     """Unit vectors (classical spins): points S with |S| = 1 in the last axis.
@@ -171,6 +199,7 @@ class Sphere(SiteManifold):
     """
 
     point_ndim = 1
+    farthest = 10.0
 
     def project(self, position, vector):
         tangent = vector - jnp.sum(position * vector, axis=-1, keepdims=True) * position
@@ -194,9 +223,17 @@ class Sphere(SiteManifold):
     def random(self, key, shape):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
 
+    def distance(self, position):
+        numpy = position.__array_namespace__()
+        length = numpy.sqrt(numpy.sum(position**2, axis=-1))
+        return numpy.max(numpy.where(length == 0, 0.0, numpy.abs(length - 1)), initial=0.0)
+
 
 class Signs(SiteManifold):
-    """Ising spins: +1 or −1 at every site. Nothing is tangent to two points, so that there are no forces or momenta."""
+    """Ising spins: +1 or −1 at every site (0: a site without one).
+
+    Nothing is tangent to two points, so that there are no forces or momenta.
+    """
 
     point_ndim = 0
 
@@ -211,6 +248,10 @@ class Signs(SiteManifold):
 
     def random(self, key, shape):
         return jax.random.rademacher(key, shape, jnp.float64)
+
+    def distance(self, position):
+        numpy = position.__array_namespace__()
+        return numpy.max(numpy.where(position == 0, 0.0, numpy.abs(numpy.abs(position) - 1)), initial=0.0)
 
 
 def occupied(vectors: Float[Array, "... n"]) -> Bool[Array, "... 1"]:

@@ -21,6 +21,10 @@ GroupPoints = Float[Array, "*sites 2 n n"]
 
 _N_TERMS = 24
 _N_SQUARINGS = 2
+_LARGE = 64.0
+"""−tr X² beyond which the series of N = 3 is replaced; it is exact to rounding up to there."""
+
+_MOST_SQUARINGS = 24
 
 
 class SpecialUnitary(SiteManifold):
@@ -31,11 +35,12 @@ class SpecialUnitary(SiteManifold):
     U̇ = i π_a T_a U with kinetic energy π²/2 and tr T_a T_b = δ_ab/2 times are longer by √2: a step of ε there is one
     of ε/√2 here.
 
-    The exponential is in closed form for N = 2 and a Cayley–Hamilton series for N = 3, exact to rounding for
-    |t X| ≤ 8; moved matrices are projected back on the group, lest rounding add up.
+    The exponential is exact to rounding for any N and any |t X|; moved matrices are projected back on the group, lest
+    rounding add up.
     """
 
     point_ndim = 3
+    farthest = 10.0
 
     def project(self, position, vector):
         u = as_matrices(position)
@@ -62,6 +67,17 @@ class SpecialUnitary(SiteManifold):
             diagonal = jnp.diagonal(triangular, axis1=-2, axis2=-1)
             gaussian = jnp.moveaxis(unitary * (diagonal / _complex(jnp.abs(diagonal)))[..., None, :], (-2, -1), (0, 1))
         return as_points(reprojected(gaussian))
+
+    def distance(self, position):
+        """The largest element of U U† − 1, or |det U − 1| if that is larger."""
+        numpy = position.__array_namespace__()
+        parts = position.astype(np.complex128)
+        u = parts[..., 0, :, :] + 1j * parts[..., 1, :, :]
+        unit = numpy.broadcast_to(numpy.eye(u.shape[-1]).astype(u.dtype), u.shape)
+        unitarity = numpy.max(numpy.abs(u @ numpy.conj(numpy.swapaxes(u, -1, -2)) - unit), initial=0.0)
+        with np.errstate(invalid="ignore"):
+            determinant = numpy.linalg.det(u)
+        return numpy.maximum(unitarity, numpy.max(numpy.abs(determinant - 1), initial=0.0))
 
 
 def as_matrices(points: GroupPoints) -> Matrices:
@@ -109,8 +125,9 @@ def exponential(algebra: Matrices) -> Matrices:
 
     N = 2: cos r + (sin r/r) X with r² = det X. N = 3: by X³ = t X + d, t = tr X²/2, d = det X, every power is a
     combination of 1, X and X²; 24 terms of the series of exp(X/4), squared twice (compare Morningstar, Peardon, PRD 69,
-    054501 (2004), section III, whose closed form has removable singularities that derivatives do not survive).
-    Otherwise by scaling and squaring.
+    054501 (2004), section III, whose closed form has removable singularities that derivatives do not survive), and a
+    closed form beyond |X| = 8 (``_exponential_of_large``). Otherwise by scaling and squaring, up to |X| of about 10^8
+    and NaN beyond.
     """
     n = len(algebra)
     if n == 2:
@@ -121,8 +138,16 @@ def exponential(algebra: Matrices) -> Matrices:
         )
     if n == 3:
         return _exponential_of_three(algebra)
-    found = jax.scipy.linalg.expm(jnp.moveaxis(algebra, (0, 1), (-2, -1)))
+    found = jax.scipy.linalg.expm(jnp.moveaxis(algebra, (0, 1), (-2, -1)), max_squarings=_MOST_SQUARINGS)
     return jnp.moveaxis(found, (-2, -1), (0, 1))
+
+
+def exponential_of_small(algebra: Matrices) -> Matrices:
+    """``exponential`` for what is differentiated often: NaN for N = 3 and |X| > 8, where that needs another formula."""
+    if len(algebra) != 3:
+        return exponential(algebra)
+    is_large = jnp.sum(_squared(algebra), axis=(0, 1)) > _LARGE
+    return jnp.where(is_large[None, None], jnp.nan, _exponential_by_series(algebra))
 
 
 def reprojected(matrices: Matrices) -> Matrices:
@@ -162,6 +187,10 @@ def _complex(values: Array) -> Array:
     return jax.lax.complex(values, jnp.zeros_like(values))
 
 
+def _sitewise(factors: Array, matrices: Array) -> Array:
+    return _complex(factors)[None, None] * matrices
+
+
 def _squared(values: Array) -> Array:
     return values.real**2 + values.imag**2
 
@@ -178,11 +207,40 @@ def _cosine_and_sine(squared: Array) -> tuple[Array, Array]:
     return jnp.where(small, series[0], jnp.cos(r)), jnp.where(small, series[1], jnp.sin(r) / r)
 
 
+@jax.custom_jvp
 def _exponential_of_three(algebra: Matrices) -> Matrices:
+    """The series, and the closed form where the series does not reach.
+
+    A loop of at most one turn, not a condition, which would compute both for all chains of a group. It has no
+    derivative in reverse, hence the rule below.
+    """
+    is_large = jnp.sum(_squared(algebra), axis=(0, 1)) > _LARGE
+
+    def replaced(carry: tuple[Array, Matrices]) -> tuple[Array, Matrices]:
+        return jnp.asarray(False), jnp.where(is_large[None, None], _exponential_of_large(algebra), carry[1])
+
+    start = jnp.any(is_large), _exponential_by_series(algebra)
+    return jax.lax.while_loop(lambda carry: carry[0], replaced, start)[1]
+
+
+@_exponential_of_three.defjvp
+def _exponential_of_three_jvp(primals: tuple[Matrices], tangents: tuple[Matrices]) -> tuple[Matrices, Matrices]:
+    return jax.jvp(_exponential_everywhere, primals, tangents)
+
+
+def _exponential_everywhere(algebra: Matrices) -> Matrices:
+    """The same by selection: differentiable to any order."""
+    is_large = (jnp.sum(_squared(algebra), axis=(0, 1)) > _LARGE)[None, None]
+    # Each formula sees a harmless argument where the other is used, lest what overflows there reach derivatives.
+    harmless = jnp.diag(jnp.asarray([1j, -1j, 0], algebra.dtype)).reshape(3, 3, *(1,) * (algebra.ndim - 2))
+    large = _exponential_of_large(jnp.where(is_large, algebra, harmless))
+    return jnp.where(is_large, large, _exponential_by_series(jnp.where(is_large, 0.0, algebra)))
+
+
+def _exponential_by_series(algebra: Matrices) -> Matrices:
     x = algebra / 2**_N_SQUARINGS
     squared = multiply(x, x)
-    half_trace = trace(squared) / 2
-    determinant = sum((x[0, k] * _minor(x, k) for k in (1, 2)), x[0, 0] * _minor(x, 0))
+    half_trace, determinant = trace(squared) / 2, _determinant(x)
 
     # Horner's rule: S ← 1 + X S/k with S = a + b X + c X². A loop, lest XLA compute the sum anew for every element.
     def add(coefficients: tuple[Array, Array, Array], inverse: Array) -> tuple[tuple[Array, Array, Array], None]:
@@ -196,6 +254,51 @@ def _exponential_of_three(algebra: Matrices) -> Matrices:
     for _ in range(_N_SQUARINGS):
         found = multiply(found, found)
     return found
+
+
+def _exponential_of_large(algebra: Matrices) -> Matrices:
+    """exp(i m H) of X = i m H, whatever m, for H that is not zero; m is the largest element of X.
+
+    The eigenvalue θ of H that is largest in size is apart from the others: their sum is −θ, their product
+    g = θ² − tr H²/2 is not negative. With P the projector on θ, Q = 1 − P and B = Q (H + θ/2),
+
+        exp(i m H) = e^{imθ} P + e^{−imθ/2} (cos(mδ) Q + i sin(mδ)/δ B),   δ² = tr B²/2,
+              P = (H² + θ H + g)/(2 θ² + g).
+    """
+    m = jax.lax.stop_gradient(jnp.max(jnp.abs(algebra), axis=(0, 1)))
+    h = -1j * algebra / _complex(m)[None, None]
+    squared, unit = multiply(h, h), identity(3, algebra.ndim - 2, algebra.dtype)
+    half_trace = trace(squared).real / 2
+    theta = _largest_root(half_trace, _determinant(h).real)
+    g = theta**2 - half_trace
+    inverse = 1 / (2 * theta**2 + g)
+    p = _sitewise(inverse, squared) + _sitewise(theta * inverse, h) + _sitewise(g * inverse, unit)
+    b = h + _sitewise(theta / 2, unit) - _sitewise(1.5 * theta, p)
+    cosine, sine = _cosine_and_sine(m**2 * jnp.sum(_squared(b), axis=(0, 1)) / 2)
+    rest = _sitewise(cosine, unit - p) + 1j * _sitewise(m * sine, b)
+    return _phase(m * theta) * p + _phase(-m * theta / 2) * rest
+
+
+def _largest_root(s: Array, d: Array) -> Array:
+    """The root of θ³ − s θ − d that is largest in size, where all three are real and s is positive.
+
+    Two Newton steps from a constant give it the right derivatives up to the third.
+    """
+    radius = jnp.sqrt(jax.lax.stop_gradient(s) / 3)
+    cosine = jnp.clip(jnp.abs(d) / (2 * radius**3), 0.0, 1.0)
+    theta = jnp.where(d < 0, -2.0, 2.0) * radius * jnp.cos(jnp.arccos(cosine) / 3)
+    theta = jax.lax.stop_gradient(theta)  # the arc cosine has no derivative at 1, where the other two roots meet
+    for _ in range(2):
+        theta = theta - (theta**3 - s * theta - d) / (3 * theta**2 - s)
+    return theta
+
+
+def _phase(angle: Array) -> Array:
+    return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))[None, None]
+
+
+def _determinant(x: Matrices) -> Array:
+    return sum((x[0, k] * _minor(x, k) for k in (1, 2)), x[0, 0] * _minor(x, 0))
 
 
 def _minor(x: Matrices, column: int) -> Array:
@@ -213,6 +316,7 @@ __all__ = [
     "as_points",
     "dagger",
     "exponential",
+    "exponential_of_small",
     "identity",
     "multiply",
     "reprojected",

@@ -151,8 +151,10 @@ class RoundTrips(NamedTuple):
 
 
 def round_trips(swapped: Bool[Array | np.ndarray, "step pair"]) -> RoundTrips:
-    """Follows the walkers of one chain through its recorded swaps."""
+    """Follows the walkers of one chain through its recorded swaps; no pairs, no trips."""
     n_steps, n_pairs = swapped.shape
+    if not n_pairs:
+        return RoundTrips(0, np.zeros((n_steps, 1), int))
     walkers = np.arange(n_pairs + 1)
     # The end of the ladder that a walker saw last: 0 none, −1 the first replica, +1 the last.
     last_seen = np.array([-1, *np.zeros(n_pairs - 1, int), 1])
@@ -176,14 +178,34 @@ def tuned_ladder(
 
     ``acceptance`` is the mean swap acceptance of each pair while learning. Rejection rates add up to the barrier
     Λ(T) between the ends; the new ladder divides it equally (Syed, Bouchard-Côté, Deligiannidis, Doucet, JRSS B 84,
-    321 (2022), section 5). Interpolated monotonically in log T; ends stay as they are.
+    321 (2022), section 5). Interpolated monotonically in log T; ends stay as they are. A ladder of one temperature is
+    returned as it is. Raises ``ValueError`` for temperatures that are not positive and ascending or descending, and for
+    acceptances that are not as many as there are pairs, or do not lie between 0 and 1.
     """
+    temperatures, acceptance = _checked_ladder(temperatures, acceptance)
+    if len(temperatures) == 1:
+        return temperatures
     rejection = np.clip(1 - np.asarray(acceptance), 1e-3, 1.0)
     barrier = np.concatenate([[0.0], np.cumsum(rejection)])
     wanted = np.linspace(0, barrier[-1], len(temperatures))
     found = np.exp(PchipInterpolator(barrier, np.log(temperatures))(wanted))
     found[[0, -1]] = temperatures[0], temperatures[-1]
     return found
+
+
+def _checked_ladder(temperatures: Any, acceptance: Any) -> tuple[np.ndarray, np.ndarray]:
+    temperatures, acceptance = (np.asarray(one, dtype=np.float64) for one in (temperatures, acceptance))
+    steps = np.diff(temperatures)
+    if temperatures.ndim != 1 or not len(temperatures) or not np.all((temperatures > 0) & (temperatures < np.inf)):
+        raise ValueError(f"a ladder is a list of positive temperatures; got {temperatures.tolist()}.")
+    if not (np.all(steps > 0) or np.all(steps < 0)):
+        raise ValueError(f"the temperatures of a ladder must ascend, or descend; got {temperatures.tolist()}.")
+    if acceptance.shape != steps.shape or not np.all((acceptance >= 0) & (acceptance <= 1)):
+        raise ValueError(
+            f"{len(temperatures)} temperatures have {len(steps)} pairs, each with an acceptance between 0 and 1; got "
+            f"{acceptance.tolist()}."
+        )
+    return temperatures, acceptance
 
 
 def _over_replicas(function: Any, stack: eqx.Module) -> Any:

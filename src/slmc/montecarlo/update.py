@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from slmc.montecarlo.target import Configuration, LogWeight, Target, evaluate
+from slmc.numbers import positive_count
 
 
 class State(NamedTuple):
@@ -79,7 +80,8 @@ class Sequence(Update):
     A product of reversible steps is invariant but reversible only if it reads the same backwards, as in
     ``Sequence((a, b, a))`` with the same object ``a`` at both ends. ``decisive`` is the index of the update whose
     decision is reported as that of the whole: by default the last, for what comes before it may be a heat bath of
-    auxiliary fields.
+    auxiliary fields. Raises ``ValueError`` without updates, and for updates of different targets: their product has
+    neither as its distribution.
     """
 
     updates: tuple[Update, ...]
@@ -87,6 +89,13 @@ class Sequence(Update):
 
     def __init__(self, updates: Iterable[Update], decisive: int = -1) -> None:
         self.updates, self.decisive = tuple(updates), decisive
+        if not self.updates:
+            raise ValueError("a Sequence needs at least one update; got none.")
+        if not self._has_one_target:
+            raise ValueError(
+                "the updates of a Sequence have different targets, so that together they sample neither; give all of "
+                "them the same target."
+            )
 
     @property  # type: ignore[misc]
     def target(self) -> Target:  # type: ignore[override]
@@ -95,7 +104,12 @@ class Sequence(Update):
     @property
     def reversible(self) -> bool:
         palindrome = all(same(a, b) for a, b in zip(self.updates, reversed(self.updates), strict=True))
-        return palindrome and all(update.reversible for update in self.updates)
+        return palindrome and self._has_one_target and all(update.reversible for update in self.updates)
+
+    @property
+    def _has_one_target(self) -> bool:
+        """Looked at again by ``reversible``, since operations on trees replace parts without building anew."""
+        return all(same_target(update.target, self.target) for update in self.updates[1:])
 
     @property
     def step_size(self) -> Any:
@@ -124,14 +138,38 @@ def same(a: eqx.Module, b: eqx.Module) -> bool:
     return alike and all(x is y for x, y in zip(leaves, others, strict=True))
 
 
+def same_target(first: Target, second: Target) -> bool:
+    """Whether two targets are one: of the same structure, with the same arrays or arrays of equal values.
+
+    Inside a compiled program arrays have no values yet; there arrays of equal shapes and types pass.
+    """
+    leaves, others = jax.tree.leaves(first), jax.tree.leaves(second)
+    alike = bool(jax.tree.structure(first) == jax.tree.structure(second))  # type: ignore[operator]
+    return alike and all(_equal(x, y) for x, y in zip(leaves, others, strict=True))
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if x is y:
+        return True
+    if not (eqx.is_array_like(x) and eqx.is_array_like(y)):
+        return bool(x == y)
+    if jnp.shape(x) != jnp.shape(y) or jnp.result_type(x) != jnp.result_type(y):
+        return False
+    is_traced = isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer)
+    return is_traced or np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True)
+
+
 class Repeated(Update):
-    """``n_steps`` of an update as one step, which reports the infos of all of them."""
+    """``n_steps`` of an update as one step, which reports the infos of all of them.
+
+    Raises ``ValueError`` for fewer than one step.
+    """
 
     update: Update
     n_steps: int = eqx.field(static=True)
 
     def __init__(self, update: Update, n_steps: int) -> None:
-        self.update, self.n_steps = update, n_steps
+        self.update, self.n_steps = update, positive_count(n_steps, "n_steps")
 
     @property  # type: ignore[misc]
     def target(self) -> Target:  # type: ignore[override]
@@ -194,7 +232,8 @@ def accept_or_reject(
 
         log r = log W(x') − log W(x) + log q(x|x') − log q(x'|x)
 
-    A ratio that is not a number is a rejection. Returns the next state, the decision and log r.
+    A ratio that is not a number is a rejection. A log-weight of +∞ is accepted and never left, which ``run_chains``
+    notices. Returns the next state, the decision and log r.
     """
     log_ratio = proposed.log_weight - state.log_weight + log_proposal_ratio
     accepted = jnp.log(jax.random.uniform(key, dtype=jnp.float64)) < log_ratio

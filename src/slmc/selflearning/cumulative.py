@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, Key
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import Update, run
+from slmc.numbers import positive_count
 
 
 class CumulativeUpdate(Proposal):
@@ -33,8 +34,7 @@ class CumulativeUpdate(Proposal):
                 "CumulativeUpdate needs an inner update that keeps detailed balance (update.reversible); "
                 "make a Sequence palindromic, for instance Sequence((a, b, a))."
             )
-        if self.n_updates < 1:
-            raise ValueError(f"n_updates must be at least 1; got {self.n_updates}.")
+        positive_count(self.n_updates, "n_updates")
 
     def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         start = self.update.init(configuration)

@@ -12,6 +12,7 @@ from slmc.montecarlo.chains import init_chains, run_chains
 from slmc.montecarlo.target import Target
 from slmc.montecarlo.tempering import ReplicaExchange, ReplicaInfo, round_trips, stacked, tuned_ladder
 from slmc.montecarlo.update import Label, State
+from slmc.numbers import positive, positive_count
 from slmc.selflearning.on_the_fly import Learner, LearningSettings, LearningState, RoundReport, learn
 
 
@@ -165,7 +166,8 @@ def learn_ladder(
     is not changed; its reduced couplings are what is learned. Raises ``ValueError`` for fewer than two temperatures,
     and if ``settings.n_updates`` is ``None``.
     """
-    found = np.asarray(temperatures, float)
+    n_rounds, n_steps = positive_count(n_rounds, "n_rounds"), positive_count(n_steps, "n_steps")
+    found = np.asarray(positive(temperatures, "temperatures"), float)
     if len(found) < 2:
         raise ValueError(f"replica exchange needs at least 2 temperatures; got {len(found)}.")
     if learner_at(float(found[0])).settings.n_updates is None:

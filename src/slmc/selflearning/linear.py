@@ -13,6 +13,7 @@ from jaxtyping import Array
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Label
+from slmc.numbers import not_negative
 
 Model = TypeVar("Model", bound=Target)
 
@@ -40,8 +41,12 @@ def fit_linear(
     constant is free in every use of a weight; a parameter that only shifts log W_θ comes out as zero. Forces
     are compared along ``manifold``. ``ridge``, relative to the largest eigenvalue of the normal matrix, keeps
     combinations of features that never vary at zero. Raises ``ValueError`` for labels without finite forces unless
-    ``force_weight`` is 0.
+    ``force_weight`` is 0, without labels, and for a negative ``force_weight`` or ``ridge``.
     """
+    not_negative(force_weight, "force_weight")
+    not_negative(ridge, "ridge")
+    if not len(labels.log_weight):
+        raise ValueError("fit_linear needs at least one labelled configuration; got none.")
     parameters, static = eqx.partition(where(model), eqx.is_inexact_array)
     theta, unravel = ravel_pytree(parameters)
     features, remainder = _features(model, where, labels.configuration, manifold)

@@ -17,7 +17,17 @@ from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import MetropolisHastings
 from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
 from slmc.montecarlo.tuning import tune_step_size, with_step_size
-from slmc.montecarlo.update import Info, Label, State, Update, decision_of, evaluations_per_step, step_size
+from slmc.montecarlo.update import (
+    Info,
+    Label,
+    State,
+    Update,
+    decision_of,
+    evaluations_per_step,
+    same_target,
+    step_size,
+)
+from slmc.numbers import count, not_negative, positive_count, share
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
@@ -38,7 +48,8 @@ class LearningSettings:
     two rounds, but not before every number of a tuple was used: short rounds hold out too little to judge by.
     ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective samples a
     second, from measured costs (which differ from run to run). Their step size is tuned to ``inner_acceptance``.
-    ``held_out_share`` of the chains never enter the training data.
+    ``held_out_share`` of the chains never enter the training data. Raises ``ValueError`` for numbers that make no
+    sense.
     """
 
     n_rounds: int = 5
@@ -49,6 +60,20 @@ class LearningSettings:
     least_improvement: float = 0.02
     held_out_share: float = 0.25
     training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def __post_init__(self) -> None:
+        positive_count(self.n_rounds, "n_rounds")
+        for number in self.n_steps if isinstance(self.n_steps, tuple) else (self.n_steps,):
+            positive_count(number, "n_steps")
+        for number in self.training_steps or ():
+            count(number, "training_steps")
+        if self.n_steps == () or self.training_steps == ():
+            raise ValueError("n_steps and training_steps must list at least one number where they are lists.")
+        if self.n_updates is not None:
+            positive_count(self.n_updates, "n_updates")
+        share(self.inner_acceptance, "inner_acceptance")
+        not_negative(self.least_improvement, "least_improvement")
+        share(self.held_out_share, "held_out_share")
 
     def steps_in(self, round_: int) -> int:
         """Steps per chain in a round, counted from 0."""
@@ -89,6 +114,8 @@ class Learner(eqx.Module):
             raise ValueError("choosing the inner chain (n_updates = None) needs an observable; give the slowest one.")
         if (self.guide is None) != (self.fit_guide is None):
             raise ValueError("guide and fit_guide belong together; give both or neither.")
+        if not same_target(self.exact.target, self.target):
+            raise ValueError("the exact update of a Learner must have the Learner's target; its own is another one.")
 
     @property
     def candidates(self) -> tuple[Callable[..., Update], ...]:

@@ -18,6 +18,7 @@ from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.target import Configuration, SinglePrecision, Target, log_weight_and_force
 from slmc.montecarlo.update import Label
+from slmc.numbers import count, not_negative, positive, positive_count
 
 Model = TypeVar("Model", bound=Target)
 
@@ -36,7 +37,7 @@ class TrainingSettings:
     Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
     for ``patience`` evaluations, and the best model seen is kept. ``force_weight`` = 0 trains on log-weights
     alone. ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and
-    the residuals stay in float64.
+    the residuals stay in float64. Raises ``ValueError`` for numbers that make no sense.
     """
 
     n_steps: int = 1000
@@ -48,6 +49,17 @@ class TrainingSettings:
     patience: int = 10
     single_precision: bool = False
     optimiser: Literal["adamw", "muon"] = "adamw"
+
+    def __post_init__(self) -> None:
+        count(self.n_steps, "n_steps")
+        count(self.batch_size, "batch_size", 2)
+        positive_count(self.evaluate_every, "evaluate_every")
+        positive_count(self.patience, "patience")
+        positive(self.learning_rate, "learning_rate")
+        not_negative(self.weight_decay, "weight_decay")
+        not_negative(self.force_weight, "force_weight")
+        if self.optimiser not in ("adamw", "muon"):
+            raise ValueError(f"optimiser must be 'adamw' or 'muon'; got {self.optimiser!r}.")
 
 
 class FitResult(NamedTuple):

@@ -4,8 +4,12 @@ A checkpoint is the list of array leaves of the run's state and of the lengths o
 anew from the configuration, so no code is ever loaded from a file.
 """
 
+import contextlib
 import json
+import math
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,10 @@ from slmc.system import UserError
 
 FORMAT = 1
 _KEPT = 2
+
+
+_ROOM = 2**20
+"""Bytes for what a checkpoint says about itself."""
 
 
 class Checkpoints:
@@ -50,7 +58,8 @@ class Checkpoints:
         )
         tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
         tree["about"] = np.frombuffer(about.encode(), np.uint8)
-        self._writer.save(self._path(number).absolute(), args=ocp.args.PyTreeSave(tree))
+        with _plain(self.directory) as directory:
+            self._writer.save(directory / self._path(number).name, args=ocp.args.PyTreeSave(tree))
         for old in self.numbers()[:-_KEPT]:
             shutil.rmtree(self._path(old), ignore_errors=True)
 
@@ -64,21 +73,25 @@ class Checkpoints:
             return None
         path = self._path(numbers[-1])
         advice = (
-            f"delete {path} and resume from the one before it."
+            f"move {path} elsewhere and resume: the run goes on from the checkpoint before it."
             if len(numbers) > 1
             else "start the run again in a new directory (the records stay readable)."
         )
+        likes, structure = jax.tree.flatten(template)
         try:
-            tree = self._writer.restore(path.absolute())
+            with _plain(self.directory) as directory:
+                self._check_size(directory / path.name, likes)
+                tree = self._writer.restore(directory / path.name)
             about = json.loads(np.asarray(tree["about"]).tobytes().decode())
-            empty = {int(i): np.zeros(*form) for i, form in about["empty"].items()}
-            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in range(about["n_leaves"])]
-        except Exception as error:
+            is_ours = about["format"] == FORMAT and about["n_leaves"] == len(likes)
+            empty = {int(i): _without_elements(*form) for i, form in about["empty"].items()}
+            places = range(len(likes)) if is_ours else ()
+            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in places]
+        except (Exception, MemoryError) as error:
             raise UserError(
                 f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {advice}"
             ) from None
-        likes, structure = jax.tree.flatten(template)
-        if about["format"] != FORMAT or len(leaves) != len(likes):
+        if not is_ours:
             raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
         if about["identity"] != self.identity:
             raise UserError(self._other)
@@ -86,6 +99,33 @@ class Checkpoints:
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]
         return jax.tree.unflatten(structure, alike), about["lengths"]
+
+    def _check_size(self, path: Path, likes: list[Any]) -> None:
+        """Raises ``ValueError`` for arrays larger than the run's own, before there is room made for them.
+
+        A run's arrays do not grow while it goes on; compressed files say nothing of what they unpack to.
+        """
+        stored = self._writer.metadata(path).item_metadata.tree
+        sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(stored)]
+        if sum(sizes) > sum(np.asarray(like).nbytes for like in likes) + _ROOM:
+            raise ValueError("arrays larger than those of the run")
+
+    def lengths(self) -> dict[str, int] | None:
+        """The lengths of the records at the latest checkpoint, and nothing else of it; ``None`` without one.
+
+        Raises ``UserError`` if it cannot be read.
+        """
+        numbers = self.numbers()
+        if not numbers:
+            return None
+        arguments = ocp.args.PyTreeRestore(item={"about": 0}, partial_restore=True)
+        try:
+            with _plain(self.directory) as directory:
+                tree = self._writer.restore(directory / self._path(numbers[-1]).name, args=arguments)
+            return json.loads(np.asarray(tree["about"]).tobytes().decode())["lengths"]
+        except (Exception, MemoryError) as error:
+            path = self._path(numbers[-1])
+            raise UserError(f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}).") from None
 
     def numbers(self) -> list[int]:
         """Numbers of the complete checkpoints, ascending."""
@@ -95,3 +135,23 @@ class Checkpoints:
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:06d}"
+
+
+def _without_elements(shape: list[int], dtype: str) -> np.ndarray:
+    if 0 not in shape:
+        raise ValueError("an array without elements that has some")
+    return np.zeros(shape, dtype)
+
+
+@contextlib.contextmanager
+def _plain(directory: Path) -> Iterator[Path]:
+    """The directory by a name that orbax does not take for a pattern, as it does brackets: a link if need be."""
+    absolute = directory.absolute()
+    if not set("[]*?") & set(str(absolute)):
+        yield absolute
+        return
+    absolute.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        link = Path(elsewhere) / "checkpoints"
+        link.symlink_to(absolute, target_is_directory=True)
+        yield link

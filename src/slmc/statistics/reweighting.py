@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from slmc.statistics.estimates import Estimate, estimate
+from slmc.statistics.estimates import estimate
+from slmc.statistics.quantities import Estimate
 
 
 def reweighted(

@@ -7,6 +7,7 @@ from jaxtyping import Array, Complex, Float
 
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
+from slmc.numbers import positive
 from slmc.systems.gauge.even_odd import real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionOperator, shifted_square
 from slmc.systems.gauge.links import Links
@@ -22,7 +23,8 @@ class FermionDeterminant(MeasuredTarget):
     fermions n_tastes = 2 and det A = det M†M. Flavours are counted as in four dimensions on all lattices: staggered
     fermions in two have half as many tastes. An odd number of Wilson flavours takes |det M|, not its sign. With
     ``smearing`` the fermions see smeared links. The cost is that of a Cholesky factor, O(V³): for small lattices.
-    Observable: ``"trace_inverse"``, tr A⁻¹, from which the condensate follows (``staggered_condensate``).
+    Observable: ``"trace_inverse"``, tr A⁻¹, from which the condensate follows (``staggered_condensate``). Raises
+    ``ValueError`` unless the number of flavours is positive.
 
     Target of self-learning Monte Carlo in arXiv:2010.11900, eq. (2).
     """
@@ -31,6 +33,9 @@ class FermionDeterminant(MeasuredTarget):
     operator: FermionOperator
     n_flavours: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
     smearing: StoutSmearing | None = None
+
+    def __check_init__(self) -> None:
+        positive(self.n_flavours, "n_flavours")
 
     def log_weight(self, links: Links) -> LogWeight:
         """log W of a gauge field."""

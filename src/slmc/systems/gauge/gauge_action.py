@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from slmc.lattice import Shape, n_sites
 from slmc.montecarlo.special_unitary import as_matrices, trace
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.numbers import count, finite
 from slmc.systems.gauge.links import LinkMatrices, Links, check_lattice, planes, polyakov_lines, rectangle
 
 RECTANGLE_COEFFICIENTS: dict[str, float] = {
@@ -39,7 +40,7 @@ class GaugeAction(Target):
         if improvement not in RECTANGLE_COEFFICIENTS:
             raise ValueError(f"improvement must be one of {', '.join(RECTANGLE_COEFFICIENTS)}; got {improvement!r}.")
         self.improvement = improvement
-        self.beta = jnp.asarray(beta, jnp.float64)
+        self.beta = jnp.asarray(finite(beta, "beta"), jnp.float64)
 
     @property
     def rectangle_coefficient(self) -> float:
@@ -83,7 +84,7 @@ class EffectiveAction(Target):
         self, shape: Shape, n_colours: int, beta: float = 0.0, rectangles: bool = False, polyakov_loops: bool = False
     ) -> None:
         self.shape, self.n_colours = check_lattice(shape), check_colours(n_colours)
-        self.plaquette = jnp.asarray(beta, jnp.float64)
+        self.plaquette = jnp.asarray(finite(beta, "beta"), jnp.float64)
         self.rectangle = jnp.zeros(()) if rectangles else None
         self.polyakov = jnp.zeros(len(shape)) if polyakov_loops else None
         self.constant = jnp.zeros(())
@@ -131,6 +132,4 @@ def rectangle_deficit(u: LinkMatrices) -> Float[Array, ""]:
 
 def check_colours(n_colours: int) -> int:
     """Raises ``ValueError`` for fewer than two colours."""
-    if n_colours < 2:
-        raise ValueError(f"n_colours is the N of SU(N) and must be at least 2; got {n_colours}.")
-    return int(n_colours)
+    return count(n_colours, "n_colours, the N of SU(N),", 2)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Int, Key
 
-from slmc.montecarlo.special_unitary import Matrices, as_matrices, as_points, multiply, reprojected
+from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.special_unitary import Matrices, SpecialUnitary, as_matrices, as_points, multiply, reprojected
 from slmc.montecarlo.target import Target
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
@@ -45,6 +46,11 @@ class GaugeHeatBath(Update):
                 "rectangles, Polyakov loops or fermions."
             )
         check_even(self.target.shape, "a heat bath by checkerboard")
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return SpecialUnitary()
 
     @property
     def reversible(self) -> bool:

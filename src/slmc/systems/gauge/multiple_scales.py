@@ -5,6 +5,7 @@ import equinox as eqx
 from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.target import Target
+from slmc.numbers import positive_count
 
 
 class DrivenManifold(Manifold):
@@ -12,13 +13,17 @@ class DrivenManifold(Manifold):
 
     A trajectory of another guide on it is the nested integrator of Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992):
     every drift is ``n_steps`` steps of ``integrator``. Nest it for more than two scales. Reversible and volume
-    preserving because those steps are. Everything else is that of the manifold.
+    preserving because those steps are. Everything else is that of the manifold. Raises ``ValueError`` for fewer than
+    one step.
     """
 
     manifold: Manifold
     guide: Target
     n_steps: int = eqx.field(static=True, default=4)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def __check_init__(self) -> None:
+        positive_count(self.n_steps, "n_steps")
 
     def project(self, position, vector):
         return self.manifold.project(position, vector)
@@ -41,3 +46,10 @@ class DrivenManifold(Manifold):
 
     def perturb_point(self, key, position, point, step_size):
         return self.manifold.perturb_point(key, position, point, step_size)
+
+    @property
+    def largest_step(self):
+        return self.manifold.largest_step
+
+    def distance(self, position):
+        return self.manifold.distance(position)

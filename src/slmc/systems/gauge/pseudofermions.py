@@ -15,6 +15,7 @@ from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
 from slmc.montecarlo.update import Info, State, Update, same
+from slmc.numbers import count, positive, positive_count
 from slmc.systems.gauge.even_odd import Hopping, real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
 from slmc.systems.gauge.links import Links
@@ -78,9 +79,8 @@ class PseudofermionAction(MeasuredTarget):
         rational_tolerance: float = 1e-11,
     ) -> None:
         self.gauge, self.operator, self.smearing, self.solver = gauge, operator, smearing, solver
-        total = 1.0 if n_flavours is None else n_flavours / operator.n_tastes
-        if not 0 < total < math.inf:
-            raise ValueError(f"n_flavours must be positive and finite; got {n_flavours}.")
+        total = 1.0 if n_flavours is None else positive(n_flavours, "n_flavours") / operator.n_tastes
+        positive(rational_tolerance, "rational_tolerance")
         # The best rational approximations of x^(−α) with α > 1 have complex poles, which no multi-shift CG can take.
         self.n_fields = math.ceil(total)
         self.power = alpha = total / self.n_fields
@@ -219,7 +219,8 @@ class PseudofermionTrajectory(Proposal):
     ``Sequence((RefreshPseudofermions(target), MetropolisHastings(target, PseudofermionTrajectory(guide=target, …))))``
     is hybrid Monte Carlo; with another ``guide`` (heavier fermions on trained smeared links) it is SLHMC, Nagai,
     Tomiya, PRD 111, 074501 (2025). ``n_gauge_steps`` > 0 integrates the gauge action with that many finer steps of the
-    same kind inside each drift: multiple time scales, Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992).
+    same kind inside each drift: multiple time scales, Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992). Raises
+    ``ValueError`` for fewer than one step.
     """
 
     guide: PseudofermionAction
@@ -227,6 +228,16 @@ class PseudofermionTrajectory(Proposal):
     n_steps: int = eqx.field(static=True, default=10)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
     n_gauge_steps: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self) -> None:
+        positive(self.step_size, "step_size")
+        positive_count(self.n_steps, "n_steps")
+        count(self.n_gauge_steps, "n_gauge_steps")
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the links live."""
+        return SpecialUnitary()
 
     def propose(self, key: Key[Array, ""], configuration: Dynamical) -> tuple[Dynamical, Float[Array, ""]]:
         links, phi = configuration

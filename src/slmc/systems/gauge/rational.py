@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import AAA
 
+from slmc.numbers import finite, positive
+
 _N_POINTS = 2000
 
 
@@ -39,7 +41,9 @@ def rational_power(power: float, lower: float, upper: float, tolerance: float = 
     a weighted least-squares fit; as many poles as are needed. Raises ``ValueError`` for a range that does not lie above
     zero, and if no approximation with real shifts is good enough.
     """
-    if not 0 < lower < upper:
+    finite(power, "power")
+    positive(tolerance, "tolerance")
+    if not 0 < lower < upper < np.inf:
         raise ValueError(f"the range of a rational approximation must be 0 < lower < upper; got {lower}, {upper}.")
     # Nested so that the end points are on both grids; the check falls between the points of the fit.
     check = np.geomspace(lower, upper, 2 * _N_POINTS - 1)

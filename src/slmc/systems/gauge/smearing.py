@@ -12,10 +12,11 @@ from slmc.montecarlo.special_unitary import (
     as_matrices,
     as_points,
     dagger,
-    exponential,
+    exponential_of_small,
     multiply,
     trace,
 )
+from slmc.numbers import finite, positive_count
 from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines, rectangle
 
 LOOPS = ("plaquette", "rectangle", "spatial Polyakov", "temporal Polyakov")
@@ -29,7 +30,8 @@ class StoutSmearing(eqx.Module):
     The derivative of a sum of loops is the sum of their staples, so that with plaquettes alone this is the published
     smearing, eqs. (1)–(3). Polyakov lines in spatial and temporal directions are the other loops of SLHMC, Nagai,
     Tomiya, arXiv:2103.11965. All ρ zero leaves the field as it is. ``weights`` has a line for each layer and a column
-    for each of ``loops`` (any of ``LOOPS``). Gauge covariant; the derivative is exact.
+    for each of ``loops`` (any of ``LOOPS``). Gauge covariant; the derivative is exact. Weights so large that |Q| > 8
+    make SU(3) links NaN: smearing is not meant to turn links around several times.
 
     Raises ``ValueError`` for a loop that is not in ``LOOPS`` and for fewer than one layer.
     """
@@ -44,9 +46,10 @@ class StoutSmearing(eqx.Module):
         unknown = [one for one in self.loops if one not in LOOPS]
         if unknown or not self.loops:
             raise ValueError(f"loops must be some of {', '.join(LOOPS)}; got {', '.join(unknown) or 'none'}.")
-        if n_layers < 1:
-            raise ValueError(f"smearing needs at least one layer; got {n_layers}.")
-        self.weights = jnp.broadcast_to(jnp.asarray(weights, jnp.float64), (n_layers, len(self.loops)))
+        n_layers = positive_count(n_layers, "n_layers")
+        self.weights = jnp.broadcast_to(
+            jnp.asarray(finite(weights, "weights"), jnp.float64), (n_layers, len(self.loops))
+        )
 
     def smeared(self, links: Links) -> Links:
         """The links after all layers."""
@@ -62,7 +65,7 @@ def stout_algebra(links: Links, loops: tuple[str, ...], weights: Float[Array, " 
 
 
 def _step(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Links:
-    return as_points(multiply(exponential(stout_algebra(links, loops, weights)), as_matrices(links)))
+    return as_points(multiply(exponential_of_small(stout_algebra(links, loops, weights)), as_matrices(links)))
 
 
 def _weighted_loops(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Float[Array, ""]:

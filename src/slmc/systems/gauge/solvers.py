@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, Int
 
+from slmc.numbers import positive, positive_count
 from slmc.systems.gauge.even_odd import real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionField
 
@@ -21,11 +22,15 @@ class Solver(eqx.Module):
     recursion that stops the iteration drifts away from it. A larger one raises ``RuntimeError`` (through
     ``equinox.error_if``) with what to do, in whatever program it happens; ``slmc run`` tells its sentence and stops. A
     residual that is not a number, of links that are none, is no error: the weight of such links is none either, and
-    decisions reject it.
+    decisions reject it. Raises ``ValueError`` unless both numbers are positive.
     """
 
     tolerance: float = eqx.field(static=True, default=1e-10)
     max_iterations: int = eqx.field(static=True, default=2000)
+
+    def __check_init__(self) -> None:
+        positive(self.tolerance, "tolerance")
+        positive_count(self.max_iterations, "max_iterations")
 
 
 STANDARD_SOLVER = Solver()

@@ -7,6 +7,7 @@ from jaxtyping import Array, Complex, Float
 
 from slmc.lattice import Shape
 from slmc.montecarlo.special_unitary import dagger
+from slmc.numbers import positive
 from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, neighbour, packed, unpacked
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, with_boundary
 from slmc.systems.gauge.gauge_action import check_colours
@@ -35,8 +36,7 @@ class Staggered(FermionOperator):
     def __init__(self, shape: Shape, n_colours: int, mass: float, antiperiodic: bool = True) -> None:
         self.shape, self.n_colours = check_lattice(shape), check_colours(n_colours)
         check_even(self.shape, "a staggered fermion")
-        if not mass > 0:
-            raise ValueError(f"the mass of a staggered fermion must be positive; got {mass}.")
+        positive(mass, "the mass of a staggered fermion")
         self.mass, self.antiperiodic = jnp.asarray(mass, jnp.float64), antiperiodic
 
     @property

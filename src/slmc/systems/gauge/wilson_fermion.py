@@ -7,6 +7,7 @@ from jaxtyping import Array, Complex, Float
 
 from slmc.lattice import Shape
 from slmc.montecarlo.special_unitary import dagger
+from slmc.numbers import positive
 from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, neighbour, packed, unpacked
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, columns, with_boundary
 from slmc.systems.gauge.gauge_action import check_colours
@@ -44,8 +45,7 @@ class Wilson(FermionOperator):
         self.shape, self.n_colours = check_lattice(shape), check_colours(n_colours)
         if even_odd:
             check_even(self.shape, "even–odd preconditioning")
-        if not hopping_parameter > 0:
-            raise ValueError(f"the hopping parameter κ must be positive; got {hopping_parameter}.")
+        positive(hopping_parameter, "the hopping parameter κ")
         self.hopping_parameter = jnp.asarray(hopping_parameter, jnp.float64)
         self.even_odd, self.antiperiodic = even_odd, antiperiodic
 

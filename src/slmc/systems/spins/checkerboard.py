@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Key
 
 from slmc.lattice import colouring
 from slmc.montecarlo.local import random_direction
+from slmc.montecarlo.manifolds import Manifold, Signs
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.spins.ising import IsingTarget
 
@@ -20,6 +21,11 @@ class CheckerboardSweep(Update):
     """
 
     target: IsingTarget
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return Signs()
 
     @property
     def reversible(self) -> bool:

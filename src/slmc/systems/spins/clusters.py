@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from slmc.lattice import Shape, coordinates, n_sites, sites_at
+from slmc.montecarlo.manifolds import Manifold, Signs
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.update import Info, State, Update
+from slmc.numbers import finite, not_negative
 from slmc.systems.spins.ising import Ising, IsingSpins
 
 Bonds = Bool[Array, "axis *lattice"]
@@ -33,6 +35,10 @@ class WolffProposal(Proposal):
 
     reduced_coupling: Float[Array, ""]
     radius: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        finite(self.reduced_coupling, "reduced_coupling")
+        check_radius(self.radius)
 
     def propose(self, key: Key[Array, ""], configuration: IsingSpins) -> tuple[IsingSpins, Float[Array, ""]]:
         key_seed, key_bonds = jax.random.split(key)
@@ -59,6 +65,9 @@ class SwendsenWangProposal(Proposal):
 
     reduced_coupling: Float[Array, ""]
 
+    def __check_init__(self) -> None:
+        finite(self.reduced_coupling, "reduced_coupling")
+
     def propose(self, key: Key[Array, ""], configuration: IsingSpins) -> tuple[IsingSpins, Float[Array, ""]]:
         key_bonds, key_flips = jax.random.split(key)
         labels = cluster_labels(draw_bonds(key_bonds, self.reduced_coupling, configuration))
@@ -73,11 +82,21 @@ class WolffUpdate(Update):
     A model with J_1 alone accepts always. Inside a ``CumulativeUpdate`` it is the inner chain of self-learning Monte
     Carlo with clusters; with further couplings its decision comes before the exact one (nested). ``radius`` restricts
     the cluster (see ``WolffProposal``), whose surface then enters that first decision; for J_1 alone
-    ``MetropolisHastings(target, WolffProposal(J_1/T, radius))`` decides once, on everything.
+    ``MetropolisHastings(target, WolffProposal(J_1/T, radius))`` decides once, on everything. Raises ``ValueError`` for
+    a model without couplings, and for a radius that is negative or not finite.
     """
 
     target: Ising
     radius: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        check_nearest_neighbours(self.target)
+        check_radius(self.radius)
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return Signs()
 
     @property
     def reversible(self) -> bool:
@@ -89,9 +108,20 @@ class WolffUpdate(Update):
 
 
 class SwendsenWangUpdate(Update):
-    """All clusters of J_1 of an Ising model flipped at random, decided by the whole of it."""
+    """All clusters of J_1 of an Ising model flipped at random, decided by the whole of it.
+
+    Raises ``ValueError`` for a model without couplings.
+    """
 
     target: Ising
+
+    def __check_init__(self) -> None:
+        check_nearest_neighbours(self.target)
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return Signs()
 
     @property
     def reversible(self) -> bool:
@@ -100,6 +130,18 @@ class SwendsenWangUpdate(Update):
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         proposal = SwendsenWangProposal(self.target.reduced_couplings[0])
         return MetropolisHastings(self.target, proposal).step(key, state)
+
+
+def check_nearest_neighbours(target: Ising) -> None:
+    """Raises ``ValueError`` for a model without J_1, from which no cluster can grow."""
+    if not len(target.reduced_couplings):
+        raise ValueError("clusters grow with the coupling of nearest neighbours; give the model at least one.")
+
+
+def check_radius(radius: float | None) -> None:
+    """Raises ``ValueError`` for a radius that is negative or not finite."""
+    if radius is not None:
+        not_negative(radius, "radius")
 
 
 def draw_bonds(key: Key[Array, ""], reduced_coupling: Float[Array, ""], spins: IsingSpins) -> Bonds:

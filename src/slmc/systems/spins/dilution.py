@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from slmc.lattice import n_sites
+from slmc.numbers import positive_count
 
 
 def diluted(
@@ -24,7 +25,7 @@ def diluted(
     if not 0 < concentration <= 1:
         raise ValueError(f"concentration must lie between 0 and 1; got {concentration}.")
     n_chains, shape = len(spins), spins.shape[1:-1]
-    if n_samples < 1 or n_chains % n_samples:
+    if n_chains % positive_count(n_samples, "n_samples"):
         raise ValueError(f"{n_chains} chains cannot be divided among {n_samples} samples; give a multiple of them.")
     n_kept = max(1, round(concentration * n_sites(shape)))
     ranks = jax.vmap(lambda one: jax.random.permutation(one, n_sites(shape)))(jax.random.split(key, n_samples))

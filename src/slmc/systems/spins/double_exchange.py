@@ -17,9 +17,9 @@ from scipy.optimize import brentq
 
 from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells, shell_sum_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget
+from slmc.numbers import finite, positive
 from slmc.systems.spins.hermitian import eigenvalues
 from slmc.systems.spins.observables import Spins
-from slmc.systems.spins.parameters import check_temperature
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
@@ -36,7 +36,8 @@ class DoubleExchange(MeasuredTarget):
     (Hellmann–Feynman; f the Fermi function), finite at degeneracies too. log W is invariant under global
     rotations and reflections of the spins and under the symmetries of the torus.
 
-    Raises ``ValueError`` for a shape, temperature or number of hoppings that is not allowed.
+    Raises ``ValueError`` for a shape, temperature or number of hoppings that is not allowed, and for parameters that
+    are not finite.
     """
 
     shape: Shape = eqx.field(static=True)
@@ -54,12 +55,13 @@ class DoubleExchange(MeasuredTarget):
         temperature: float = 0.05,
     ) -> None:
         self.shape = check_shape(shape)
-        self.hopping = jnp.atleast_1d(jnp.asarray(hopping, jnp.float64))
-        self.coupling = jnp.asarray(coupling, jnp.float64)
-        self.chemical_potential = jnp.asarray(chemical_potential, jnp.float64)
-        self.temperature = jnp.asarray(temperature, jnp.float64)
+        self.hopping = jnp.atleast_1d(jnp.asarray(finite(hopping, "hopping"), jnp.float64))
+        self.coupling = jnp.asarray(finite(coupling, "coupling"), jnp.float64)
+        self.chemical_potential = jnp.asarray(finite(chemical_potential, "chemical_potential"), jnp.float64)
+        self.temperature = jnp.asarray(positive(temperature, "temperature"), jnp.float64)
+        if not len(self.hopping):
+            raise ValueError("hopping must list at least one value, that of nearest neighbours; got none.")
         resolve_n_shells(self.shape, len(self.hopping), "the number of hoppings")
-        check_temperature(temperature)
 
     @property
     def n_sites(self) -> int:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, check_shape, shells
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.numbers import finite
 from slmc.systems.spins.observables import Spins
 from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
@@ -23,7 +24,7 @@ class Heisenberg(Target):
     fit it with ``slmc.selflearning.fit_linear``.
 
     Give ``couplings``, or ``n_shells`` (default: all shells) to start from zero couplings. Raises ``ValueError`` for
-    more shells than the torus has and for a temperature that is not positive.
+    more shells than the torus has, for a temperature that is not positive, and for parameters that are not finite.
     """
 
     shape: Shape = eqx.field(static=True)
@@ -41,7 +42,7 @@ class Heisenberg(Target):
     ) -> None:
         self.shape, self.temperature = check_shape(shape), check_temperature(temperature)
         self.reduced_couplings = couplings_by_shell(self.shape, n_shells, couplings) / self.temperature
-        self.reduced_constant = jnp.asarray(constant, jnp.float64) / self.temperature
+        self.reduced_constant = jnp.asarray(finite(constant, "constant"), jnp.float64) / self.temperature
 
     @property
     def couplings(self) -> Float[Array, " shell"]:

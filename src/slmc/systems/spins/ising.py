@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from slmc.lattice import Shape, check_shape, coordinates, neighbours, shells_of_origin, sites_at
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.numbers import finite
 from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
 IsingSpins = Float[Array, "*lattice"]
@@ -64,7 +65,7 @@ class Ising(IsingTarget):
         if couplings is None and n_shells is None:
             n_shells = 1
         self.reduced_couplings = couplings_by_shell(self.shape, n_shells, couplings) / self.temperature
-        self.reduced_constant = jnp.asarray(constant, jnp.float64) / self.temperature
+        self.reduced_constant = jnp.asarray(finite(constant, "constant"), jnp.float64) / self.temperature
 
     @property
     def couplings(self) -> Float[Array, " shell"]:
@@ -114,8 +115,8 @@ class PlaquetteIsing(IsingTarget):
     ) -> None:
         self.shape = check_shape(shape)
         self.temperature = jnp.asarray(check_temperature(temperature), jnp.float64)
-        self.coupling = jnp.asarray(coupling, jnp.float64)
-        self.plaquette_coupling = jnp.asarray(plaquette_coupling, jnp.float64)
+        self.coupling = jnp.asarray(finite(coupling, "coupling"), jnp.float64)
+        self.plaquette_coupling = jnp.asarray(finite(plaquette_coupling, "plaquette_coupling"), jnp.float64)
 
     def log_weight(self, spins: IsingSpins) -> LogWeight:
         """−H/T of a configuration."""

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from slmc.lattice import Shape, check_shape, n_sites
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.numbers import count, positive_count
 from slmc.systems.spins.filters import carried, filtered, multiplicities
 from slmc.systems.spins.observables import Spins
 from slmc.systems.spins.parameters import check_temperature
@@ -101,14 +102,10 @@ class EquivariantNetwork(Target):
         *,
         key: Key[Array, ""],
     ) -> None:
-        self.shape, self.reach, self.temperature = check_shape(shape), reach, float(temperature)
-        if min(n_layers, n_channels, n_hidden) < 1:
-            raise ValueError(
-                f"n_layers, n_channels and n_hidden must be 1 or more; got {n_layers}, {n_channels} and {n_hidden}."
-            )
-        if reach is not None and reach < 0:
-            raise ValueError(f"reach must be 0 or more, or None for all of the torus; got {reach}.")
-        check_temperature(temperature)
+        self.shape, self.temperature = check_shape(shape), check_temperature(temperature)
+        self.reach = reach = None if reach is None else count(reach, "reach")
+        n_layers, n_channels = positive_count(n_layers, "n_layers"), positive_count(n_channels, "n_channels")
+        n_hidden = positive_count(n_hidden, "n_hidden")
         counts = multiplicities(self.shape, reach)
         # A sum over all displacements is of order one.
         scale = 1 / np.sqrt(counts * len(counts))[None]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from slmc.lattice import neighbours
 from slmc.montecarlo.local import random_direction
-from slmc.montecarlo.manifolds import occupied
+from slmc.montecarlo.manifolds import Manifold, Sphere, occupied
 from slmc.montecarlo.update import Info, State, Update
 from slmc.systems.spins.heisenberg import Heisenberg
 
@@ -28,6 +28,11 @@ class HeatBathSweep(Update):
     """
 
     target: Heisenberg
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return Sphere()
 
     @property
     def reversible(self) -> bool:
@@ -45,6 +50,11 @@ class OverRelaxationSweep(Update):
     """
 
     target: Heisenberg
+
+    @property
+    def manifold(self) -> Manifold:
+        """Where the configurations live."""
+        return Sphere()
 
     @property
     def reversible(self) -> bool:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells
 from slmc.montecarlo.manifolds import occupied
 from slmc.montecarlo.target import LogWeight, Target
+from slmc.numbers import count, not_negative, positive_count
 from slmc.systems.spins.heisenberg import Heisenberg, carry_over, filter_matrix
 from slmc.systems.spins.observables import Spins
 
@@ -79,8 +80,8 @@ class EquivariantTransformer(Target):
         key: Key[Array, ""],
     ) -> None:
         self.shape = check_shape(shape)
-        if n_layers < 0 or n_heads < 1:
-            raise ValueError(f"n_layers must be 0 or more and n_heads 1 or more; got {n_layers} and {n_heads}.")
+        n_layers, n_heads = count(n_layers, "n_layers"), positive_count(n_heads, "n_heads")
+        not_negative(initial_scale, "initial_scale")
         if attention not in ("dot-product", "factored"):
             raise ValueError(f"attention must be 'dot-product' or 'factored'; got {attention!r}.")
         n_weights = resolve_n_shells(self.shape, n_shells) + 1

@@ -1,0 +1,27 @@
+"""How long a series remembers."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from slmc.statistics.estimates import estimate
+from slmc.statistics.running import Series
+
+
+def autocorrelation(series: Series) -> Float[np.ndarray, " lag"]:
+    """Normalised autocorrelation function, averaged over chains about the common mean."""
+    series = np.asarray(series, dtype=np.float64)
+    deviation = series - series.mean()
+    n_draws = series.shape[1]
+    spectrum = np.abs(np.fft.rfft(deviation, 2 * n_draws, axis=1)) ** 2
+    covariance = np.fft.irfft(spectrum, axis=1)[:, :n_draws].mean(0) / np.arange(n_draws, 0, -1)
+    if covariance[0] == 0:
+        return np.r_[1.0, np.zeros(n_draws - 1)]
+    return covariance / covariance[0]
+
+
+def autocorrelation_time(series: Series) -> float:
+    """Integrated autocorrelation time τ = n / (2 ESS), in draws: 1/2 for independent draws."""
+    found = estimate(series)
+    return math.nan if not found.ess else series.size / (2 * found.ess)

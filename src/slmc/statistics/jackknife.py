@@ -1,0 +1,57 @@
+"""Errors of quantities that are no means."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from slmc.numbers import count
+from slmc.statistics.disorder import disorder_average, samples_of, worst
+from slmc.statistics.estimates import estimate
+from slmc.statistics.quantities import Estimate
+from slmc.statistics.running import Series
+
+
+def jackknife(
+    function: Callable[[Mapping[str, np.ndarray]], float],
+    series: Mapping[str, Series],
+    n_blocks: int = 20,
+    n_samples: int = 1,
+    moved: bool | None = None,
+) -> Estimate:
+    """``function`` of the pooled series, with the jackknife error over at most ``n_blocks`` blocks per chain.
+
+    For quantities that are no means, such as ratios of moments. Blocks hold at least ten effective samples; R-hat
+    and effective samples are the worst of the series. With ``n_samples`` of quenched disorder the function is taken
+    in each of them and averaged (see ``disorder_average``). ``moved`` is that of ``estimate``. Raises ``ValueError``
+    without series and for fewer than two blocks.
+    """
+    if not series:
+        raise ValueError("the jackknife needs at least one series; got none.")
+    n_blocks = count(n_blocks, "n_blocks", 2)
+    if n_samples > 1:
+        divided = {name: samples_of(one, n_samples) for name, one in series.items()}
+        parts = [{name: one[number] for name, one in divided.items()} for number in range(n_samples)]
+        return disorder_average([jackknife(function, part, n_blocks, 1, moved) for part in parts])
+    n_draws = min(one.shape[1] for one in series.values())
+    n_chains = len(next(iter(series.values())))
+    inputs = [estimate(one, 1, moved) for one in series.values()]
+    r_hat = worst(one.r_hat for one in inputs)
+    known = [one.ess for one in inputs if one.ess is not None]
+    ess = float(np.min(known)) if known else None
+    if not all(math.isfinite(one.value) for one in inputs):
+        return Estimate(math.nan, math.nan, r_hat, ess)
+    if ess is not None and math.isfinite(ess):
+        n_blocks = max(2, min(n_blocks, int(ess / n_chains / 10)))
+    length = n_draws // n_blocks
+    if length < 1 or ess == 0:
+        return Estimate(function(series), math.nan, r_hat, ess)
+    left_out = []
+    for chain, start in itertools.product(range(n_chains), range(0, n_blocks * length, length)):
+        kept = np.ones((n_chains, n_blocks * length), dtype=bool)
+        kept[chain, start : start + length] = False
+        left_out.append(function({name: one[:, : n_blocks * length][kept] for name, one in series.items()}))
+    values, n = np.array(left_out), len(left_out)
+    error = math.sqrt((n - 1) / n * float(np.sum((values - values.mean()) ** 2)))
+    return Estimate(float(function(series)), error, r_hat, ess)

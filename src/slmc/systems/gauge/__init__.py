@@ -8,10 +8,12 @@
 - ``solvers``: conjugate gradients; ``rational``: rational approximations
 - ``multiple_scales``: nested integrators; ``smearing``: trainable stout smearing
 - ``observables``, ``gradient_flow``: what is measured
-- ``ildg``, ``nersc``: configurations from and to other codes
+- ``configuration_files``: links from any file; ``ildg`` (in ``lime`` records) and ``nersc``: from and to other codes;
+  ``stored_links``: what is verified
 - ``settings``, ``problem``: what a configuration file may say, and what a run needs to know
 """
 
+from slmc.systems.gauge.configuration_files import read_links
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.gauge_action import EffectiveAction, GaugeAction
 from slmc.systems.gauge.gradient_flow import flow_scales, gradient_flow
@@ -31,7 +33,7 @@ from slmc.systems.gauge.pseudofermions import (
 from slmc.systems.gauge.smearing import StoutSmearing
 from slmc.systems.gauge.solvers import Solver
 from slmc.systems.gauge.staggered_fermion import Staggered
-from slmc.systems.gauge.stored_links import BrokenConfigurationError
+from slmc.systems.gauge.stored_links import BrokenConfigurationError, StoredLinks, UnverifiedLinksWarning
 from slmc.systems.gauge.wilson_fermion import Wilson
 
 __all__ = [
@@ -49,13 +51,16 @@ __all__ = [
     "RefreshPseudofermions",
     "Solver",
     "Staggered",
+    "StoredLinks",
     "StoutSmearing",
     "TrajectoryEnds",
+    "UnverifiedLinksWarning",
     "Wilson",
     "flow_scales",
     "gradient_flow",
     "random_links",
     "read_ildg",
+    "read_links",
     "read_nersc",
     "transformed",
     "unit_links",

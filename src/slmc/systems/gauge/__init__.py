@@ -7,7 +7,7 @@
 - ``determinant``: the exact fermion determinant; ``pseudofermions``: its Gaussian integral, HMC and RHMC
 - ``solvers``: conjugate gradients; ``rational``: rational approximations
 - ``multiple_scales``: nested integrators; ``smearing``: trainable stout smearing
-- ``observables``, ``gradient_flow``: what is measured
+- ``observables``, ``gradient_flow``: what is measured; ``measurement``: all of it on given links
 - ``configuration_files``: links from any file; ``ildg`` (in ``lime`` records) and ``nersc``: from and to other codes;
   ``stored_links``: what is verified
 - ``settings``, ``problem``: what a configuration file may say, and what a run needs to know
@@ -20,6 +20,7 @@ from slmc.systems.gauge.gradient_flow import flow_scales, gradient_flow
 from slmc.systems.gauge.heat_bath import GaugeHeatBath
 from slmc.systems.gauge.ildg import read_ildg, write_ildg
 from slmc.systems.gauge.links import Links, random_links, transformed, unit_links
+from slmc.systems.gauge.measurement import LinkMeasurement, measured_links, wilson_loops
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.nersc import read_nersc, write_nersc
 from slmc.systems.gauge.pseudofermions import (
@@ -45,6 +46,7 @@ __all__ = [
     "FermionDeterminant",
     "GaugeAction",
     "GaugeHeatBath",
+    "LinkMeasurement",
     "Links",
     "PseudofermionAction",
     "PseudofermionTrajectory",
@@ -58,12 +60,14 @@ __all__ = [
     "Wilson",
     "flow_scales",
     "gradient_flow",
+    "measured_links",
     "random_links",
     "read_ildg",
     "read_links",
     "read_nersc",
     "transformed",
     "unit_links",
+    "wilson_loops",
     "write_ildg",
     "write_nersc",
 ]

@@ -45,7 +45,8 @@ def write_lime(path: str | Path, records: Sequence[tuple[str, bytes]]) -> None:
 def lime_records(path: str | Path) -> dict[str, Record]:
     """The records by type; the first of each. Raises ``BrokenConfigurationError`` for a file that is cut or no LIME."""
     path = Path(path)
-    size, found = path.stat().st_size, {}
+    size = path.stat().st_size
+    found: dict[str, Record] = {}
     with path.open("rb") as file:
         while file.tell() < size:
             kind, record = _next(path, file, size)

@@ -122,6 +122,40 @@ def wilson_matrix(u, kappa, gammas, antiperiodic=True):
     return matrix
 
 
+def wilson_kernel(u, height, gammas, antiperiodic=True):
+    """D_W(−height) = d − height − H/2, H that of ``wilson_matrix``."""
+    d = len(u)
+    unit = np.eye(len(gammas[0]) * u.shape[-1] * int(np.prod(u.shape[1:-2])))
+    return (d - height) * unit - (unit - wilson_matrix(u, 1.0, gammas, antiperiodic)) / 2
+
+
+def domain_wall_matrix(kernel, gamma_5, mass, n_layers, b, c):
+    """Layers outermost: (b D_W + 1) on the diagonal, (c D_W − 1) P_∓ above and below it, −m at the corners."""
+    n = len(kernel)
+    unit, matrix = np.eye(n), np.zeros((n_layers * n, n_layers * n), complex)
+    for s in range(n_layers):
+        here = slice(s * n, (s + 1) * n)
+        matrix[here, here] += b * kernel + unit
+        for step_, chirality in ((1, (unit - gamma_5) / 2), (-1, (unit + gamma_5) / 2)):
+            t = (s + step_) % n_layers
+            sign = -mass if s + step_ != t else 1.0
+            matrix[here, t * n : (t + 1) * n] += sign * (c * kernel - unit) @ chirality
+    return matrix
+
+
+def overlap_matrix(kernel, gamma_5, mass, n_layers, b, c):
+    """½[1 + m + (1 − m) γ_5 ε(H_T)] by the eigenvalues of H_T; ``n_layers`` = inf takes the sign function."""
+    unit = np.eye(len(kernel))
+    transfer = gamma_5 @ ((b + c) * kernel) @ np.linalg.inv(2 * unit + (b - c) * kernel)
+    values, vectors = np.linalg.eigh((transfer + transfer.conj().T) / 2)
+    if np.isinf(n_layers):
+        sign = np.sign(values)
+    else:
+        plus, minus = (1 + values) ** n_layers, (1 - values) ** n_layers
+        sign = (plus - minus) / (plus + minus)
+    return ((1 + mass) * unit + (1 - mass) * gamma_5 @ (vectors * sign) @ vectors.conj().T) / 2
+
+
 def torus_plaquette(n, beta, volume):
     """⟨Re tr P/N⟩ of two-dimensional SU(2) or SU(3) on a periodic torus of ``volume`` plaquettes.
 

@@ -50,17 +50,19 @@ class Wilson(FermionOperator):
         self.even_odd, self.antiperiodic = even_odd, antiperiodic
 
     @property
+    def components(self) -> tuple[int, ...]:
+        return (2 * len(reduced_gammas(len(self.shape))[0]), self.n_colours)
+
+    @property
     def field_shape(self) -> tuple[int, ...]:
-        sites = half_shape(self.shape) if self.even_odd else self.shape
-        return (2 * len(reduced_gammas(len(self.shape))[0]), self.n_colours, *sites)
+        return (*self.components, *(half_shape(self.shape) if self.even_odd else self.shape))
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
         return self.field_shape
 
     def prepare(self, u: LinkMatrices) -> Hopping:
-        signed = with_boundary(u, self.antiperiodic)
-        return Hopping(*packed(signed, len(self.shape))) if self.even_odd else Hopping(signed, signed)
+        return prepared_links(u, self.antiperiodic, self.even_odd)
 
     def normal(self, hopping: Hopping, field: FermionField) -> FermionField:
         return self.adjoint(hopping, self.apply(hopping, field))
@@ -68,31 +70,19 @@ class Wilson(FermionOperator):
     def factor(self, hopping: Hopping, noise: FermionField) -> FermionField:
         return self.adjoint(hopping, noise)
 
+    def adjoint_factor(self, hopping: Hopping, field: FermionField) -> FermionField:
+        return self.apply(hopping, field)
+
     def apply(self, hopping: Hopping, field: FermionField) -> FermionField:
         """M̂ ψ, or M ψ without even–odd preconditioning."""
         kappa = self.hopping_parameter.astype(field.dtype)
         if not self.even_odd:
-            return field - kappa * self.hop(hopping, field, None)
-        return field - kappa**2 * self.hop(hopping, self.hop(hopping, field, ODD), EVEN)
+            return field - kappa * hop(hopping, field, None)
+        return field - kappa**2 * hop(hopping, hop(hopping, field, ODD), EVEN)
 
     def adjoint(self, hopping: Hopping, field: FermionField) -> FermionField:
         """M̂†ψ = γ_5 M̂ γ_5 ψ."""
         return times_gamma_5(self.apply(hopping, times_gamma_5(field)))
-
-    def hop(self, hopping: Hopping, field: FermionField, parity: int | None) -> FermionField:
-        """H ψ on the sites of a parity, of ψ on the others; ``None`` for the whole lattice."""
-        here, there = (hopping.odd, hopping.even) if parity == ODD else (hopping.even, hopping.odd)
-        dimension = len(self.shape)
-        upper, lower = jnp.split(field, 2)
-        out_upper, out_lower = jnp.zeros_like(upper), jnp.zeros_like(lower)
-        for mu, gamma in enumerate(reduced_gammas(dimension)):
-            turned = _times(gamma, lower)
-            # (1 ∓ γ_μ) has rank two: h = ψ_u ∓ σ_μ ψ_l carries all there is, (1 ∓ γ_μ) ψ = (h, ∓ σ_μ† h).
-            forward = act(here[:, :, mu], neighbour(upper - turned, mu, 1, dimension, parity))
-            backward = neighbour(act(dagger(there[:, :, mu]), upper + turned), mu, -1, dimension, parity)
-            out_upper = out_upper + forward + backward
-            out_lower = out_lower + _times(gamma.conj().T, backward - forward)
-        return jnp.concatenate([out_upper, out_lower])
 
     def dense_factor(self, hopping: Hopping) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
         """Zero and M̂†, or M†."""
@@ -108,9 +98,34 @@ class Wilson(FermionOperator):
             return solve(self.adjoint(hopping, source))
         even, odd = packed(source, len(self.shape))
         kappa = self.hopping_parameter.astype(source.dtype)
-        x_even = solve(self.adjoint(hopping, even + kappa * self.hop(hopping, odd, EVEN)))
-        x_odd = odd + kappa * self.hop(hopping, x_even, ODD)
+        x_even = solve(self.adjoint(hopping, even + kappa * hop(hopping, odd, EVEN)))
+        x_odd = odd + kappa * hop(hopping, x_even, ODD)
         return unpacked(x_even, x_odd, len(self.shape))
+
+
+def prepared_links(u: LinkMatrices, antiperiodic: bool, even_odd: bool) -> Hopping:
+    """The links as ``hop`` takes them."""
+    signed = with_boundary(u, antiperiodic)
+    return Hopping(*packed(signed, u.shape[2])) if even_odd else Hopping(signed, signed)
+
+
+def hop(hopping: Hopping, field: FermionField, parity: int | None) -> FermionField:
+    """H ψ on the sites of a parity, of ψ on the others; ``None`` for the whole lattice.
+
+    Spin is the first axis of a field, colour the last before the sites; what lies between is carried along.
+    """
+    here, there = (hopping.odd, hopping.even) if parity == ODD else (hopping.even, hopping.odd)
+    dimension = here.shape[2]
+    upper, lower = jnp.split(field, 2)
+    out_upper, out_lower = jnp.zeros_like(upper), jnp.zeros_like(lower)
+    for mu, gamma in enumerate(reduced_gammas(dimension)):
+        turned = _times(gamma, lower)
+        # (1 ∓ γ_μ) has rank two: h = ψ_u ∓ σ_μ ψ_l carries all there is, (1 ∓ γ_μ) ψ = (h, ∓ σ_μ† h).
+        forward = act(here[:, :, mu], neighbour(upper - turned, mu, 1, dimension, parity))
+        backward = neighbour(act(dagger(there[:, :, mu]), upper + turned), mu, -1, dimension, parity)
+        out_upper = out_upper + forward + backward
+        out_lower = out_lower + _times(gamma.conj().T, backward - forward)
+    return jnp.concatenate([out_upper, out_lower])
 
 
 def reduced_gammas(dimension: int) -> list[np.ndarray]:

@@ -35,9 +35,9 @@ from slmc.systems.gauge import (
     StoutSmearing,
     random_links,
 )
+from slmc.systems.gauge.gamma_matrices import gamma_matrices
 from slmc.systems.gauge.links import rectangle
 from slmc.systems.gauge.observables import plaquette
-from slmc.systems.gauge.wilson_fermion import gamma_matrices
 from slmc.testing import check_detailed_balance, check_invariance
 
 TORUS, BETA, MASS, FLAVOURS = (2, 2), 1.2, 0.4, 3.0

@@ -10,9 +10,10 @@ from jaxtyping import Array, Complex, Float
 from slmc.lattice import Shape
 from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, packed, unpacked
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, columns
+from slmc.systems.gauge.gamma_matrices import reduced_gammas, times_gamma_5
 from slmc.systems.gauge.gauge_action import check_colours
 from slmc.systems.gauge.links import LinkMatrices, check_even, check_lattice
-from slmc.systems.gauge.wilson_fermion import hop, prepared_links, reduced_gammas, times_gamma_5
+from slmc.systems.gauge.wilson_hop import hop, prepared_links
 
 LayerMatrix = Float[Array, "layer layer"]
 

@@ -2,15 +2,15 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from slmc.lattice import Shape
-from slmc.montecarlo.special_unitary import dagger
-from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, neighbour, packed, unpacked
-from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, act, columns, with_boundary
+from slmc.systems.gauge.even_odd import EVEN, ODD, Hopping, half_shape, packed, unpacked
+from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, columns
+from slmc.systems.gauge.gamma_matrices import reduced_gammas, times_gamma_5
 from slmc.systems.gauge.gauge_action import check_colours
 from slmc.systems.gauge.links import LinkMatrices, check_even, check_lattice
+from slmc.systems.gauge.wilson_hop import hop, prepared_links
 
 
 class Wilson(FermionOperator):
@@ -101,59 +101,3 @@ class Wilson(FermionOperator):
         x_even = solve(self.adjoint(hopping, even + kappa * hop(hopping, odd, EVEN)))
         x_odd = odd + kappa * hop(hopping, x_even, ODD)
         return unpacked(x_even, x_odd, len(self.shape))
-
-
-def prepared_links(u: LinkMatrices, antiperiodic: bool, even_odd: bool) -> Hopping:
-    """The links as ``hop`` takes them."""
-    signed = with_boundary(u, antiperiodic)
-    return Hopping(*packed(signed, u.shape[2])) if even_odd else Hopping(signed, signed)
-
-
-def hop(hopping: Hopping, field: FermionField, parity: int | None) -> FermionField:
-    """H ψ on the sites of a parity, of ψ on the others; ``None`` for the whole lattice.
-
-    Spin is the first axis of a field, colour the last before the sites; what lies between is carried along.
-    """
-    here, there = (hopping.odd, hopping.even) if parity == ODD else (hopping.even, hopping.odd)
-    dimension = here.shape[2]
-    upper, lower = jnp.split(field, 2)
-    out_upper, out_lower = jnp.zeros_like(upper), jnp.zeros_like(lower)
-    for mu, gamma in enumerate(reduced_gammas(dimension)):
-        turned = _times(gamma, lower)
-        # (1 ∓ γ_μ) has rank two: h = ψ_u ∓ σ_μ ψ_l carries all there is, (1 ∓ γ_μ) ψ = (h, ∓ σ_μ† h).
-        forward = act(here[:, :, mu], neighbour(upper - turned, mu, 1, dimension, parity))
-        backward = neighbour(act(dagger(there[:, :, mu]), upper + turned), mu, -1, dimension, parity)
-        out_upper = out_upper + forward + backward
-        out_lower = out_lower + _times(gamma.conj().T, backward - forward)
-    return jnp.concatenate([out_upper, out_lower])
-
-
-def reduced_gammas(dimension: int) -> list[np.ndarray]:
-    """σ_μ of the chiral γ_μ = [[0, σ_μ], [σ_μ†, 0]]; γ_5 is 1 above and −1 below."""
-    if dimension == 2:
-        return [np.array([[1.0 + 0j]]), np.array([[-1j]])]
-    pauli = [np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.array([[1, 0], [0, -1]])]
-    return [*(-1j * one for one in pauli), np.eye(2, dtype=complex)][:dimension]
-
-
-def gamma_matrices(dimension: int) -> list[np.ndarray]:
-    """γ_μ with γ_μ γ_ν + γ_ν γ_μ = 2 δ_μν."""
-    found = []
-    for sigma in reduced_gammas(dimension):
-        zero = np.zeros_like(sigma)
-        found.append(np.block([[zero, sigma], [sigma.conj().T, zero]]))
-    return found
-
-
-def times_gamma_5(field: FermionField) -> FermionField:
-    upper, lower = jnp.split(field, 2)
-    return jnp.concatenate([upper, -lower])
-
-
-def _times(matrix: np.ndarray, field: FermionField) -> FermionField:
-    """A constant spin matrix with one entry in each row times a field, the factors 1 and i spared."""
-    rows = []
-    for row in matrix:
-        column = int(np.flatnonzero(row)[0])
-        rows.append(complex(row[column]) * field[column])
-    return jnp.stack(rows)

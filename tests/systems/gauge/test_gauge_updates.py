@@ -21,12 +21,15 @@ from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.update import last_info
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.gauge import (
+    CaskSmearing,
     DomainWall,
     Dynamical,
     EffectiveAction,
     FermionDeterminant,
+    FermionGuide,
     GaugeAction,
     GaugeHeatBath,
+    LoopAction,
     PseudofermionAction,
     PseudofermionProduct,
     PseudofermionTrajectory,
@@ -200,10 +203,18 @@ def heavier():
     return PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
 
 
+def attending():
+    """A guide of every kind of trained number."""
+    smearing = CaskSmearing(1, ("plaquette",), [[[0.1], [0.2], [0.1], [0.1]]])
+    fermions = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
+    return FermionGuide(LoopAction(gauge_target(), ("plaquette",), 0.2), fermions, 1.3)
+
+
 PSEUDOFERMION_UPDATES = {
     "RHMC": pseudofermion_update,
     "RHMC, two time scales": lambda target: pseudofermion_update(target, n_gauge_steps=2),
     "SLHMC, heavier and smeared": lambda target: pseudofermion_update(target, heavier()),
+    "SLHMC, attention, scale and couplings": lambda target: pseudofermion_update(target, attending()),
 }
 
 

@@ -10,7 +10,7 @@ from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
 from slmc.systems.gauge.even_odd import real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionOperator, check_denominator, shifted_square
 from slmc.systems.gauge.links import Links
-from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.smearing import Smearing
 
 
 class FermionDeterminant(MeasuredTarget):
@@ -32,7 +32,7 @@ class FermionDeterminant(MeasuredTarget):
     gauge: Target
     operator: FermionOperator
     n_flavours: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
-    smearing: StoutSmearing | None = None
+    smearing: Smearing | None = None
     denominator: FermionOperator | None = None
 
     def __check_init__(self) -> None:

@@ -20,7 +20,7 @@ from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, c
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.rational import Rational, rational_power
-from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.smearing import Smearing
 from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient, multi_shift
 
 
@@ -60,7 +60,7 @@ class PseudofermionAction(PseudofermionTarget):
 
     gauge: Target
     operator: FermionOperator
-    smearing: StoutSmearing | None
+    smearing: Smearing | None
     denominator: FermionOperator | None
     solver: Solver
     n_fields: int = eqx.field(static=True)
@@ -74,7 +74,7 @@ class PseudofermionAction(PseudofermionTarget):
         gauge: Target,
         operator: FermionOperator,
         n_flavours: float | None = None,
-        smearing: StoutSmearing | None = None,
+        smearing: Smearing | None = None,
         solver: Solver = STANDARD_SOLVER,
         spectrum: tuple[float, float] | None = None,
         rational_tolerance: float = 1e-11,

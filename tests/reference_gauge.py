@@ -111,15 +111,59 @@ def staggered_matrices(u, mass, antiperiodic=True):
 
 def wilson_matrix(u, kappa, gammas, antiperiodic=True):
     """M on the whole lattice: site, then spin, then colour."""
-    shape, n, spin = u.shape[1:-2], u.shape[-1], len(gammas[0])
+    return wilson_matrices(u[None], kappa, gammas, antiperiodic)[0]
+
+
+def wilson_matrices(u, kappa, gammas, antiperiodic=True):
+    """M of every field of a batch."""
+    shape, n, spin = u.shape[2:-2], u.shape[-1], len(gammas[0])
     number = {site: k for k, site in enumerate(np.ndindex(*shape))}
     size, one = n * spin, np.eye(spin)
-    matrix = np.eye(len(number) * size, dtype=complex)
-    for here, there, mu, (link,) in _hops(u[None], antiperiodic):
+    matrices = np.tile(np.eye(len(number) * size, dtype=complex), (len(u), 1, 1))
+    for here, there, mu, links in _hops(u, antiperiodic):
         a, b = (slice(number[x] * size, (number[x] + 1) * size) for x in (here, there))
-        matrix[a, b] -= kappa * np.kron(one - gammas[mu], link)
-        matrix[b, a] -= kappa * np.kron(one + gammas[mu], link.conj().T)
+        back = np.conj(np.swapaxes(links, -1, -2))
+        for rows, columns, spins, colours in ((a, b, one - gammas[mu], links), (b, a, one + gammas[mu], back)):
+            product = np.einsum("st,kij->ksitj", spins, colours)
+            matrices[:, rows, columns] -= kappa * product.reshape(-1, size, size)
+    return matrices
+
+
+def wilson_kernel(u, height, gammas, antiperiodic=True):
+    """D_W(−height) = d − height − H/2, H that of ``wilson_matrix``, of one field or of a batch."""
+    batch = u if u.ndim == len(gammas) + 4 else u[None]
+    matrices = wilson_matrices(batch, 1.0, gammas, antiperiodic)
+    unit = np.eye(matrices.shape[-1])
+    kernels = (len(gammas) - height) * unit - (unit - matrices) / 2
+    return kernels if batch is u else kernels[0]
+
+
+def domain_wall_matrix(kernel, gamma_5, mass, n_layers, b, c):
+    """Layers outermost: (b D_W + 1) on the diagonal, (c D_W − 1) P_∓ above and below it, −m at the corners."""
+    n = kernel.shape[-1]
+    unit, matrix = np.eye(n), np.zeros((*kernel.shape[:-2], n_layers * n, n_layers * n), complex)
+    for s in range(n_layers):
+        here = slice(s * n, (s + 1) * n)
+        matrix[..., here, here] += b * kernel + unit
+        for step_, chirality in ((1, (unit - gamma_5) / 2), (-1, (unit + gamma_5) / 2)):
+            t = (s + step_) % n_layers
+            sign = -mass if s + step_ != t else 1.0
+            matrix[..., here, t * n : (t + 1) * n] += sign * (c * kernel - unit) @ chirality
     return matrix
+
+
+def overlap_matrix(kernel, gamma_5, mass, n_layers, b, c):
+    """½[1 + m + (1 − m) γ_5 ε(H_T)] by the eigenvalues of H_T; ``n_layers`` = inf takes the sign function."""
+    unit = np.eye(kernel.shape[-1])
+    transfer = gamma_5 @ ((b + c) * kernel) @ np.linalg.inv(2 * unit + (b - c) * kernel)
+    values, vectors = np.linalg.eigh((transfer + np.conj(np.swapaxes(transfer, -1, -2))) / 2)
+    if np.isinf(n_layers):
+        sign = np.sign(values)
+    else:
+        plus, minus = (1 + values) ** n_layers, (1 - values) ** n_layers
+        sign = (plus - minus) / (plus + minus)
+    epsilon = (vectors * sign[..., None, :]) @ np.conj(np.swapaxes(vectors, -1, -2))
+    return ((1 + mass) * unit + (1 - mass) * gamma_5 @ epsilon) / 2
 
 
 def torus_plaquette(n, beta, volume):

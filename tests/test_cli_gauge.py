@@ -222,7 +222,7 @@ def test_a_damaged_file_is_named_and_nothing_is_touched(
         ("target.mass=0", ["target.mass", "greater than 0"]),
         ("target.n_flavours=0", ["target.n_flavours", "greater than 0"]),
         ("target.start=warm", ["target.start", "hot"]),
-        ("target.file=links.nersc", ["target", "file", "n_colours = 3"]),
+        ("target.file=links.nersc", ["target.file = links.nersc", "cannot be read"]),
         ("model.name=network", ["model.name", "allowed are"]),
         ("model.rectangles=some", ["model.rectangles", "boolean"]),
         ("model.file=nowhere.eqx", ["nowhere.eqx", "cannot be read"]),

@@ -19,8 +19,8 @@ import xarray
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from slmc.system import UserError
 from slmc.simulation.stored_arrays import DamagedRecordsError, check_files
+from slmc.system import UserError
 
 _CHUNK_BYTES = 2**17
 _LONGEST_CHUNK = 2048

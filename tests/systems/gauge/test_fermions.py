@@ -39,13 +39,13 @@ from slmc.systems.gauge import (
     random_links,
     transformed,
 )
+from slmc.systems.gauge.dynamical import GivenPseudofermion
 from slmc.systems.gauge.even_odd import EVEN, packed
 from slmc.systems.gauge.fermion_operator import act, gaussian_field
+from slmc.systems.gauge.gamma_matrices import gamma_matrices
 from slmc.systems.gauge.observables import noisy_condensate, pion_correlator, staggered_condensate
-from slmc.systems.gauge.pseudofermions import GivenPseudofermion
 from slmc.systems.gauge.rational import rational_power
 from slmc.systems.gauge.solvers import conjugate_gradient, multi_shift
-from slmc.systems.gauge.wilson_fermion import gamma_matrices
 from slmc.testing import check_force, check_symmetry
 
 MANIFOLD = SpecialUnitary()

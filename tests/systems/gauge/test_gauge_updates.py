@@ -21,18 +21,24 @@ from slmc.montecarlo import (
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.gauge import (
+    CaskSmearing,
+    DomainWall,
     Dynamical,
     EffectiveAction,
     FermionDeterminant,
+    FermionGuide,
     GaugeAction,
     GaugeHeatBath,
+    LoopAction,
     PseudofermionAction,
+    PseudofermionProduct,
     PseudofermionTrajectory,
     RefreshPseudofermions,
     Staggered,
     StoutSmearing,
     random_links,
 )
+from slmc.systems.gauge.gamma_matrices import gamma_matrices
 from slmc.systems.gauge.links import rectangle
 from slmc.systems.gauge.observables import plaquette
 from slmc.testing import check_detailed_balance, check_invariance
@@ -98,9 +104,13 @@ def many_draws():
 
 def kept_by_determinant(u, mass, n_flavours):
     """Draws of the gauge action, kept with a probability proportional to their determinant."""
-    log_dets = np.linalg.slogdet(reference.staggered_matrices(u, mass))[1]
+    return kept_by(u, n_flavours / 4 * np.linalg.slogdet(reference.staggered_matrices(u, mass))[1])
+
+
+def kept_by(u, log_weights):
+    """Draws kept with a probability proportional to their weight."""
     log_uniform = np.log(np.random.default_rng(3).uniform(size=len(u)))
-    return jnp.asarray(reference.stored(u[log_uniform < n_flavours / 4 * (log_dets - log_dets.max())]))
+    return jnp.asarray(reference.stored(u[log_uniform < log_weights - log_weights.max()]))
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +203,75 @@ def heavier():
     return PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
 
 
+def attending():
+    """A guide of every kind of trained number."""
+    smearing = CaskSmearing(1, ("plaquette",), [[[0.1], [0.2], [0.1], [0.1]]])
+    fermions = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
+    return FermionGuide(LoopAction(gauge_target(), ("plaquette",), 0.2), fermions, 1.3)
+
+
 PSEUDOFERMION_UPDATES = {
     "RHMC": pseudofermion_update,
     "RHMC, two time scales": lambda target: pseudofermion_update(target, n_gauge_steps=2),
     "SLHMC, heavier and smeared": lambda target: pseudofermion_update(target, heavier()),
+    "SLHMC, attention, scale and couplings": lambda target: pseudofermion_update(target, attending()),
 }
 
 
-def dynamical(action, links):
-    return Dynamical(links, jnp.zeros((len(links), *action.pseudofermion_shape), jnp.complex128))
+def walls(mass=0.4):
+    return DomainWall(TORUS, 2, mass, 1.6, 2, 1.5, 0.5)
+
+
+def walls_action(operator=walls, denominator=None, smearing=None):
+    """Two flavours of domain walls, with Pauli–Villars fields unless the denominator is another."""
+    below = walls(1.0) if denominator is None else denominator
+    return PseudofermionAction(gauge_target(), operator(), smearing=smearing, denominator=below)
+
+
+def hasenbusch():
+    none, heavier = GaugeAction(TORUS, 2, 0.0), walls(0.7)
+    light = PseudofermionAction(none, walls(), denominator=heavier)
+    return PseudofermionProduct(gauge_target(), light, PseudofermionAction(none, heavier, denominator=walls(1.0)))
+
+
+WALL_UPDATES = {
+    "Pauli–Villars": lambda: pseudofermion_update(walls_action()),
+    "Hasenbusch, two time scales": lambda: pseudofermion_update(hasenbusch(), n_gauge_steps=2),
+    "SLHMC, heavier and smeared": lambda: pseudofermion_update(
+        walls_action(), walls_action(lambda: walls(0.7), None, StoutSmearing(1, ("plaquette",), [[0.1]]))
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def wall_draws(many_draws):
+    """Kept by |det D_ov|² of dense matrices."""
+    gamma_5 = np.kron(np.eye(4), np.diag([1.0, 1.0, -1.0, -1.0]))
+    kernels = reference.wilson_kernel(many_draws, 1.6, gamma_matrices(2))
+    overlap = reference.overlap_matrix(kernels, gamma_5, 0.4, 2, 1.5, 0.5)
+    return kept_by(many_draws, 2 * np.linalg.slogdet(overlap)[1])
+
+
+def with_fields(target, links):
+    return Dynamical(links, target.no_pseudofermion(len(links)))
+
+
+@pytest.mark.parametrize("name", WALL_UPDATES)
+def test_domain_walls(name, wall_draws):
+    assert len(wall_draws) > N_DRAWS / 8
+    update = WALL_UPDATES[name]()
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    check_invariance(jax.random.key(18), update, with_fields(update.target, wall_draws), statistics)
+
+
+def test_domain_walls_without_pauli_villars_fields_are_caught(wall_draws):
+    """The fifth dimension's own fermions left in the weight."""
+    target = PseudofermionAction(gauge_target(), walls())
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(
+            jax.random.key(19), pseudofermion_update(target), with_fields(target, wall_draws), statistics, 8
+        )
 
 
 @pytest.mark.parametrize("name", PSEUDOFERMION_UPDATES)
@@ -209,7 +279,7 @@ def test_pseudofermions(name, fermion_draws):
     target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
     statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
     update = PSEUDOFERMION_UPDATES[name](target)
-    check_invariance(jax.random.key(6), update, dynamical(target, fermion_draws), statistics)
+    check_invariance(jax.random.key(6), update, with_fields(target, fermion_draws), statistics)
 
 
 def test_more_flavours_than_tastes_take_several_fields(many_draws):
@@ -219,7 +289,7 @@ def test_more_flavours_than_tastes_take_several_fields(many_draws):
     draws = kept_by_determinant(many_draws, 3 * MASS, 8.0)
     assert len(draws) > N_DRAWS / 8
     statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
-    check_invariance(jax.random.key(17), pseudofermion_update(target), dynamical(target, draws), statistics)
+    check_invariance(jax.random.key(17), pseudofermion_update(target), with_fields(target, draws), statistics)
 
 
 def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_draws):
@@ -227,7 +297,7 @@ def test_exponential_of_the_energy_error_averages_to_one(gauge_draws, fermion_dr
     action = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
     for update, draws in (
         (hmc(gauge_target(), 0.6, 3), gauge_draws),
-        (pseudofermion_update(action), dynamical(action, fermion_draws)),
+        (pseudofermion_update(action), with_fields(action, fermion_draws)),
     ):
         _, infos = run_chains(jax.random.key(13), update, init_chains(update, draws), 1)
         ratios = decision_of(update)(infos).log_ratio
@@ -297,7 +367,7 @@ def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):
     statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
     with pytest.raises(AssertionError, match="invariant"):
         check_invariance(
-            jax.random.key(11), pseudofermion_update(target), dynamical(target, fermion_draws), statistics, 4
+            jax.random.key(11), pseudofermion_update(target), with_fields(target, fermion_draws), statistics, 4
         )
 
 

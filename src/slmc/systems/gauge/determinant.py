@@ -9,9 +9,9 @@ from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
 from slmc.numbers import positive
 from slmc.systems.gauge.even_odd import real_part_of_product
-from slmc.systems.gauge.fermion_operator import FermionOperator, shifted_square
+from slmc.systems.gauge.fermion_operator import FermionOperator, check_denominator, shifted_square
 from slmc.systems.gauge.links import Links
-from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.smearing import Smearing
 
 
 class FermionDeterminant(MeasuredTarget):
@@ -23,8 +23,10 @@ class FermionDeterminant(MeasuredTarget):
     fermions n_tastes = 2 and det A = det M†M. Flavours are counted as in four dimensions on all lattices: staggered
     fermions in two have half as many tastes. An odd number of Wilson flavours takes |det M|, not its sign. With
     ``smearing`` the fermions see smeared links. The cost is that of a Cholesky factor, O(V³): for small lattices.
-    Observable: ``"trace_inverse"``, tr A⁻¹, from which the condensate follows (``staggered_condensate``). Raises
-    ``ValueError`` unless the number of flavours is positive.
+    With ``denominator``, another operator of the same kind, det A is divided by its determinant: the Pauli–Villars
+    fields of domain walls, ``operator.with_mass(1.0)``. Observable: ``"trace_inverse"``, tr A⁻¹, from which the
+    condensate of staggered fermions follows (``staggered_condensate``). Raises ``ValueError`` unless the number of
+    flavours is positive.
 
     Target of self-learning Monte Carlo in arXiv:2010.11900, eq. (2).
     """
@@ -32,26 +34,40 @@ class FermionDeterminant(MeasuredTarget):
     gauge: Target
     operator: FermionOperator
     n_flavours: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
-    smearing: StoutSmearing | None = None
+    smearing: Smearing | None = None
+    denominator: FermionOperator | None = None
 
     def __check_init__(self) -> None:
         positive(self.n_flavours, "n_flavours")
+        check_denominator(self.operator, self.denominator)
 
     def log_weight(self, links: Links) -> LogWeight:
         """log W of a gauge field."""
-        power = self.n_flavours / self.operator.n_tastes
-        return self.gauge.log_weight(links) + power * log_det(*self._dense_factor(links))
+        value = log_det(*self._dense_factor(links, self.operator))
+        return self.gauge.log_weight(links) + self._power * (value - self._log_det_below(links))
 
     def log_weight_and_observables(self, links: Links) -> tuple[LogWeight, dict[str, Array]]:
         """log W and tr A⁻¹."""
-        lower = jnp.linalg.cholesky(shifted_square(*self._dense_factor(links)))
-        power = self.n_flavours / self.operator.n_tastes
-        log_weight = self.gauge.log_weight(links) + power * _log_det_of(lower)
+        lower = jnp.linalg.cholesky(shifted_square(*self._dense_factor(links, self.operator)))
+        log_det_ratio = _log_det_of(lower) - self._log_det_below(links)
+        log_weight = self.gauge.log_weight(links) + self._power * log_det_ratio
         return log_weight, {"trace_inverse": _trace_of_inverse(lower)}
 
-    def _dense_factor(self, links: Links) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
+    @property
+    def _power(self) -> Float[Array, ""]:
+        return self.n_flavours / self.operator.n_tastes
+
+    def _log_det_below(self, links: Links) -> Float[Array, ""]:
+        """log det A of the denominator."""
+        if self.denominator is None:
+            return jnp.zeros(())
+        return log_det(*self._dense_factor(links, self.denominator))
+
+    def _dense_factor(
+        self, links: Links, operator: FermionOperator
+    ) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
         seen = links if self.smearing is None else self.smearing.smeared(links)
-        return self.operator.dense_factor(self.operator.prepare(as_matrices(seen)))
+        return operator.dense_factor(operator.prepare(as_matrices(seen)))
 
 
 @jax.custom_jvp

@@ -7,19 +7,20 @@ import numpy as np
 from jaxtyping import Array, Complex
 
 from slmc.lattice import Shape
-from slmc.systems.gauge.links import LinkMatrices, shifted
+from slmc.systems.gauge.links import shifted
 
 EVEN, ODD = 0, 1
 
 
 class Hopping(NamedTuple):
-    """Links with the fermions' phases in them, U_μ(x) for x even and for x odd, the time axis halved.
+    """Links with the fermions' phases in them, those of even and those of odd sites, the time axis halved.
 
-    Without even–odd packing both are the links of the whole lattice.
+    U_μ(x) as matrices for staggered fermions, ``AlignedLinks`` for Wilson and domain-wall ones. Without even–odd
+    packing both are the links of the whole lattice.
     """
 
-    even: LinkMatrices
-    odd: LinkMatrices
+    even: Array
+    odd: Array
 
 
 def half_shape(shape: Shape) -> Shape:

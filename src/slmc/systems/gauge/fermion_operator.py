@@ -1,4 +1,4 @@
-"""What staggered and Wilson fermions have in common: a Hermitian positive operator A and fields on which it acts."""
+"""What lattice fermions have in common: a Hermitian positive operator A and fields on which it acts."""
 
 import abc
 
@@ -14,7 +14,7 @@ from slmc.systems.gauge.even_odd import Hopping
 from slmc.systems.gauge.links import LinkMatrices
 
 FermionField = Complex[Array, "..."]
-"""Spin (if any), colour, then the sites of one parity (or all)."""
+"""Spin and layer (if any), colour, then the sites of one parity (or all)."""
 
 
 class FermionOperator(eqx.Module):
@@ -25,13 +25,19 @@ class FermionOperator(eqx.Module):
     ``prepare``, once for many applications.
 
     To write your own: A must be Hermitian and positive, ``factor`` give B with A = B B†, and ``dense_factor`` agree
-    with ``normal``.
+    with ``normal``, A ψ = B B†ψ. Where the weight needs bosonic fields besides, as that of domain walls does, targets
+    take them as their ``denominator``.
     """
 
     shape: eqx.AbstractVar[Shape]
     n_colours: eqx.AbstractVar[int]
     antiperiodic: eqx.AbstractVar[bool]
     n_tastes: eqx.AbstractClassVar[int]
+
+    @property
+    @abc.abstractmethod
+    def components(self) -> tuple[int, ...]:
+        """Spin (if any) and colour: the components at a site of a source of ``propagator``."""
 
     @property
     @abc.abstractmethod
@@ -56,6 +62,10 @@ class FermionOperator(eqx.Module):
         """B χ with A = B B†."""
 
     @abc.abstractmethod
+    def adjoint_factor(self, hopping: Hopping, field: FermionField) -> FermionField:
+        """B†ψ."""
+
+    @abc.abstractmethod
     def dense_factor(self, hopping: Hopping) -> tuple[Float[Array, ""], Complex[Array, "state other"]]:
         """A number s and a matrix X with A = s + X X†; for small lattices."""
 
@@ -70,6 +80,20 @@ class FermionOperator(eqx.Module):
     @abc.abstractmethod
     def propagator(self, hopping: Hopping, source: FermionField, solve) -> FermionField:
         """M⁻¹ of a source on the whole lattice, where ``solve(b)`` is A⁻¹ b."""
+
+
+def check_denominator(operator: FermionOperator, denominator: FermionOperator | None) -> None:
+    """Raises ``ValueError`` unless the two are of one kind, on one lattice, with fields of one shape."""
+    if denominator is None:
+        return
+    same = all(
+        getattr(operator, name) == getattr(denominator, name) for name in ("shape", "field_shape", "antiperiodic")
+    )
+    if type(operator) is not type(denominator) or not same:
+        raise ValueError(
+            "the denominator must be an operator of the same kind on the same lattice, with the same boundary "
+            "conditions and fields of the same shape: only its mass and like numbers may differ."
+        )
 
 
 def gaussian_field(key: Key[Array, ""], shape: tuple[int, ...]) -> FermionField:

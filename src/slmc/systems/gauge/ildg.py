@@ -1,27 +1,31 @@
 """Configurations in the ILDG format: LIME records with the links in binary and what describes them in XML."""
 
+import math
 import re
-import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 
+from slmc.lattice import Shape
+from slmc.systems.gauge.lime import Record, lime_records, write_lime
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.stored_links import (
     BrokenConfigurationError,
-    check_group,
-    check_plaquette,
-    check_su3,
+    StoredLinks,
+    check_average,
+    check_dimensions,
+    check_length,
+    checked_extents,
     in_file_order,
-    links_from_file_order,
     mean_link_trace,
     mean_plaquette,
+    on_the_group,
+    warned,
 )
 
-_MAGIC = 0x456789AB
-_HEADER = struct.Struct(">IHHQ128s")
 _FORMAT, _DATA, _CHECKSUM, _RECORD, _NAME = (
     "ildg-format",
     "ildg-binary-data",
@@ -31,17 +35,29 @@ _FORMAT, _DATA, _CHECKSUM, _RECORD, _NAME = (
 )
 
 
+class _Described(NamedTuple):
+    """What the numbers of a file are."""
+
+    shape: Shape
+    n_colours: int
+    bits: int
+
+    @property
+    def bytes_per_site(self) -> int:
+        return self.n_colours**2 * self.bits
+
+
 def write_ildg(path: str | Path, links: Links, logical_file_name: str = "") -> None:
-    """Writes links in double precision with the SciDAC checksum and the plaquette (``usqcdInfo``).
+    """Writes links as su{N}gauge in double precision, with the SciDAC checksum and the plaquette (``usqcdInfo``).
 
     Records: ildg-format, scidac-record-xml, ildg-binary-data, ildg-data-lfn (if a name is given), scidac-checksum.
-    Raises ``ValueError`` unless links are SU(3) in four dimensions.
+    Raises ``ValueError`` unless there are four dimensions.
     """
-    check_su3(links, "ILDG")
+    check_dimensions(links, "ILDG")
     data = in_file_order(links).astype(">c16").tobytes()
     extents = dict(zip(("lx", "ly", "lz", "lt"), links.shape[1:5], strict=True))
-    described = {"version": "1.0", "field": "su3gauge", "precision": "64", **extents}
-    a, b = _checksums(data, int(np.prod(links.shape[1:5])))
+    described = {"version": "1.0", "field": f"su{links.shape[-1]}gauge", "precision": "64", **extents}
+    a, b = _checksums(data, math.prod(links.shape[1:5]))
     records = [
         (_FORMAT, _xml("ildgFormat", described, ' xmlns="http://www.lqcd.org/ildg"')),
         (_RECORD, _xml("usqcdInfo", {"version": "1.0", "plaq": f"{mean_plaquette(links):.15g}",
@@ -50,76 +66,114 @@ def write_ildg(path: str | Path, links: Links, logical_file_name: str = "") -> N
         *([(_NAME, logical_file_name.encode())] if logical_file_name else []),
         (_CHECKSUM, _xml("scidacChecksum", {"version": "1.0", "suma": f"{a:x}", "sumb": f"{b:x}"})),
     ]  # fmt: skip
-    with open(path, "wb") as file:
-        for number, (kind, content) in enumerate(records):
-            flags = 0x8000 * (number == 0) + 0x4000 * (number == len(records) - 1)
-            file.write(_HEADER.pack(_MAGIC, 1, flags, len(content), kind.encode()))
-            file.write(content + b"\0" * (-len(content) % 8))
+    write_lime(path, records)
 
 
-def read_ildg(path: str | Path) -> Links:
-    """The links of a file in 32 or 64 bits.
+def read_ildg(path: str | Path, shape: Shape | None = None) -> Links:
+    """The links of a file, su{N}gauge in 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where the checksum or the
-    plaquette is not the one stored, and where links are not in SU(3). The format asks for neither checksum nor
-    plaquette: without them links in SU(3) are all that is verified. A record of the user that holds no plaquette is
-    left alone.
+    ``shape``, which is otherwise compared, is needed where the file has no ildg-format record; N and the precision then
+    follow from the length of the data. Raises ``BrokenConfigurationError`` for a file that is not of this format or is
+    cut short, where the checksum or the plaquette is not the one stored, and where links are not in SU(N). The format
+    asks for neither checksum nor plaquette: without them links in SU(N) are all that is verified, which an
+    ``UnverifiedLinksWarning`` says. A record of the user that holds no plaquette is left alone.
     """
-    records = _records(path)
-    if _FORMAT not in records or _DATA not in records:
-        raise BrokenConfigurationError(f"{path} has no {_FORMAT} or no {_DATA} record; it is no ILDG configuration.")
+    return warned(stored_ildg(path, shape))
+
+
+def stored_ildg(path: str | Path, shape: Shape | None = None) -> StoredLinks:
+    """As ``read_ildg``, with the notes instead of warnings."""
+    records = lime_records(path)
+    if _DATA not in records:
+        raise BrokenConfigurationError(f"{path} has no {_DATA} record; it is no ILDG configuration.")
+    length = records[_DATA].length
+    described = _described(path, records, shape)
+    check_length(path, length, described.shape, described.bytes_per_site)
+    data = records[_DATA].content()
+    has_checksum = _verify_checksum(path, records, data, math.prod(described.shape))
+    plaquette = _stored_plaquette(records.get(_RECORD))
+    numbers = np.frombuffer(data, f">f{described.bits // 8}").astype(np.float64).view(np.complex128)
+    matrices = numbers.reshape(*described.shape[::-1], 4, described.n_colours, described.n_colours)
+    stored = on_the_group(path, matrices, described.bits, _notes(path, records, has_checksum, plaquette))
+    if plaquette is not None:
+        found = mean_plaquette(stored.links)
+        check_average(path, found, plaquette, described.bits, "plaquette", verified=has_checksum)
+    return stored
+
+
+def _described(path: str | Path, records: dict[str, Record], shape: Shape | None) -> _Described:
+    if _FORMAT not in records:
+        return _from_length(path, records[_DATA].length, shape)
     try:
-        described = _fields(records[_FORMAT])
-        shape = tuple(int(described[name]) for name in ("lx", "ly", "lz", "lt"))
-        dtype = np.dtype({"32": ">f4", "64": ">f8"}[described["precision"]])
-        if described["field"] != "su3gauge":
-            raise KeyError(described["field"])
+        fields = _fields(records[_FORMAT])
+        extents = checked_extents(path, [int(fields[name]) for name in ("lx", "ly", "lz", "lt")])
+        field = re.fullmatch(r"su(\d{1,3})gauge", fields["field"], re.ASCII)
+        if field is None or int(field[1]) < 2 or fields["precision"] not in ("32", "64"):
+            raise ValueError(f"field {fields['field']!r} in {fields['precision']!r} bits")
     except (KeyError, ValueError) as error:
+        if isinstance(error, BrokenConfigurationError):
+            raise
         raise BrokenConfigurationError(
-            f"{path}: the {_FORMAT} record lacks a field or has an unknown one: {error}."
+            f"{path}: the {_FORMAT} record lacks a field or has an unknown one: {str(error)[:200]}."
         ) from error
-    data, n_sites = records[_DATA], int(np.prod(shape))
-    if len(data) != n_sites * 72 * dtype.itemsize:
+    if shape is not None and tuple(shape) != extents:
+        raise BrokenConfigurationError(f"{path} holds links of a lattice {list(extents)}, not {list(shape)}.")
+    return _Described(extents, int(field[1]), int(fields["precision"]))
+
+
+def _from_length(path: str | Path, length: int, shape: Shape | None) -> _Described:
+    """N and precision: 4·N² complex numbers a site of 8 or 16 bytes, no length fits both, for √2 is irrational."""
+    if shape is None:
         raise BrokenConfigurationError(
-            f"{path}: the links do not fill a lattice of {shape}; the file is cut or damaged."
+            f"{path} has no {_FORMAT} record: it does not tell its lattice. Give its shape, (x, y, z, t)."
         )
-    _verify_checksum(path, records, n_sites)
-    numbers = np.frombuffer(data, dtype).astype(np.float64).reshape(*shape[::-1], 4, 3, 3, 2)
-    matrices = numbers[..., 0] + 1j * numbers[..., 1]
-    single_precision = dtype.itemsize == 4
-    check_group(path, matrices, single_precision)
-    links = links_from_file_order(matrices)
-    stored = _stored_plaquette(records.get(_RECORD, b""))
-    if stored is not None:
-        check_plaquette(path, mean_plaquette(links), stored, single_precision)
-    return links
+    extents = checked_extents(path, shape)
+    per_link, rest = divmod(length, 4 * math.prod(extents))
+    for bits in (64, 32):
+        n_colours = math.isqrt(4 * per_link // bits)
+        if rest == 0 and n_colours > 1 and n_colours**2 * bits == 4 * per_link:
+            return _Described(extents, n_colours, bits)
+    raise BrokenConfigurationError(
+        f"{path}: {length} bytes are no SU(N) links on a lattice of {list(extents)}, in 32 or in 64 bits; give another "
+        "shape, or the file is cut."
+    )
 
 
-def _stored_plaquette(record: bytes) -> str | None:
+def _notes(path: str | Path, records: dict[str, Record], has_checksum: bool, plaquette: str | None) -> tuple[str, ...]:
+    if has_checksum or plaquette is not None:
+        return ()
+    missing = "neither checksum nor plaquette" if _FORMAT in records else "links alone"
+    return (f"{path} holds {missing}: nothing was verified but that the links are in the group.",)
+
+
+def _stored_plaquette(record: Record | None) -> str | None:
     """The plaquette as it is written; nothing where the record, free text by its standard, does not tell one."""
     try:
-        stored = _fields(record)["plaq"]
+        stored = _fields(record)["plaq"] if record else ""
         float(stored)
     except (KeyError, ValueError):
         return None
     return stored
 
 
-def _verify_checksum(path: str | Path, records: dict[str, bytes], n_sites: int) -> None:
+def _verify_checksum(path: str | Path, records: dict[str, Record], data: bytes, n_sites: int) -> bool:
+    """Whether there is a checksum, which then is that of the data."""
     if _CHECKSUM not in records:
-        return
+        return False
     try:
         fields = _fields(records[_CHECKSUM])
         stored = tuple(int(fields[name], 16) for name in ("suma", "sumb"))
     except (KeyError, ValueError) as error:
         raise BrokenConfigurationError(
-            f"{path}: the {_CHECKSUM} record does not hold two sums in hexadecimal: {error}."
+            f"{path}: the {_CHECKSUM} record does not hold two sums in hexadecimal: {str(error)[:200]}."
         ) from error
-    found = _checksums(records[_DATA], n_sites)
+    found = _checksums(data, n_sites)
     if found != stored:
         raise BrokenConfigurationError(
-            f"{path}: the checksum is {found[0]:x} {found[1]:x}, not {stored[0]:x} {stored[1]:x}: it is damaged."
+            f"{path}: the checksum is {found[0]:x} {found[1]:x}, not {fields['suma'][:40]} {fields['sumb'][:40]}: it "
+            "is damaged."
         )
+    return True
 
 
 def _checksums(data: bytes, n_sites: int) -> tuple[int, int]:
@@ -136,33 +190,19 @@ def _rotated(word: int, by: int) -> int:
     return ((word << by) | (word >> (32 - by))) & 0xFFFFFFFF
 
 
-def _records(path: str | Path) -> dict[str, bytes]:
-    """The LIME records by type; the first of each."""
-    content, place = Path(path).read_bytes(), 0
-    found: dict[str, bytes] = {}
-    while place < len(content):
-        if len(content) - place < _HEADER.size:
-            raise BrokenConfigurationError(f"{path} ends inside a LIME header; it is cut or damaged.")
-        magic, _, _, length, kind = _HEADER.unpack_from(content, place)
-        if magic != _MAGIC:
-            raise BrokenConfigurationError(f"{path} is not a LIME file, or is damaged at byte {place}.")
-        place += _HEADER.size
-        if len(content) - place < length:
-            raise BrokenConfigurationError(f"{path} ends inside a LIME record; it is cut or damaged.")
-        found.setdefault(kind.rstrip(b"\0").decode("ascii", "replace"), content[place : place + length])
-        place += length + -length % 8
-    return found
-
-
 def _xml(root: str, fields: dict[str, object], attributes: str = "") -> bytes:
     inside = "".join(f"<{name}>{value}</{name}>" for name, value in fields.items())
     return f'<?xml version="1.0" encoding="UTF-8"?><{root}{attributes}>{inside}</{root}>'.encode()
 
 
-def _fields(record: bytes) -> dict[str, str]:
+def _fields(record: Record) -> dict[str, str]:
     """Names and texts of the elements of an XML record, namespaces left out; raises ``ValueError`` if it is no XML."""
+    text = record.text().rstrip(b"\0").strip()
+    # Entities defined in terms of each other grow without bound, whatever the size of the file.
+    if b"<!DOCTYPE" in text:
+        raise ValueError("it defines a document type")
     try:
-        elements = ElementTree.fromstring(record.rstrip(b"\0").strip()).iter()
+        elements = list(ElementTree.fromstring(text).iter())
     except (ElementTree.ParseError, LookupError) as error:
         raise ValueError(f"it is no XML ({error})") from error
     return {re.sub(r"^\{.*\}", "", one.tag): (one.text or "").strip() for one in elements}

@@ -1,104 +1,168 @@
-"""Configurations in the NERSC archive format (Gauge Connection), SU(3) in four dimensions."""
+"""Configurations in the NERSC archive format (Gauge Connection), SU(N) in four dimensions."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from slmc.lattice import Shape
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.stored_links import (
     BrokenConfigurationError,
-    check_group,
-    check_plaquette,
-    check_su3,
+    FileOrder,
+    StoredLinks,
+    check_average,
+    check_dimensions,
+    check_length,
+    checked_extents,
     in_file_order,
-    links_from_file_order,
     mean_link_trace,
     mean_plaquette,
+    on_the_group,
+    warned,
 )
 
 BEGIN, _END = "BEGIN_HEADER", "END_HEADER"
 _LONGEST_HEADER = 65536
 
+_NUMBERS = {
+    "IEEE64BIG": (">f8",),
+    "IEEE64LITTLE": ("<f8",),
+    "IEEE32BIG": (">f4",),
+    "IEEE32LITTLE": ("<f4",),
+    "IEEE64": (">f8", "<f8"),
+    "IEEE32": (">f4", "<f4"),
+}
+"""What ``FLOATING_POINT`` may say; where it leaves the order of bytes open the checksum decides."""
+
+
+class _Header(NamedTuple):
+    """What a header says, checked as far as it can be without the links."""
+
+    shape: Shape
+    n_colours: int
+    n_rows: int
+    numbers: tuple[str, ...]
+    checksum: int
+    averages: dict[str, str]
+
 
 def write_nersc(path: str | Path, links: Links, fields: dict[str, str] | None = None) -> None:
-    """Writes links as 4D_SU3_GAUGE_3x3, big-endian double precision, with checksum, plaquette and link trace.
+    """Writes links as 4D_SU{N}_GAUGE_{N}x{N}, big-endian double precision, with checksum, plaquette and link trace.
 
-    x runs fastest, then y, z, t; at each site the four directions x, y, z, t, each a 3×3 matrix by rows. ``fields`` are
-    further header lines (``ENSEMBLE_ID``, ``SEQUENCE_NUMBER``, …). Raises ``ValueError`` unless links are SU(3) in four
+    x runs fastest, then y, z, t; at each site the four directions x, y, z, t, each a matrix by rows. ``fields`` are
+    further header lines (``ENSEMBLE_ID``, ``SEQUENCE_NUMBER``, …). Raises ``ValueError`` unless there are four
     dimensions.
     """
-    check_su3(links, "NERSC")
-    data = in_file_order(links).astype(">c16").tobytes()
+    check_dimensions(links, "NERSC")
+    data, n = in_file_order(links).astype(">c16"), links.shape[-1]
     header = {
         "HDR_VERSION": "1.0",
-        "DATATYPE": "4D_SU3_GAUGE_3x3",
+        "DATATYPE": f"4D_SU{n}_GAUGE_{n}x{n}",
         "STORAGE_FORMAT": "1.0",
         **{f"DIMENSION_{k + 1}": str(extent) for k, extent in enumerate(links.shape[1:5])},
         "LINK_TRACE": f"{mean_link_trace(links):.15g}",
         "PLAQUETTE": f"{mean_plaquette(links):.15g}",
         **{f"BOUNDARY_{k + 1}": "PERIODIC" for k in range(4)},
-        "CHECKSUM": f"{_checksum(data):x}",
+        "CHECKSUM": f"{_checksum(data.tobytes(), '>u4'):x}",
         "FLOATING_POINT": "IEEE64BIG",
         **(fields or {}),
     }
     lines = [BEGIN, *(f"{name} = {value}" for name, value in header.items()), _END, ""]
-    Path(path).write_bytes("\n".join(lines).encode("ascii") + data)
+    Path(path).write_bytes("\n".join(lines).encode("ascii") + data.tobytes())
 
 
 def read_nersc(path: str | Path) -> Links:
-    """The links of a file, 4D_SU3_GAUGE (two rows, the third restored) or 4D_SU3_GAUGE_3x3, 32 or 64 bits.
+    """The links of a file, 4D_SU{N}_GAUGE_{N}x{N} or 4D_SU3_GAUGE (two rows, the third restored), 32 or 64 bits.
 
-    Raises ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where checksum, plaquette
-    or link trace are not those of the header, and where links are not in SU(3).
+    Big- and little-endian; ``IEEE64`` and ``IEEE32`` alone mean the order whose checksum agrees. Raises
+    ``BrokenConfigurationError`` for a file that is not of this format or is cut short, where checksum, plaquette or
+    link trace are not those of the header, and where links are not in SU(N). Links that are off it by rounding are
+    projected (``on_the_group``), in double precision with an ``UnverifiedLinksWarning``.
     """
-    content = Path(path).read_bytes()
-    header, data = _header(content, path)
-    try:
-        shape = tuple(int(header[f"DIMENSION_{k}"]) for k in (1, 2, 3, 4))
-        rows = {"4D_SU3_GAUGE": 2, "4D_SU3_GAUGE_3x3": 3}[header["DATATYPE"]]
-        kind = {"IEEE64BIG": ">f8", "IEEE64LITTLE": "<f8", "IEEE32BIG": ">f4", "IEEE32": ">f4", "IEEE32LITTLE": "<f4"}
-        dtype = np.dtype(kind[header["FLOATING_POINT"]])
-        checksum = int(header["CHECKSUM"], 16)
-        for name in ("PLAQUETTE", "LINK_TRACE"):
-            float(header[name])
-    except (KeyError, ValueError) as error:
-        raise BrokenConfigurationError(f"{path}: the header lacks a field or has an unknown one: {error}.") from error
-    size = int(np.prod(shape)) * 4 * rows * 3 * 2 * dtype.itemsize
-    if len(data) != size:
-        raise BrokenConfigurationError(
-            f"{path}: {len(data)} bytes of links where {size} belong; the file is cut or damaged."
-        )
-    found = _checksum(data, dtype)
-    if found != checksum:
-        raise BrokenConfigurationError(
-            f"{path}: the checksum is {found:x}, the header says {checksum:x}; the file is damaged."
-        )
+    return warned(stored_nersc(path))
+
+
+def stored_nersc(path: str | Path) -> StoredLinks:
+    """As ``read_nersc``, with the notes instead of warnings."""
+    header, data = _parts(path)
+    dtype = _order_of_bytes(path, data, header)
+    bits = 8 * dtype.itemsize
+    stored = on_the_group(path, _matrices(data, dtype, header), bits)
+    found = {"PLAQUETTE": mean_plaquette(stored.links), "LINK_TRACE": mean_link_trace(stored.links)}
+    for name, value in found.items():
+        check_average(path, value, header.averages[name], bits, name.lower().replace("_", " "), verified=True)
+    return stored
+
+
+def _parts(path: str | Path) -> tuple[_Header, bytes]:
+    """Header and links; nothing is read that is longer than the header says."""
+    with open(path, "rb") as file:
+        start = file.read(_LONGEST_HEADER)
+        place = start.find(_END.encode())
+        if not start.startswith(BEGIN.encode()) or place < 0:
+            raise BrokenConfigurationError(f"{path} is not a NERSC configuration: it has no {BEGIN} … {_END}.")
+        try:
+            header = _parsed(path, start[len(BEGIN) : place])
+        except (KeyError, ValueError) as error:
+            if isinstance(error, BrokenConfigurationError):
+                raise
+            raise BrokenConfigurationError(
+                f"{path}: the header lacks a field or has an unknown one: {str(error)[:200]}."
+            ) from error
+        begin = start.find(b"\n", place) + 1
+        bytes_per_site = 8 * header.n_rows * header.n_colours * np.dtype(header.numbers[0]).itemsize
+        check_length(path, Path(path).stat().st_size - begin, header.shape, bytes_per_site)
+        file.seek(begin)
+        return header, file.read()
+
+
+def _parsed(path: str | Path, text: bytes) -> _Header:
+    lines = text.decode("ascii", "replace").splitlines()
+    fields = {name.strip(): value.strip() for name, value in (line.split("=", 1) for line in lines if "=" in line)}
+    shape = checked_extents(path, [int(fields[f"DIMENSION_{k}"]) for k in (1, 2, 3, 4)])
+    n_colours, n_rows = _colours(fields["DATATYPE"])
+    checksum = int(fields["CHECKSUM"], 16)
+    averages = {name: fields[name] for name in ("PLAQUETTE", "LINK_TRACE")}
+    for value in averages.values():
+        float(value)
+    return _Header(shape, n_colours, n_rows, _NUMBERS[fields["FLOATING_POINT"]], checksum, averages)
+
+
+def _colours(datatype: str) -> tuple[int, int]:
+    """N and the number of rows that are stored."""
+    if datatype == "4D_SU3_GAUGE":
+        return 3, 2
+    match = re.fullmatch(r"4D_SU(\d{1,3})_GAUGE_(\d{1,3})x(\d{1,3})", datatype, re.ASCII)
+    sizes = [int(one) for one in match.groups()] if match else []
+    if not match or sizes[0] < 2 or len(set(sizes)) > 1:
+        raise ValueError(f"DATATYPE = {datatype}")
+    return sizes[0], sizes[0]
+
+
+def _order_of_bytes(path: str | Path, data: bytes, header: _Header) -> np.dtype:
+    """The type of the numbers by which the checksum is that of the header."""
+    found = {}
+    for numbers in header.numbers:
+        found[numbers] = _checksum(data, f"{numbers[0]}u4")
+        if found[numbers] == header.checksum:
+            return np.dtype(numbers)
+    sums = " or ".join(f"{one:x}" for one in found.values())
+    raise BrokenConfigurationError(
+        f"{path}: the checksum is {sums}, the header says {f'{header.checksum:x}'[:40]}; the file is damaged."
+    )
+
+
+def _matrices(data: bytes, dtype: np.dtype, header: _Header) -> FileOrder:
     numbers = np.frombuffer(data, dtype).astype(np.float64)
-    matrices = numbers.reshape(*shape[::-1], 4, rows, 3, 2)
-    matrices = matrices[..., 0] + 1j * matrices[..., 1]
-    if rows == 2:
-        third = np.conj(np.cross(matrices[..., 0, :], matrices[..., 1, :]))
-        matrices = np.concatenate([matrices, third[..., None, :]], axis=-2)
-    single_precision = dtype.itemsize == 4
-    check_group(path, matrices, single_precision)
-    links = links_from_file_order(matrices)
-    check_plaquette(path, mean_plaquette(links), header["PLAQUETTE"], single_precision)
-    check_plaquette(path, mean_link_trace(links), header["LINK_TRACE"], single_precision, "link trace")
-    return links
+    matrices = numbers.view(np.complex128).reshape(*header.shape[::-1], 4, header.n_rows, header.n_colours)
+    if header.n_rows == header.n_colours:
+        return matrices
+    third = np.conj(np.cross(matrices[..., 0, :], matrices[..., 1, :]))
+    return np.concatenate([matrices, third[..., None, :]], axis=-2)
 
 
-def _header(content: bytes, path: str | Path) -> tuple[dict[str, str], bytes]:
-    start, end = BEGIN.encode(), _END.encode()
-    place = content.find(end, 0, _LONGEST_HEADER)
-    if not content.startswith(start) or place < 0:
-        raise BrokenConfigurationError(f"{path} is not a NERSC configuration: it has no {BEGIN} … {_END}.")
-    lines = content[len(start) : place].decode("ascii", "replace").splitlines()
-    fields = dict(line.split("=", 1) for line in lines if "=" in line)
-    after = content.index(b"\n", place) + 1
-    return {name.strip(): value.strip() for name, value in fields.items()}, content[after:]
-
-
-def _checksum(data: bytes, dtype: np.dtype | None = None) -> int:
+def _checksum(data: bytes, word: str) -> int:
     """The sum of all 32-bit words modulo 2³²."""
-    order = "<u4" if dtype is not None and dtype.byteorder == "<" else ">u4"
-    return int(np.sum(np.frombuffer(data, order), dtype=np.uint64) % 2**32)
+    return int(np.sum(np.frombuffer(data, word), dtype=np.uint64) % 2**32)

@@ -1,5 +1,6 @@
 """What is measured on a gauge field: loops, fermion correlators, topological charge."""
 
+import math
 from functools import partial
 
 import equinox as eqx
@@ -9,6 +10,8 @@ from jaxtyping import Array, Complex, Float, Key
 
 from slmc.lattice import n_sites
 from slmc.montecarlo.special_unitary import Matrices, antihermitian, as_matrices, dagger, multiply, trace
+from slmc.systems.gauge.domain_wall import DomainWall
+from slmc.systems.gauge.even_odd import real_part_of_product
 from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
 from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines, rectangle, shifted
 from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient
@@ -63,27 +66,62 @@ def staggered_condensate(operator: Staggered, trace_inverse: Float[Array, ""]) -
 def noisy_condensate(
     key: Key[Array, ""], operator: FermionOperator, links: Links, n_sources: int = 4, solver: Solver = STANDARD_SOLVER
 ) -> Float[Array, ""]:
-    """An unbiased estimate of Re tr M⁻¹ / V from Gaussian sources, one solution each, for any lattice."""
+    """An unbiased estimate of Re tr M⁻¹ / V from Gaussian sources, one solution each, for any lattice.
+
+    For domain walls M⁻¹ is the propagator of the quarks on the walls, (D_ov⁻¹ − 1)/(1 − m).
+    """
     hopping = operator.prepare(as_matrices(links))
-    shape = (*_components(operator), *operator.shape)
+    shape = (*operator.components, *operator.shape)
 
     def one(key: Key[Array, ""]) -> Array:
         source = gaussian_field(key, shape)
         found = _propagated(operator, hopping, source, solver)
-        return jnp.sum(source.real * found.real + source.imag * found.imag)
+        return real_part_of_product(source, found)
 
     return jnp.mean(jax.lax.map(one, jax.random.split(key, n_sources))) / n_sites(operator.shape)
+
+
+@eqx.filter_jit
+def residual_mass(
+    operator: DomainWall, links: Links, sources: FermionField, solver: Solver = STANDARD_SOLVER
+) -> Float[Array, ""]:
+    """m_res = Re tr q / tr q†q − m of the quarks of domain walls, q their propagator: what few layers add to the mass.
+
+    Traces are sums over ``sources``, spin, colour and sites behind an axis that counts them: all unit vectors for the
+    traces themselves, ``unit_sources``, ``noisy_sources`` for an estimate. With infinitely many layers q⁻¹ − m is
+    antihermitian, and m_res vanishes.
+    """
+    hopping = operator.prepare(as_matrices(links))
+
+    def traces(source: FermionField) -> tuple[Array, Array]:
+        quark = _propagated(operator, hopping, source, solver)
+        return real_part_of_product(source, quark), real_part_of_product(quark, quark)
+
+    trace, norm = jax.lax.map(traces, sources)
+    return jnp.sum(trace) / jnp.sum(norm) - operator.mass
+
+
+def unit_sources(operator: FermionOperator) -> FermionField:
+    """All sources of one component at one site; for small lattices."""
+    shape = (*operator.components, *operator.shape)
+    return jnp.eye(math.prod(shape), dtype=jnp.complex128).reshape(-1, *shape)
+
+
+def noisy_sources(key: Key[Array, ""], operator: FermionOperator, n_sources: int) -> FermionField:
+    """Gaussian sources."""
+    return gaussian_field(key, (n_sources, *operator.components, *operator.shape))
 
 
 @eqx.filter_jit
 def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = STANDARD_SOLVER) -> Float[Array, " time"]:
     """C(t) = Σ_x tr |M⁻¹(x, t; 0)|²: the pseudoscalar correlator of a point source at the origin.
 
-    For Wilson fermions that of γ_5 ⊗ γ_5 by M† = γ_5 M γ_5, for staggered ones the Goldstone pion.
+    For Wilson fermions that of γ_5 ⊗ γ_5 by M† = γ_5 M γ_5, for staggered ones the Goldstone pion. For domain walls M⁻¹
+    is the propagator of the quarks on the walls.
     """
     hopping = operator.prepare(as_matrices(links))
-    components = _components(operator)
-    n_components = components[0] if len(components) == 1 else components[0] * components[1]
+    components = operator.components
+    n_components = math.prod(components)
 
     def one(component: Array) -> Array:
         source = jnp.zeros((n_components, n_sites(operator.shape)), jnp.complex128).at[component, 0].set(1.0)
@@ -91,10 +129,6 @@ def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = ST
         return jnp.sum(found.real**2 + found.imag**2, axis=tuple(range(found.ndim - 1)))
 
     return jnp.sum(jax.lax.map(one, jnp.arange(n_components)), axis=0)
-
-
-def _components(operator: FermionOperator) -> tuple[int, ...]:
-    return operator.field_shape[: len(operator.field_shape) - len(operator.shape)]
 
 
 def _propagated(operator: FermionOperator, hopping, source: FermionField, solver: Solver) -> FermionField:
@@ -144,12 +178,15 @@ __all__ = [
     "clover",
     "energy_density",
     "noisy_condensate",
+    "noisy_sources",
     "pion_correlator",
     "plaquette",
     "polyakov_loop",
     "polyakov_susceptibility",
+    "residual_mass",
     "staggered_condensate",
     "static_loop",
     "topological_charge",
+    "unit_sources",
     "wilson_loop",
 ]

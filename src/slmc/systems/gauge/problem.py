@@ -20,10 +20,10 @@ from slmc.montecarlo import (
 )
 from slmc.selflearning import fit_linear
 from slmc.system import Fit, Observable, Problem, System, UserError, load_model
+from slmc.systems.gauge.configuration_files import read_links
 from slmc.systems.gauge.gauge_action import EffectiveAction
 from slmc.systems.gauge.heat_bath import GaugeHeatBath
 from slmc.systems.gauge.links import Links, random_links, unit_links
-from slmc.systems.gauge.links_file import links_of_file
 from slmc.systems.gauge.measured import (
     CONDENSATE,
     LINK_OBSERVABLES,
@@ -41,6 +41,7 @@ from slmc.systems.gauge.pseudofermions import (
 )
 from slmc.systems.gauge.settings import GaugeInnerSettings, GaugeRun, GaugeSettings, GaugeTarget, build_like, describe
 from slmc.systems.gauge.staggered_fermion import Staggered
+from slmc.systems.gauge.stored_links import warned
 
 TRAJECTORY_LENGTHS = (2, 3, 5, 8)
 """Integrator steps of a trajectory among which ``inner.n_updates = "auto"`` chooses."""
@@ -156,11 +157,17 @@ def _start(target: GaugeSettings, directory: Path) -> Links | None:
     if target.file is None:
         return None if target.start == "hot" else unit_links(target.shape, target.n_colours)
     try:
-        return links_of_file(directory / target.file, target.shape)
+        links = warned(read_links(directory / target.file, target.shape))
     except ValueError as error:
         raise UserError(f"target.file: {error}") from None
     except OSError as error:
         raise UserError(f"target.file = {target.file} cannot be read: {error.strerror}.") from None
+    if links.shape[-1] != target.n_colours:
+        raise UserError(
+            f"target.file = {target.file} holds links of SU({links.shape[-1]}), but target.n_colours = "
+            f"{target.n_colours}; set that."
+        )
+    return links
 
 
 GAUGE = System(GaugeRun, gauge, build_like)

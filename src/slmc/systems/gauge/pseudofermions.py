@@ -1,7 +1,6 @@
 """Pseudofermions: a determinant as a Gaussian integral over bosonic fields, sampled together with the links."""
 
 import math
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,26 +12,20 @@ from slmc.montecarlo.integrators import LEAPFROG, Integrator
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.special_unitary import SpecialUnitary, as_matrices
-from slmc.montecarlo.target import LogWeight, MeasuredTarget, Target
+from slmc.montecarlo.target import LogWeight, Target
 from slmc.montecarlo.update import Info, State, Update, same
 from slmc.numbers import count, positive, positive_count
+from slmc.systems.gauge.dynamical import Dynamical, GivenPseudofermion, PseudofermionField, PseudofermionTarget
 from slmc.systems.gauge.even_odd import Hopping, real_part_of_product
-from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, gaussian_field
+from slmc.systems.gauge.fermion_operator import FermionField, FermionOperator, check_denominator, gaussian_field
 from slmc.systems.gauge.links import Links
 from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.gauge.rational import Rational, rational_power
-from slmc.systems.gauge.smearing import StoutSmearing
+from slmc.systems.gauge.smearing import Smearing
 from slmc.systems.gauge.solvers import STANDARD_SOLVER, Solver, conjugate_gradient, multi_shift
 
 
-class Dynamical(NamedTuple):
-    """A configuration with dynamical fermions: links and the pseudofermion field φ, or several on a leading axis."""
-
-    links: Links
-    pseudofermion: FermionField
-
-
-class PseudofermionAction(MeasuredTarget):
+class PseudofermionAction(PseudofermionTarget):
     """Links and pseudofermions together, whose marginal distribution of links has the fermion determinant.
 
         log W = −S_g[U] − Σ_i φ_i† A[U]^(−α) φ_i,   ∫dφ exp(−φ†A^(−α)φ) ∝ det A^α
@@ -42,6 +35,14 @@ class PseudofermionAction(MeasuredTarget):
     Toussaint, Renken, Sugar, PRD 35, 2531 (1987). Otherwise A^(−α) is a rational function, solved by multi-shift CG:
     RHMC, Clark, Kennedy, PRL 98, 051601 (2007). Its relative error, at most ``rational_tolerance`` over the whole
     ``spectrum``, is the only thing that is not exact; ``rational_error`` tells it.
+
+    With ``denominator`` = another operator of the same kind, A_d = B_d B_d†, the weight is a ratio of determinants,
+
+        log W = −S_g[U] − Σ_i (B_d φ_i)† A[U]⁻¹ B_d φ_i,   ∫dφ exp(…) ∝ det A/det A_d,
+
+    φ drawn as B_d⁻¹B χ. With mass 1 it makes the Pauli–Villars fields of domain walls; a heavier fermion is the first
+    half of Hasenbusch's preconditioning, Phys. Lett. B 519, 177 (2001), whose other half is det A_d by a field of its
+    own: ``PseudofermionProduct``. It needs whole powers of det A and a square B: Wilson or domain-wall fermions.
 
     ``spectrum`` bounds the eigenvalues of A; the operator's own bounds by default. Raises ``ValueError`` where those
     do not exclude zero and a rational function is needed. ``RefreshPseudofermions`` notices eigenvalues outside.
@@ -60,7 +61,8 @@ class PseudofermionAction(MeasuredTarget):
 
     gauge: Target
     operator: FermionOperator
-    smearing: StoutSmearing | None
+    smearing: Smearing | None
+    denominator: FermionOperator | None
     solver: Solver
     n_fields: int = eqx.field(static=True)
     power: float = eqx.field(static=True)
@@ -73,18 +75,26 @@ class PseudofermionAction(MeasuredTarget):
         gauge: Target,
         operator: FermionOperator,
         n_flavours: float | None = None,
-        smearing: StoutSmearing | None = None,
+        smearing: Smearing | None = None,
         solver: Solver = STANDARD_SOLVER,
         spectrum: tuple[float, float] | None = None,
         rational_tolerance: float = 1e-11,
+        denominator: FermionOperator | None = None,
     ) -> None:
         self.gauge, self.operator, self.smearing, self.solver = gauge, operator, smearing, solver
+        self.denominator = denominator
+        check_denominator(operator, denominator)
         total = 1.0 if n_flavours is None else positive(n_flavours, "n_flavours") / operator.n_tastes
         positive(rational_tolerance, "rational_tolerance")
         # The best rational approximations of x^(−α) with α > 1 have complex poles, which no multi-shift CG can take.
         self.n_fields = math.ceil(total)
         self.power = alpha = total / self.n_fields
         self.action_power, self.draw_power, self.rational_error = None, None, 0.0
+        if denominator is not None and (alpha != 1 or operator.noise_shape != operator.field_shape):
+            raise ValueError(
+                f"a denominator needs Wilson or domain-wall fermions, in multiples of {operator.n_tastes} flavours: no "
+                "rational functions, and a factor of A that has an inverse."
+            )
         if alpha != 1:
             lower, upper = spectrum or tuple(float(bound) for bound in operator.spectrum())
             if not lower > 0:
@@ -102,28 +112,40 @@ class PseudofermionAction(MeasuredTarget):
         """The shape of φ: one field of the operator, or several on a leading axis."""
         return self._for_each_field(self.operator.field_shape)
 
+    def no_pseudofermion(self, *leading: int) -> FermionField:
+        return jnp.zeros((*leading, *self.pseudofermion_shape), jnp.complex128)
+
+    @property
+    def drawn_within(self) -> float | None:
+        """That of the rational functions, which holds while all eigenvalues of A lie in the ``spectrum``."""
+        return None if self.draw_power is None else 1e3 * (self.rational_error + self.solver.tolerance)
+
     def log_weight(self, configuration: Dynamical) -> LogWeight:
         """log W of links and pseudofermions."""
         links, _ = configuration
         return jax.lax.stop_gradient(self.gauge).log_weight(links) + self.fermion_log_weight(configuration)
 
     def fermion_log_weight(self, configuration: Dynamical) -> LogWeight:
-        """−Σ_i φ_i†A^(−α)φ_i."""
-        return self._fermion_log_weight_and_trace(configuration)[0]
+        """−Σ_i φ_i†A^(−α)φ_i, or −Σ_i (B_d φ_i)†A⁻¹B_d φ_i."""
+        return self.fermion_log_weight_and_trace(configuration)[0]
 
     def log_weight_and_observables(self, configuration: Dynamical) -> tuple[LogWeight, dict[str, Array]]:
         """log W and the estimate of tr A⁻¹."""
-        log_weight, trace = self._fermion_log_weight_and_trace(configuration)
+        log_weight, trace = self.fermion_log_weight_and_trace(configuration)
         return self.gauge.log_weight(configuration.links) + log_weight, {"trace_inverse": trace}
 
-    def _fermion_log_weight_and_trace(self, configuration: Dynamical) -> tuple[LogWeight, Float[Array, ""]]:
-        hopping = self.hopping(configuration.links)
+    def fermion_log_weight_and_trace(self, configuration: Dynamical) -> tuple[LogWeight, Float[Array, ""]]:
+        """What the pseudofermions add to log W, and the estimate of tr A⁻¹."""
+        hopping, phi = self.hopping(configuration.links), configuration.pseudofermion
+        assert not isinstance(phi, tuple), "one action has one array of pseudofermions; several are a product's"
         if self.n_fields == 1:
-            return self._of_one_field(hopping, configuration.pseudofermion)
-        log_weights, traces = jax.vmap(self._of_one_field, (None, 0))(hopping, configuration.pseudofermion)
+            return self._of_one_field(hopping, phi)
+        log_weights, traces = jax.vmap(self._of_one_field, (None, 0))(hopping, phi)
         return jnp.sum(log_weights), jnp.mean(traces)
 
     def _of_one_field(self, hopping: Hopping, phi: FermionField) -> tuple[LogWeight, Float[Array, ""]]:
+        if self.denominator is not None:
+            phi = jax.lax.stop_gradient(self.denominator).factor(hopping, phi)
         operator, fixed, fixed_phi = jax.lax.stop_gradient((self.operator, hopping, phi))
 
         def normal(field: FermionField) -> FermionField:
@@ -146,28 +168,36 @@ class PseudofermionAction(MeasuredTarget):
         return log_weight, jnp.sum(power.residues * norms) / self.power
 
     def draw_pseudofermion(self, key: Key[Array, ""], links: Links) -> FermionField:
-        """φ from exp(−φ†A^(−α)φ)."""
+        """φ from its distribution given the links."""
         return self.coloured(self.noise(key), links)
 
     def noise(self, key: Key[Array, ""]) -> FermionField:
-        """χ with density exp(−χ†χ), for ``coloured``."""
         one = self.operator.noise_shape if self.draw_power is None else self.operator.field_shape
         return gaussian_field(key, self._for_each_field(one))
 
     def coloured(self, chi: FermionField, links: Links) -> FermionField:
-        """φ with ⟨φφ†⟩ = A^α of χ with ⟨χχ†⟩ = 1: B χ with A = B B†, or r(A) χ with r(x) ≈ x^(α/2)."""
+        """φ of χ with ⟨χχ†⟩ = 1: B χ with A = B B†, r(A) χ with r(x) ≈ x^(α/2), or B_d⁻¹B χ."""
         hopping = self.hopping(links)
         if self.n_fields == 1:
             return self._coloured_field(hopping, chi)
         return jax.vmap(self._coloured_field, (None, 0))(hopping, chi)
 
     def _coloured_field(self, hopping: Hopping, chi: FermionField) -> FermionField:
+        if self.denominator is not None:
+            return self._inverse_factor(hopping, self.operator.factor(hopping, chi))
         if self.draw_power is None:
             return self.operator.factor(hopping, chi)
         power = self.draw_power
         xs = multi_shift(lambda field: self.operator.normal(hopping, field), chi, power.shifts, self.solver).x
         residues = _complex(power.residues).reshape(-1, *(1,) * chi.ndim)
         return _complex(power.constant) * chi + jnp.sum(residues * xs, axis=0)
+
+    def _inverse_factor(self, hopping: Hopping, field: FermionField) -> FermionField:
+        """B_d⁻¹ = B_d†A_d⁻¹."""
+        below = self.denominator
+        assert below is not None
+        solution = conjugate_gradient(lambda x: below.normal(hopping, x), field, self.solver).x
+        return below.adjoint_factor(hopping, solution)
 
     def _for_each_field(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape if self.n_fields == 1 else (self.n_fields, *shape)
@@ -186,7 +216,7 @@ class RefreshPseudofermions(Update):
     ``equinox.error_if``) where it does not hold to 1000 times the errors of rational functions and solver.
     """
 
-    target: PseudofermionAction
+    target: PseudofermionTarget
 
     @property
     def reversible(self) -> bool:
@@ -195,19 +225,17 @@ class RefreshPseudofermions(Update):
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         links, chi = state.configuration.links, self.target.noise(key)
         drawn = self.init(Dynamical(links, self.target.coloured(chi, links)))
-        if self.target.draw_power is not None:
-            drawn = drawn._replace(log_weight=self._checked(drawn, chi))
+        if self.target.drawn_within is not None:
+            drawn = drawn._replace(log_weight=self._checked(drawn, chi, self.target.drawn_within))
         return drawn, Info(jnp.ones(()), jnp.zeros(()))
 
-    def _checked(self, drawn: State, chi: FermionField) -> LogWeight:
+    def _checked(self, drawn: State, chi: PseudofermionField, within: float) -> LogWeight:
         """The log-weight, which the exact evaluation has made already, so that the check costs no solution."""
-        target = self.target
-        found = target.gauge.log_weight(drawn.configuration.links) - drawn.log_weight
-        expected = real_part_of_product(chi, chi)
-        tolerance = 1e3 * (target.rational_error + target.solver.tolerance)
+        found = self.target.gauge.log_weight(drawn.configuration.links) - drawn.log_weight
+        expected = sum((real_part_of_product(leaf, leaf) for leaf in jax.tree.leaves(chi)), jnp.zeros(()))
         return eqx.error_if(
             drawn.log_weight,
-            jnp.abs(found - expected) > tolerance * expected,
+            jnp.abs(found - expected) > within * expected,
             "eigenvalues of A lie outside the spectrum for which the rational functions of PseudofermionAction were "
             "made; give a wider spectrum=(lower, upper).",
         )
@@ -223,7 +251,7 @@ class PseudofermionTrajectory(Proposal):
     ``ValueError`` for fewer than one step.
     """
 
-    guide: PseudofermionAction
+    guide: PseudofermionTarget
     step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
     n_steps: int = eqx.field(static=True, default=10)
     integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
@@ -257,49 +285,6 @@ class PseudofermionTrajectory(Proposal):
     def evaluations_of(self, target: Target) -> int:
         """Evaluations of a target that one trajectory makes: its forces if the target is the guide."""
         return self.n_forces if same(self.guide, target) else 0
-
-
-class GivenPseudofermion(Target):
-    """The distribution of the links for one pseudofermion field, with the gauge action or without."""
-
-    action: PseudofermionAction
-    pseudofermion: FermionField
-    with_gauge: bool = eqx.field(static=True, default=True)
-
-    def log_weight(self, links: Links) -> LogWeight:
-        configuration = Dynamical(links, self.pseudofermion)
-        if self.with_gauge:
-            return self.action.log_weight(configuration)
-        return self.action.fermion_log_weight(configuration)
-
-
-class TrajectoryEnds(NamedTuple):
-    """Two gauge fields with one pseudofermion field: where a trajectory starts and where it ends."""
-
-    start: Links
-    end: Links
-    pseudofermion: FermionField
-
-
-class ActionChange(Target):
-    """log W(end, φ) − log W(start, φ) of an action, as ``slmc.selflearning.fit`` wants it to train a guide.
-
-    What is trained is the smearing, ``fit(…, where=lambda change: change.action.smearing)``: the other numbers of the
-    action have no gradient, and weight decay alone would move them.
-
-    A trajectory holds φ fixed, so that a guide which is wrong by a function of φ alone is a perfect one, and SLHMC
-    accepts with erfc(s/√8) where s is the standard deviation of the guide's error in this change. Over independent
-    pairs (U, φ) most of the variance of that error is the function of φ, which is noise to a training and no loss to
-    the sampler.
-    """
-
-    action: PseudofermionAction
-
-    def log_weight(self, ends: TrajectoryEnds) -> LogWeight:
-        """The change of log W between the two ends."""
-        both = jnp.stack([ends.start, ends.end])
-        start, end = jax.vmap(lambda links: self.action.log_weight(Dynamical(links, ends.pseudofermion)))(both)
-        return end - start
 
 
 def _complex(values: Array) -> Array:

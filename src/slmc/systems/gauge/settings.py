@@ -84,10 +84,8 @@ class GaugeSettings(Settings):
                 raise ValueError(f"shape = {list(self.shape)}: {error}") from None
         if self.file is not None and self.start != "hot":
             raise ValueError(f'start = "{self.start}" has no effect with a file to start from; leave one of them out')
-        if self.file is not None and (len(self.shape) != 4 or self.n_colours != 3):
-            raise ValueError(
-                "file: NERSC and ILDG files hold SU(3) in 4 dimensions; set n_colours = 3 and a shape of 4 extents"
-            )
+        if self.file is not None and len(self.shape) != 4:
+            raise ValueError(f"file: NERSC and ILDG files hold lattices of 4 extents; got shape = {list(self.shape)}")
         return self
 
     def _check_pseudofermions(self) -> None:

@@ -1,5 +1,6 @@
-"""Trainable stout smearing."""
+"""Trainable smearing of links, and stout smearing."""
 
+import abc
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -22,7 +23,21 @@ from slmc.systems.gauge.links import LinkMatrices, Links, planes, polyakov_lines
 LOOPS = ("plaquette", "rectangle", "spatial Polyakov", "temporal Polyakov")
 
 
-class StoutSmearing(eqx.Module):
+class Smearing(eqx.Module):
+    """A gauge-covariant, differentiable map of a gauge field to a smoother one, with trainable numbers.
+
+    To write your own: ``smeared`` must commute with gauge transformations and with the symmetries of the lattice that
+    the fermions have, or the guide has a preferred direction and learns less. ``weights`` are the numbers to train.
+    """
+
+    weights: eqx.AbstractVar[Array]
+
+    @abc.abstractmethod
+    def smeared(self, links: Links) -> Links:
+        """The links after smearing."""
+
+
+class StoutSmearing(Smearing):
     """Layers of stout smearing with trainable weights of several loops: Morningstar, Peardon, PRD 69, 054501 (2004).
 
         U'_μ(x) = exp(Q_μ(x)) U_μ(x),   Q = Σ_loops ρ_loop · antihermitian traceless part of ∂ Σ Re tr(loop)/∂U U†
@@ -42,10 +57,7 @@ class StoutSmearing(eqx.Module):
     def __init__(
         self, n_layers: int = 2, loops: Sequence[str] = ("plaquette",), weights: float | Array | Sequence = 0.0
     ) -> None:
-        self.loops = tuple(loops)
-        unknown = [one for one in self.loops if one not in LOOPS]
-        if unknown or not self.loops:
-            raise ValueError(f"loops must be some of {', '.join(LOOPS)}; got {', '.join(unknown) or 'none'}.")
+        self.loops = check_loops(loops)
         n_layers = positive_count(n_layers, "n_layers")
         self.weights = jnp.broadcast_to(
             jnp.asarray(finite(weights, "weights"), jnp.float64), (n_layers, len(self.loops))
@@ -54,26 +66,55 @@ class StoutSmearing(eqx.Module):
     def smeared(self, links: Links) -> Links:
         """The links after all layers."""
         for layer in range(len(self.weights)):
-            links = _step(links, self.loops, self.weights[layer])
+            links = stout_step(links, self.loops, self.weights[layer])
         return links
+
+
+def check_loops(loops: Sequence[str]) -> tuple[str, ...]:
+    """Raises ``ValueError`` unless all are in ``LOOPS``."""
+    unknown = [one for one in loops if one not in LOOPS]
+    if unknown or not loops:
+        raise ValueError(f"loops must be some of {', '.join(LOOPS)}; got {', '.join(unknown) or 'none'}.")
+    return tuple(loops)
+
+
+def check_layers(n_layers: int) -> None:
+    """Raises ``ValueError`` for fewer than one layer."""
+    if n_layers < 1:
+        raise ValueError(f"smearing needs at least one layer; got {n_layers}.")
 
 
 def stout_algebra(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> LinkMatrices:
     """Q of one layer: the tangent of the flow that makes the weighted loops larger."""
-    gradient = jax.grad(_weighted_loops)(links, loops, weights)
-    return antihermitian(multiply(as_matrices(gradient), dagger(as_matrices(links))))
+    return algebra(staple_sum(links, loops, weights), links)
 
 
-def _step(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Links:
-    return as_points(multiply(exponential_of_small(stout_algebra(links, loops, weights)), as_matrices(links)))
+def staple_sum(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> LinkMatrices:
+    """Σ_loops weight · C_μ(x), the derivative of the weighted loops by the links: staples that run along the link."""
+    return as_matrices(jax.grad(_weighted_loops)(links, loops, weights))
+
+
+def algebra(staples: LinkMatrices, links: Links) -> LinkMatrices:
+    """The antihermitian traceless part of C U†."""
+    return antihermitian(multiply(staples, dagger(as_matrices(links))))
+
+
+def stout_step(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Links:
+    """One layer: exp(Q) U."""
+    return turned(stout_algebra(links, loops, weights), links)
+
+
+def turned(algebra: LinkMatrices, links: Links) -> Links:
+    """exp(X) U."""
+    return as_points(multiply(exponential_of_small(algebra), as_matrices(links)))
 
 
 def _weighted_loops(links: Links, loops: tuple[str, ...], weights: Float[Array, " loop"]) -> Float[Array, ""]:
     u = as_matrices(links)
-    return sum((weights[k] * _loop_sum(u, loop) for k, loop in enumerate(loops)), jnp.zeros((), u.real.dtype))
+    return sum((weights[k] * loop_sum(u, loop) for k, loop in enumerate(loops)), jnp.zeros((), u.real.dtype))
 
 
-def _loop_sum(u: LinkMatrices, loop: str) -> Float[Array, ""]:
+def loop_sum(u: LinkMatrices, loop: str) -> Float[Array, ""]:
     """Σ Re tr of all loops of a kind, each once."""
     dimension = u.shape[2]
     zero = jnp.zeros((), u.real.dtype)

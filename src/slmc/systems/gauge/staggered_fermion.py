@@ -40,6 +40,10 @@ class Staggered(FermionOperator):
         self.mass, self.antiperiodic = jnp.asarray(mass, jnp.float64), antiperiodic
 
     @property
+    def components(self) -> tuple[int, ...]:
+        return (self.n_colours,)
+
+    @property
     def field_shape(self) -> tuple[int, ...]:
         return (self.n_colours, *half_shape(self.shape))
 
@@ -59,6 +63,9 @@ class Staggered(FermionOperator):
     def factor(self, hopping: Hopping, noise: FermionField) -> FermionField:
         """The even half of M†χ for χ on the whole lattice: m χ_e − D_eo χ_o."""
         return self.mass.astype(noise.dtype) * noise[0] - self.derivative(hopping, noise[1], EVEN)
+
+    def adjoint_factor(self, hopping: Hopping, field: FermionField) -> FermionField:
+        return jnp.stack([self.mass.astype(field.dtype) * field, self.derivative(hopping, field, ODD)])
 
     def derivative(self, hopping: Hopping, field: FermionField, parity: int) -> FermionField:
         """D ψ on the sites of a parity, of ψ on the others."""

@@ -1,0 +1,361 @@
+"""log W and its force from factorisations at fixed frequencies, in loops compiled by Numba that XLA calls.
+
+One matrix 1 − i(H − μ)/ω for each frequency ω, eight frequencies in the lanes of one pass. The eliminated sites are
+inverted first, then each front of ``elimination`` is factored into L U without pivoting. No pivot can be small: the
+Hermitian part of the matrix is 1, and so that of every Schur complement and of every pivot is at least 1. The force
+takes those blocks of the inverse whose place in the fronts is not zero (selected inversion: Takahashi, Fagan, Chen,
+1973; Erisman, Tinney, Commun. ACM 18, 177 (1975)), from the last front to the first.
+"""
+
+import math
+from typing import no_type_check
+
+import numba
+import numpy as np
+
+from slmc.compiled_calls import answers_version, arguments, data, extents, frame_words, results, size
+from slmc.lanes import N_LANES, lane, load_anywhere, spread, total
+from slmc.systems.spins.poles import MAX_LANES
+from slmc.systems.spins.spin_blocks import (
+    block_of_site,
+    complex_block,
+    counted,
+    less_product,
+    load_block,
+    minus_inverse,
+    plus_scaled,
+    quaternion,
+    spin_of,
+    store_block,
+    with_hop,
+    zero_block,
+)
+
+ELIMINATED, KEPT, N_PIVOTS, SIZES, STARTS, CHILD_STARTS, CHILDREN = range(7)
+RELATIVE_STARTS, RELATIVE, ENTRY_STARTS, ENTRY_PLACES, ENTRY_SITES = range(7, 12)
+TERM_STARTS, TERM_ELIMINATED, TERM_HOPS, HOP_STARTS, HOPS = range(12, 17)
+
+N_SCALARS = 4
+"""What stands in front of the other numbers: β, μ, the longest field allowed, frequencies with observables."""
+
+_loop = numba.njit(cache=True)
+_inlined = numba.njit(cache=True, forceinline=True)
+
+
+@_inlined
+@no_type_check
+def part(tables, number):
+    """One part of ``Elimination.tables``."""
+    return tables[tables[number] : tables[number + 1]]
+
+
+@_inlined
+@no_type_check
+def _row_by_column(t, address, row, column, stride, n):
+    for q in range(n):
+        t = less_product(t, load_block(address, row + q, t), load_block(address, column + q * stride, t))
+    return t
+
+
+@_loop
+@no_type_check
+def _invert_eliminated(address, first, tables, fields, mu, inverse_frequency, state, like):
+    """Stores (1 − i(h·σ − μ)/ω)⁻¹/ω² of each eliminated site."""
+    sites = part(tables, ELIMINATED)
+    scale = -(inverse_frequency * inverse_frequency)
+    for n in range(len(sites)):
+        x, y, z = fields[sites[n], 0], fields[sites[n], 1], fields[sites[n], 2]
+        inverse, re, im = minus_inverse(block_of_site(x, y, z, mu, inverse_frequency, like))
+        store_block(address, first + n, plus_scaled(zero_block(like), scale, inverse))
+        state = counted(state, re, im, like)
+    return state
+
+
+@_loop
+@no_type_check
+def _fill_front(address, front, first, tables, fields, hops, mu, inverse_frequency, like):
+    """The blocks of the matrix of kept sites that belong to a front, and what its children leave to it."""
+    width, start = part(tables, SIZES)[front], part(tables, STARTS)[front]
+    for block in range(start, start + width * width):
+        store_block(address, block, zero_block(like))
+    entries, places, sites = part(tables, ENTRY_STARTS), part(tables, ENTRY_PLACES), part(tables, ENTRY_SITES)
+    term_starts, through, products = part(tables, TERM_STARTS), part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
+    hop_starts, direct = part(tables, HOP_STARTS), part(tables, HOPS)
+    n_hops = len(hops)
+    for entry in range(entries[front], entries[front + 1]):
+        t = zero_block(like)
+        site = sites[entry]
+        if site >= 0:
+            t = block_of_site(fields[site, 0], fields[site, 1], fields[site, 2], mu, inverse_frequency, like)
+        for term in range(term_starts[entry], term_starts[entry + 1]):
+            strength = hops[products[term] // n_hops] * hops[products[term] % n_hops]
+            t = plus_scaled(t, spread(strength), load_block(address, first + through[term], like))
+        for hop in range(hop_starts[entry], hop_starts[entry + 1]):
+            t = with_hop(t, hops[direct[hop]], inverse_frequency)
+        store_block(address, start + places[entry], t)
+    child_starts, children = part(tables, CHILD_STARTS), part(tables, CHILDREN)
+    for n in range(child_starts[front], child_starts[front + 1]):
+        _add_child(address, children[n], start, width, tables, like)
+
+
+@_loop
+@no_type_check
+def _add_child(address, child, start, width, tables, like):
+    n_pivots, child_width = part(tables, N_PIVOTS)[child], part(tables, SIZES)[child]
+    relative_starts = part(tables, RELATIVE_STARTS)
+    relative = part(tables, RELATIVE)[relative_starts[child] : relative_starts[child + 1]]
+    corner = part(tables, STARTS)[child] + n_pivots * (child_width + 1)
+    one = spread(1.0)
+    for i in range(len(relative)):
+        for j in range(len(relative)):
+            place = start + relative[i] * width + relative[j]
+            left = load_block(address, corner + i * child_width + j, like)
+            store_block(address, place, plus_scaled(load_block(address, place, like), one, left))
+
+
+@_loop
+@no_type_check
+def _take_out_pivots(address, start, n_pivots, width, state, like):
+    """L U of the pivots of a front in place, and what is left for the parent. On the diagonal stands −U⁻¹."""
+    for pivot in range(n_pivots):
+        column, row = start + pivot, start + pivot * width
+        t = _row_by_column(load_block(address, row + pivot, like), address, row, column, width, pivot)
+        inverse, re, im = minus_inverse(t)
+        store_block(address, row + pivot, inverse)
+        state = counted(state, re, im, like)
+        for i in range(pivot + 1, width):
+            here = start + i * width
+            t = _row_by_column(load_block(address, here + pivot, like), address, here, column, width, pivot)
+            store_block(address, here + pivot, less_product(zero_block(like), t, inverse))
+        for j in range(pivot + 1, width):
+            t = _row_by_column(load_block(address, row + j, like), address, row, start + j, width, pivot)
+            store_block(address, row + j, t)
+    for i in range(n_pivots, width):
+        here = start + i * width
+        for j in range(n_pivots, width):
+            t = _row_by_column(load_block(address, here + j, like), address, here, start + j, width, n_pivots)
+            store_block(address, here + j, t)
+    return state
+
+
+@_loop
+@no_type_check
+def factor(address, tables, fields, hops, mu, inverse_frequency, like):
+    """L U of the whole matrix, and its determinant as ``counted`` has it."""
+    sizes, starts, n_pivots = part(tables, SIZES), part(tables, STARTS), part(tables, N_PIVOTS)
+    first = starts[len(sizes)]
+    one, zero = spread(1.0), spread(0.0)
+    state = (one, zero, one, zero, zero)
+    state = _invert_eliminated(address, first, tables, fields, mu, inverse_frequency, state, like)
+    for front in range(len(sizes)):
+        _fill_front(address, front, first, tables, fields, hops, mu, inverse_frequency, like)
+        state = _take_out_pivots(address, starts[front], n_pivots[front], sizes[front], state, like)
+    return state
+
+
+@_loop
+@no_type_check
+def _invert_front(address, start, n_pivots, width, row_copy, column_copy, like):
+    """The inverse on a front in place of its factors, from the inverse on its border."""
+    for pivot in range(n_pivots - 1, -1, -1):
+        row = start + pivot * width
+        inverse = load_block(address, row + pivot, like)
+        for i in range(pivot + 1, width):
+            store_block(address, row_copy + i, load_block(address, row + i, like))
+            store_block(address, column_copy + i, load_block(address, start + i * width + pivot, like))
+        rest = width - pivot - 1
+        corner = start + (pivot + 1) * (width + 1)
+        for j in range(rest):
+            t = zero_block(like)
+            for i in range(rest):
+                upper = load_block(address, row_copy + pivot + 1 + i, like)
+                t = less_product(t, upper, load_block(address, corner + i * width + j, like))
+            store_block(address, row + pivot + 1 + j, less_product(zero_block(like), inverse, t))
+            t = zero_block(like)
+            for i in range(rest):
+                lower = load_block(address, column_copy + pivot + 1 + i, like)
+                t = less_product(t, load_block(address, corner + j * width + i, like), lower)
+            store_block(address, start + (pivot + 1 + j) * width + pivot, t)
+        t = plus_scaled(zero_block(like), spread(-1.0), inverse)
+        for i in range(rest):
+            lower = load_block(address, column_copy + pivot + 1 + i, like)
+            t = less_product(t, load_block(address, row + pivot + 1 + i, like), lower)
+        store_block(address, row + pivot, t)
+
+
+@_loop
+@no_type_check
+def _hand_to_child(address, child, start, width, tables, like):
+    n_pivots, child_width = part(tables, N_PIVOTS)[child], part(tables, SIZES)[child]
+    relative_starts = part(tables, RELATIVE_STARTS)
+    relative = part(tables, RELATIVE)[relative_starts[child] : relative_starts[child + 1]]
+    corner = part(tables, STARTS)[child] + n_pivots * (child_width + 1)
+    for i in range(len(relative)):
+        for j in range(len(relative)):
+            block = load_block(address, start + relative[i] * width + relative[j], like)
+            store_block(address, corner + i * child_width + j, block)
+
+
+@_loop
+@no_type_check
+def invert_fronts(address, scratch, tables, like):
+    """Blocks of the inverse in place of the factors."""
+    sizes, starts, n_pivots = part(tables, SIZES), part(tables, STARTS), part(tables, N_PIVOTS)
+    child_starts, children = part(tables, CHILD_STARTS), part(tables, CHILDREN)
+    for front in range(len(sizes) - 1, -1, -1):
+        width, start = sizes[front], starts[front]
+        _invert_front(address, start, n_pivots[front], width, scratch, scratch + width, like)
+        for n in range(child_starts[front], child_starts[front + 1]):
+            _hand_to_child(address, children[n], start, width, tables, like)
+
+
+@_inlined
+@no_type_check
+def _add_spin(force, site, block, weight):
+    x, y, z = spin_of(block)
+    force[site, 0] += total(x * weight)
+    force[site, 1] += total(y * weight)
+    force[site, 2] += total(z * weight)
+
+
+@_loop
+@no_type_check
+def add_force(address, first, tables, hops, inverse_frequency, weight, force, like):
+    """Adds Σ_p 2 w_p Re tr(G_ii σ) from the inverse on the fronts, where ``weight`` is 2 w/ω."""
+    sites, through_sites, starts = part(tables, ENTRY_SITES), part(tables, ELIMINATED), part(tables, STARTS)
+    entries, places = part(tables, ENTRY_STARTS), part(tables, ENTRY_PLACES)
+    term_starts, through, products = part(tables, TERM_STARTS), part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
+    n_eliminated, n_hops = len(through_sites), len(hops)
+    around = first + n_eliminated
+    for n in range(n_eliminated):
+        store_block(address, around + n, zero_block(like))
+    for front in range(len(part(tables, SIZES))):
+        for entry in range(entries[front], entries[front + 1]):
+            block = load_block(address, starts[front] + places[entry], like)
+            if sites[entry] >= 0:
+                _add_spin(force, sites[entry], block, weight)
+            for term in range(term_starts[entry], term_starts[entry + 1]):
+                strength = spread(hops[products[term] // n_hops] * hops[products[term] % n_hops])
+                place = around + through[term]
+                store_block(address, place, plus_scaled(load_block(address, place, like), strength, block))
+    squared = spread(1.0) / (inverse_frequency * inverse_frequency)
+    for n in range(n_eliminated):
+        own, surroundings = load_block(address, first + n, like), load_block(address, around + n, like)
+        through_others = less_product(zero_block(like), own, less_product(zero_block(like), surroundings, own))
+        block = plus_scaled(plus_scaled(zero_block(like), squared, own), -squared, through_others)
+        _add_spin(force, through_sites[n], block, weight)
+
+
+@_loop
+@no_type_check
+def _workspace(tables, n_components):
+    """Memory for the blocks of eight frequencies: fronts, eliminated sites twice, and two rows."""
+    sizes, starts = part(tables, SIZES), part(tables, STARTS)
+    n_blocks = starts[len(sizes)] + 2 * len(part(tables, ELIMINATED)) + 2 * sizes.max()
+    return np.empty((n_blocks * n_components + 1) * N_LANES)
+
+
+@_inlined
+@no_type_check
+def _aligned(array):
+    return (np.uint64(array.ctypes.data) + np.uint64(63)) & ~np.uint64(63)
+
+
+@_loop
+@no_type_check
+def _numbers_of(numbers, n_sites):
+    """Hops, fields, frequencies and weights of what one call gets, behind the ``N_SCALARS`` first."""
+    n_hops = len(numbers) - N_SCALARS - 3 * n_sites - 2 * MAX_LANES
+    hops, others = numbers[N_SCALARS : N_SCALARS + n_hops], numbers[N_SCALARS + n_hops :]
+    fields = others[: 3 * n_sites].reshape(n_sites, 3)
+    frequencies = others[3 * n_sites : 3 * n_sites + MAX_LANES]
+    return hops, fields, frequencies, others[3 * n_sites + MAX_LANES :]
+
+
+@_loop
+@no_type_check
+def _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, like):
+    """Eight frequencies: log |det| and arg det into ``logarithms`` and ``angles``, and their share of the force."""
+    starts = part(tables, STARTS)
+    first, n_eliminated = starts[len(starts) - 1], len(part(tables, ELIMINATED))
+    n_sites = n_eliminated + len(part(tables, KEPT))
+    hops, fields, frequencies, weights = _numbers_of(numbers, n_sites)
+    address, mu = _aligned(memory), numbers[1]
+    chosen = slice(group * N_LANES, (group + 1) * N_LANES)
+    inverse_frequency = spread(1.0) / load_anywhere(np.uint64(frequencies[chosen].ctypes.data))
+    state = factor(address, tables, fields, hops, mu, inverse_frequency, like)
+    mantissa, exponent, phase_re, phase_im, n_turns = state
+    for n in range(N_LANES):
+        logarithms[group * N_LANES + n] = lane(exponent, n) * math.log(2.0) + math.log(lane(mantissa, n))
+        angles[group * N_LANES + n] = math.atan2(lane(phase_im, n), lane(phase_re, n)) + 2 * math.pi * lane(n_turns, n)
+    if with_force:
+        invert_fronts(address, first + 2 * n_eliminated, tables, like)
+        weight = load_anywhere(np.uint64(weights[chosen].ctypes.data)) * inverse_frequency
+        add_force(address, first, tables, hops, inverse_frequency, weight + weight, force, like)
+
+
+@_loop
+@no_type_check
+def evaluate(tables, numbers, with_observables, with_force, logarithms, angles, force):
+    """log W of one configuration; not a number where a field is too long for the poles.
+
+    ``logarithms`` and ``angles`` get log |det| and arg det at the frequencies, all those of the observables or, without
+    them, those of the poles; ``force`` gets ∂ log W/∂field.
+    """
+    n_sites = len(part(tables, ELIMINATED)) + len(part(tables, KEPT))
+    _, fields, _, weights = _numbers_of(numbers, n_sites)
+    beta, mu, longest = numbers[0], numbers[1], numbers[2]
+    n_poles = 0
+    for n in range(MAX_LANES):
+        if weights[n] != 0:
+            n_poles = n + 1
+    n_groups = -(-n_poles // N_LANES)
+    if with_observables:
+        n_groups = max(n_groups, int(numbers[3]) // N_LANES)
+    force[:] = 0
+    real = mu == 0 and len(part(tables, HOPS)) == 0
+    memory = _workspace(tables, 4 if real else 8)
+    for group in range(n_groups):
+        if real:
+            _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, quaternion())
+        else:
+            _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, complex_block())
+    log_weight = n_sites * (2 * math.log(2.0) + beta * mu)
+    for n in range(n_poles):
+        log_weight += 2 * weights[n] * logarithms[n]
+    for site in range(n_sites):
+        if not fields[site, 0] ** 2 + fields[site, 1] ** 2 + fields[site, 2] ** 2 <= longest**2:
+            log_weight = math.nan
+    return log_weight
+
+
+@no_type_check
+def call(frame_address):
+    """Arguments tables and numbers; results log W, log |det|, arg det and ∂ log W/∂field; leading extents are chains.
+
+    Determinants at all frequencies and the force are made where their buffers have room.
+    """
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        given, found = arguments(frame, 2), results(frame, 4)
+        lengths, shape = extents(given[0]), extents(given[1])
+        n_numbers = shape[len(shape) - 1]
+        n_chains = size(shape) // n_numbers
+        tables = numba.carray(data(given[0]), (lengths[len(lengths) - 1],), np.int32)
+        numbers = numba.carray(data(given[1]), (n_chains, n_numbers), np.float64)
+        log_weights = numba.carray(data(found[0]), (n_chains,), np.float64)
+        with_observables, with_force = size(extents(found[1])) > 0, size(extents(found[3])) > 0
+        logarithms, angles = np.empty((n_chains, MAX_LANES)), np.empty((n_chains, MAX_LANES))
+        force = np.empty((n_chains, 0, 3))
+        if with_observables:
+            logarithms = numba.carray(data(found[1]), (n_chains, MAX_LANES), np.float64)
+            angles = numba.carray(data(found[2]), (n_chains, MAX_LANES), np.float64)
+            logarithms[:], angles[:] = 0, 0
+        if with_force:
+            shape = extents(found[3])
+            force = numba.carray(data(found[3]), (n_chains, shape[len(shape) - 2], 3), np.float64)
+        for chain in range(n_chains):
+            log_weights[chain] = evaluate(
+                tables, numbers[chain], with_observables, with_force, logarithms[chain], angles[chain], force[chain]
+            )
+    return np.uint64(0)

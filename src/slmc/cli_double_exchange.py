@@ -32,6 +32,7 @@ class DoubleExchangeConfig(RunSettings):
     scan: ScanSettings = ScanSettings()
 
     may_change: ClassVar[tuple[str, ...]] = (*RunSettings.may_change, "scan")
+    came_later: ClassVar[tuple[str, ...]] = ("target.weight",)
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeConfig":

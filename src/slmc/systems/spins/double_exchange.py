@@ -65,7 +65,7 @@ class DoubleExchange(MeasuredTarget):
         coupling: float = 1.0,
         chemical_potential: float = 0.0,
         temperature: float = 0.05,
-        weight: ExactWeight | Literal["auto"] = "auto",
+        weight: str = "auto",
     ) -> None:
         self.shape = check_shape(shape)
         self.hopping = jnp.atleast_1d(jnp.asarray(hopping, jnp.float64))
@@ -141,7 +141,7 @@ class DoubleExchange(MeasuredTarget):
     def _electrons(self, spins: Spins) -> Electrons:
         half_coupling = jax.lax.stop_gradient(jnp.abs(self.coupling) / 2)
         fields = self.coupling / 2 * spins.reshape(-1, 3)
-        return Electrons(fields, self.hopping, half_coupling, 1 / self.temperature, self.chemical_potential)
+        return Electrons(fields, self.hopping, half_coupling, self.temperature, self.chemical_potential)
 
     def at_filling(self, filling: float, spins: Float[Array, "chain ..."]) -> "DoubleExchange":
         """The target with the chemical potential at which the mean density over given configurations is ``filling``.
@@ -174,14 +174,14 @@ def _hopping_matrix(shape: Shape, hopping: Float[Array, " shell"]) -> Float[Arra
 def _diagonalised(shape: Shape, electrons: Electrons) -> tuple[Array, Array, Array, Array]:
     """The arguments of ``_log_weight``."""
     hopping = _hopping_matrix(shape, electrons.hopping)
-    return electrons.fields, hopping, electrons.beta, electrons.chemical_potential
+    return electrons.fields, hopping, 1 / electrons.temperature, electrons.chemical_potential
 
 
 def _observables_of_levels(shape: Shape, electrons: Electrons) -> tuple[LogWeight, dict[str, Array]]:
     levels = eigenvalues(_hamiltonian(electrons.fields, _hopping_matrix(shape, electrons.hopping)))
     excess, sites = levels - electrons.chemical_potential, n_sites(shape)
-    occupation = jax.nn.sigmoid(-electrons.beta * excess)
-    return jnp.sum(jax.nn.softplus(-electrons.beta * excess)), {
+    occupation = jax.nn.sigmoid(-excess / electrons.temperature)
+    return jnp.sum(jax.nn.softplus(-excess / electrons.temperature)), {
         "energy": jnp.sum(levels * occupation) / sites,
         "density": jnp.sum(occupation) / sites,
         "grand_energy": jnp.sum(excess * occupation),
@@ -248,14 +248,14 @@ def _log_weight_by_poles(shape: Shape, *electrons: Array) -> LogWeight:
 def _log_weight_by_poles_jvp(shape, primals, tangents):
     """The force comes from the same factors as log W."""
     electrons = Electrons(*primals)
-    d_fields, d_hopping, _, d_beta, d_mu = tangents
+    d_fields, d_hopping, _, d_temperature, d_mu = tangents
     log_weight, change = _log_weight_by_poles(shape, *electrons), jnp.zeros(())
     if _is_nonzero(d_fields):
         log_weight, force = jax.lax.platform_dependent(
             electrons, cpu=partial(pole_weight.log_weight_and_force, shape), default=partial(_with_force, shape)
         )
         change = change + jnp.sum(force * d_fields)
-    others = {"hopping": d_hopping, "beta": d_beta, "chemical_potential": d_mu}
+    others = {"hopping": d_hopping, "temperature": d_temperature, "chemical_potential": d_mu}
     others = {name: tangent for name, tangent in others.items() if _is_nonzero(tangent)}
     if others:
         change = change + _change_by_parameters(shape, electrons, others)

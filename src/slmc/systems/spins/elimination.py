@@ -49,17 +49,17 @@ _HEADER = (
     "n_pivots",
     "front_sizes",
     "front_starts",
+    "compact_starts",
     "child_starts",
     "children",
     "relative_starts",
     "relative",
-    "entry_starts",
-    "entry_places",
-    "entry_sites",
     "term_starts",
+    "term_places",
     "term_eliminated",
     "term_hops",
     "hop_starts",
+    "hop_places",
     "hops",
 )
 """The parts of ``Elimination.tables`` in their order; the header has the place of each, and of the end."""
@@ -71,11 +71,11 @@ def elimination(shape: Shape, n_shells: int) -> Elimination:
     sites = neighbours(shape, n_shells)[0]
     eliminated = _independent_sites(sites)
     kept = np.flatnonzero(~eliminated)
-    entries = _Entries.of(sites, eliminated, kept)
-    fronts = _fronts(entries.adjacency())
-    tables = _tables(sites, np.flatnonzero(eliminated), kept, entries, fronts)
+    terms, hops = _terms(sites, eliminated, kept), _hops(sites, eliminated, kept)
+    fronts = _fronts(_adjacency(len(kept), (terms, hops)))
+    tables = _tables(np.flatnonzero(eliminated), kept, terms, hops, fronts)
     n_products = sum(_n_products(len(front.pivots), front.size) for front in fronts)
-    return Elimination(tables, len(kept), n_products, not len(entries.hops))
+    return Elimination(tables, len(kept), n_products, not len(hops))
 
 
 def _independent_sites(sites: np.ndarray) -> np.ndarray:
@@ -86,47 +86,37 @@ def _independent_sites(sites: np.ndarray) -> np.ndarray:
     return chosen
 
 
-class _Entries(NamedTuple):
-    """The blocks (row, column) of the matrix of kept sites, and of what they are sums."""
+def _terms(sites: np.ndarray, eliminated: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """How kept sites couple through eliminated ones: row, column, eliminated site, number of the pair of hops."""
+    number, n_hops = _numbers(kept, len(sites)), sites.shape[1]
+    around = number[sites[eliminated]]
+    first, second = (index.ravel() for index in np.indices((n_hops, n_hops)))
+    through = np.arange(len(around))[:, None]
+    parts = (around[:, first], around[:, second], through, first * n_hops + second)
+    return np.stack(np.broadcast_arrays(*parts), -1).reshape(-1, 4)
 
-    rows: np.ndarray
-    columns: np.ndarray
-    term_starts: np.ndarray
-    terms: np.ndarray
-    hop_starts: np.ndarray
-    hops: np.ndarray
 
-    @staticmethod
-    def of(sites: np.ndarray, eliminated: np.ndarray, kept: np.ndarray) -> "_Entries":
-        """Terms are (eliminated site, hop to the row, hop to the column), hops those between kept sites."""
-        number = np.full(len(sites), -1)
-        number[kept] = np.arange(len(kept))
-        n_kept, n_hops = len(kept), sites.shape[1]
-        through = np.flatnonzero(eliminated)
-        first, second = (index.ravel() for index in np.indices((n_hops, n_hops)))
-        term_keys = number[sites[through][:, first]] * n_kept + number[sites[through][:, second]]
-        terms = np.stack(np.broadcast_arrays(np.arange(len(through))[:, None], first * n_hops + second), -1)
-        here, hop = np.nonzero(~eliminated[:, None] & ~eliminated[sites])
-        hop_keys = number[here] * n_kept + number[sites[here, hop]]
-        diagonal = np.arange(n_kept) * (n_kept + 1)
-        keys = np.unique(np.concatenate([diagonal, term_keys.ravel(), hop_keys]))
-        terms, term_starts = _grouped(keys, term_keys.ravel(), terms.reshape(-1, 2))
-        hops, hop_starts = _grouped(keys, hop_keys, hop)
-        return _Entries(keys // n_kept, keys % n_kept, term_starts, terms, hop_starts, hops)
+def _hops(sites: np.ndarray, eliminated: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """How kept sites hop to each other: row, column, hop."""
+    number = _numbers(kept, len(sites))
+    here, hop = np.nonzero(~eliminated[:, None] & ~eliminated[sites])
+    return np.stack([number[here], number[sites[here, hop]], hop], -1)
 
-    def adjacency(self) -> list[set[int]]:
-        """The other kept sites that each touches."""
-        touched: list[set[int]] = [set() for _ in range(self.rows.max() + 1)]
-        for row, column in zip(self.rows.tolist(), self.columns.tolist(), strict=True):
+
+def _numbers(kept: np.ndarray, n_sites: int) -> np.ndarray:
+    number = np.full(n_sites, -1)
+    number[kept] = np.arange(len(kept))
+    return number
+
+
+def _adjacency(n_kept: int, couplings: Iterable[np.ndarray]) -> list[set[int]]:
+    """The other kept sites that each couples to."""
+    coupled: list[set[int]] = [set() for _ in range(n_kept)]
+    for rows in couplings:
+        for row, column in rows[:, :2].tolist():
             if row != column:
-                touched[row].add(column)
-        return touched
-
-
-def _grouped(keys: np.ndarray, of: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values ordered by their keys, and where those of each key start."""
-    order = np.argsort(of, kind="stable")
-    return values[order], np.searchsorted(of[order], np.append(keys, keys[-1] + 1))
+                coupled[row].add(column)
+    return coupled
 
 
 def _fronts(adjacency: list[set[int]]) -> list[Front]:
@@ -199,48 +189,84 @@ def _children_first(fronts: dict[int, Front], roots: list[int]) -> list[Front]:
 
 
 def _tables(
-    sites: np.ndarray, eliminated: np.ndarray, kept: np.ndarray, entries: _Entries, fronts: list[Front]
+    eliminated: np.ndarray, kept: np.ndarray, terms: np.ndarray, hops: np.ndarray, fronts: list[Front]
 ) -> np.ndarray:
     """All indices as one array of int32."""
     order = [site for front in fronts for site in front.pivots]
-    rank = np.empty(len(kept), int)
-    rank[order] = np.arange(len(kept))
+    rank = _numbers(np.array(order), len(kept)).tolist()
     members = [[*front.pivots, *sorted(front.border, key=rank.__getitem__)] for front in fronts]
-    place = [{site: position for position, site in enumerate(sites_of)} for sites_of in members]
-    home = {site: number for number, front in enumerate(fronts) for site in front.pivots}
+    positions = [{site: position for position, site in enumerate(sites)} for sites in members]
     parent = {child: number for number, front in enumerate(fronts) for child in front.children}
     relative = [
-        [place[parent[number]][site] for site in members[number][len(front.pivots) :]]
+        [positions[parent[number]][site] for site in members[number][len(front.pivots) :]]
         for number, front in enumerate(fronts)
     ]
-    pairs = list(zip(entries.rows.tolist(), entries.columns.tolist(), strict=True))
-    homes = np.array([home[row if rank[row] < rank[column] else column] for row, column in pairs])
-    by_front = np.argsort(homes, kind="stable")
-    places = [place[homes[n]][pairs[n][0]] * len(members[homes[n]]) + place[homes[n]][pairs[n][1]] for n in by_front]
-    terms, term_starts = _reordered(entries.terms, entries.term_starts, by_front)
-    hops, hop_starts = _reordered(entries.hops, entries.hop_starts, by_front)
-    diagonal = [kept[row] if row == column else -1 for row, column in (pairs[n] for n in by_front)]
-    sizes = np.array([len(sites_of) for sites_of in members])
+    sizes = np.array([len(sites) for sites in members])
+    places = _Places(rank, [number for number, front in enumerate(fronts) for _ in front.pivots], positions)
+    term_starts, term_places, terms = places.by_front(terms)
+    hop_starts, hop_places, hops = places.by_front(hops)
     parts = {
         "eliminated_sites": eliminated,
-        "kept_sites": kept,
+        "kept_sites": kept[order],
         "n_pivots": [len(front.pivots) for front in fronts],
         "front_sizes": sizes,
         "front_starts": _starts(sizes**2),
+        "compact_starts": _compact_starts(sizes, [front.children for front in fronts]),
         "child_starts": _starts([len(front.children) for front in fronts]),
         "children": _joined(front.children for front in fronts),
-        "relative_starts": _starts([len(positions) for positions in relative]),
+        "relative_starts": _starts([len(numbers) for numbers in relative]),
         "relative": _joined(relative),
-        "entry_starts": np.searchsorted(homes[by_front], np.arange(len(fronts) + 1)),
-        "entry_places": places,
-        "entry_sites": diagonal,
         "term_starts": term_starts,
-        "term_eliminated": terms[:, 0],
-        "term_hops": terms[:, 1],
+        "term_places": term_places,
+        "term_eliminated": terms[:, 2],
+        "term_hops": terms[:, 3],
         "hop_starts": hop_starts,
-        "hops": hops,
+        "hop_places": hop_places,
+        "hops": hops[:, 2],
     }
     return _packed([np.asarray(parts[name]) for name in _HEADER])
+
+
+class _Places(NamedTuple):
+    """Where blocks (row, column) lie: in the front that takes out the earlier of the two."""
+
+    rank: list[int]
+    front_of_rank: list[int]
+    positions: list[dict[int, int]]
+
+    def by_front(self, couplings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the couplings of each front start, the places of their blocks, and the couplings in that order."""
+        pairs = couplings[:, :2].tolist()
+        fronts = np.array([self.front_of_rank[min(self.rank[i], self.rank[j])] for i, j in pairs], int)
+        order = np.argsort(fronts, kind="stable")
+        places = [self._place(front, *pairs[n]) for front, n in zip(fronts[order].tolist(), order, strict=True)]
+        starts = np.searchsorted(fronts[order], np.arange(len(self.positions) + 1))
+        return starts, np.array(places, int), couplings[order]
+
+    def _place(self, front: int, row: int, column: int) -> int:
+        position = self.positions[front]
+        return position[row] * len(position) + position[column]
+
+
+def _compact_starts(sizes: np.ndarray, children: list[list[int]]) -> np.ndarray:
+    """Where fronts start, and how long the memory is, if each may lie where fronts that are done with lay.
+
+    A front is done with when its parent has taken up what it left.
+    """
+    used: dict[int, int] = {}
+    starts, longest = [], 0
+    for number, size in enumerate(sizes.tolist()):
+        start = 0
+        for other in sorted(used, key=starts.__getitem__):
+            if starts[other] - start >= size**2:
+                break
+            start = starts[other] + used[other]
+        starts.append(start)
+        used[number] = size**2
+        longest = max(longest, start + size**2)
+        for child in children[number]:
+            del used[child]
+    return np.array([*starts, longest])
 
 
 def _packed(parts: list[np.ndarray]) -> np.ndarray:
@@ -254,9 +280,3 @@ def _starts(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 def _joined(lists: Iterable[list[int]]) -> np.ndarray:
     return np.array([number for numbers in lists for number in numbers], int)
-
-
-def _reordered(values: np.ndarray, starts: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Groups of values in another order, and where each starts."""
-    pieces = [values[starts[n] : starts[n + 1]] for n in order]
-    return np.concatenate(pieces), _starts([len(piece) for piece in pieces])

@@ -31,12 +31,12 @@ from slmc.systems.spins.spin_blocks import (
     zero_block,
 )
 
-ELIMINATED, KEPT, N_PIVOTS, SIZES, STARTS, CHILD_STARTS, CHILDREN = range(7)
-RELATIVE_STARTS, RELATIVE, ENTRY_STARTS, ENTRY_PLACES, ENTRY_SITES = range(7, 12)
-TERM_STARTS, TERM_ELIMINATED, TERM_HOPS, HOP_STARTS, HOPS = range(12, 17)
+ELIMINATED, KEPT, N_PIVOTS, SIZES, STARTS, COMPACT_STARTS, CHILD_STARTS, CHILDREN = range(8)
+RELATIVE_STARTS, RELATIVE, TERM_STARTS, TERM_PLACES, TERM_ELIMINATED, TERM_HOPS = range(8, 14)
+HOP_STARTS, HOP_PLACES, HOPS = range(14, 17)
 
 N_SCALARS = 4
-"""What stands in front of the other numbers: β, μ, the longest field allowed, frequencies with observables."""
+"""What stands in front of the other numbers: T, μ, the longest field allowed, frequencies with observables."""
 
 _loop = numba.njit(cache=True)
 _inlined = numba.njit(cache=True, forceinline=True)
@@ -73,38 +73,36 @@ def _invert_eliminated(address, first, tables, fields, mu, inverse_frequency, st
 
 @_loop
 @no_type_check
-def _fill_front(address, front, first, tables, fields, hops, mu, inverse_frequency, like):
+def _fill_front(address, front, starts, tables, fields, hops, squares, mu, inverse_frequency, pivot_sites, like):
     """The blocks of the matrix of kept sites that belong to a front, and what its children leave to it."""
-    width, start = part(tables, SIZES)[front], part(tables, STARTS)[front]
+    width, start, first = part(tables, SIZES)[front], starts[front], starts[len(starts) - 1]
     for block in range(start, start + width * width):
         store_block(address, block, zero_block(like))
-    entries, places, sites = part(tables, ENTRY_STARTS), part(tables, ENTRY_PLACES), part(tables, ENTRY_SITES)
-    term_starts, through, products = part(tables, TERM_STARTS), part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
-    hop_starts, direct = part(tables, HOP_STARTS), part(tables, HOPS)
-    n_hops = len(hops)
-    for entry in range(entries[front], entries[front + 1]):
-        t = zero_block(like)
-        site = sites[entry]
-        if site >= 0:
-            t = block_of_site(fields[site, 0], fields[site, 1], fields[site, 2], mu, inverse_frequency, like)
-        for term in range(term_starts[entry], term_starts[entry + 1]):
-            strength = hops[products[term] // n_hops] * hops[products[term] % n_hops]
-            t = plus_scaled(t, spread(strength), load_block(address, first + through[term], like))
-        for hop in range(hop_starts[entry], hop_starts[entry + 1]):
-            t = with_hop(t, hops[direct[hop]], inverse_frequency)
-        store_block(address, start + places[entry], t)
+    for pivot in range(len(pivot_sites)):
+        x, y, z = fields[pivot_sites[pivot], 0], fields[pivot_sites[pivot], 1], fields[pivot_sites[pivot], 2]
+        own = block_of_site(x, y, z, mu, inverse_frequency, like)
+        store_block(address, start + pivot * (width + 1), own)
+    term_starts, places = part(tables, TERM_STARTS), part(tables, TERM_PLACES)
+    through, products = part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
+    for term in range(term_starts[front], term_starts[front + 1]):
+        t, other = load_block(address, start + places[term], like), load_block(address, first + through[term], like)
+        store_block(address, start + places[term], plus_scaled(t, spread(squares[products[term]]), other))
+    hop_starts, hop_places, kinds = part(tables, HOP_STARTS), part(tables, HOP_PLACES), part(tables, HOPS)
+    for hop in range(hop_starts[front], hop_starts[front + 1]):
+        t = load_block(address, start + hop_places[hop], like)
+        store_block(address, start + hop_places[hop], with_hop(t, hops[kinds[hop]], inverse_frequency))
     child_starts, children = part(tables, CHILD_STARTS), part(tables, CHILDREN)
     for n in range(child_starts[front], child_starts[front + 1]):
-        _add_child(address, children[n], start, width, tables, like)
+        _add_child(address, children[n], starts, start, width, tables, like)
 
 
 @_loop
 @no_type_check
-def _add_child(address, child, start, width, tables, like):
+def _add_child(address, child, starts, start, width, tables, like):
     n_pivots, child_width = part(tables, N_PIVOTS)[child], part(tables, SIZES)[child]
     relative_starts = part(tables, RELATIVE_STARTS)
     relative = part(tables, RELATIVE)[relative_starts[child] : relative_starts[child + 1]]
-    corner = part(tables, STARTS)[child] + n_pivots * (child_width + 1)
+    corner = starts[child] + n_pivots * (child_width + 1)
     one = spread(1.0)
     for i in range(len(relative)):
         for j in range(len(relative)):
@@ -140,15 +138,17 @@ def _take_out_pivots(address, start, n_pivots, width, state, like):
 
 @_loop
 @no_type_check
-def factor(address, tables, fields, hops, mu, inverse_frequency, like):
-    """L U of the whole matrix, and its determinant as ``counted`` has it."""
-    sizes, starts, n_pivots = part(tables, SIZES), part(tables, STARTS), part(tables, N_PIVOTS)
-    first = starts[len(sizes)]
+def factor(address, starts, tables, fields, hops, squares, mu, inverse_frequency, like):
+    """L U of the whole matrix, front by front from ``starts``, and its determinant as ``counted`` has it."""
+    sizes, n_pivots = part(tables, SIZES), part(tables, N_PIVOTS)
     one, zero = spread(1.0), spread(0.0)
     state = (one, zero, one, zero, zero)
+    first, kept, n_before = starts[len(sizes)], part(tables, KEPT), 0
     state = _invert_eliminated(address, first, tables, fields, mu, inverse_frequency, state, like)
     for front in range(len(sizes)):
-        _fill_front(address, front, first, tables, fields, hops, mu, inverse_frequency, like)
+        pivot_sites = kept[n_before : n_before + n_pivots[front]]
+        n_before += n_pivots[front]
+        _fill_front(address, front, starts, tables, fields, hops, squares, mu, inverse_frequency, pivot_sites, like)
         state = _take_out_pivots(address, starts[front], n_pivots[front], sizes[front], state, like)
     return state
 
@@ -220,26 +220,26 @@ def _add_spin(force, site, block, weight):
 
 @_loop
 @no_type_check
-def add_force(address, first, tables, hops, inverse_frequency, weight, force, like):
+def add_force(address, first, tables, squares, inverse_frequency, weight, force, like):
     """Adds Σ_p 2 w_p Re tr(G_ii σ) from the inverse on the fronts, where ``weight`` is 2 w/ω."""
-    sites, through_sites, starts = part(tables, ENTRY_SITES), part(tables, ELIMINATED), part(tables, STARTS)
-    entries, places = part(tables, ENTRY_STARTS), part(tables, ENTRY_PLACES)
-    term_starts, through, products = part(tables, TERM_STARTS), part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
-    n_eliminated, n_hops = len(through_sites), len(hops)
-    around = first + n_eliminated
-    for n in range(n_eliminated):
+    through_sites, starts, kept = part(tables, ELIMINATED), part(tables, STARTS), part(tables, KEPT)
+    sizes, n_pivots, n_before = part(tables, SIZES), part(tables, N_PIVOTS), 0
+    term_starts, places = part(tables, TERM_STARTS), part(tables, TERM_PLACES)
+    through, products = part(tables, TERM_ELIMINATED), part(tables, TERM_HOPS)
+    around = first + len(through_sites)
+    for n in range(len(through_sites)):
         store_block(address, around + n, zero_block(like))
-    for front in range(len(part(tables, SIZES))):
-        for entry in range(entries[front], entries[front + 1]):
-            block = load_block(address, starts[front] + places[entry], like)
-            if sites[entry] >= 0:
-                _add_spin(force, sites[entry], block, weight)
-            for term in range(term_starts[entry], term_starts[entry + 1]):
-                strength = spread(hops[products[term] // n_hops] * hops[products[term] % n_hops])
-                place = around + through[term]
-                store_block(address, place, plus_scaled(load_block(address, place, like), strength, block))
+    for front in range(len(sizes)):
+        for pivot in range(n_pivots[front]):
+            block = load_block(address, starts[front] + pivot * (sizes[front] + 1), like)
+            _add_spin(force, kept[n_before + pivot], block, weight)
+        n_before += n_pivots[front]
+        for term in range(term_starts[front], term_starts[front + 1]):
+            block, place = load_block(address, starts[front] + places[term], like), around + through[term]
+            strength = spread(squares[products[term]])
+            store_block(address, place, plus_scaled(load_block(address, place, like), strength, block))
     squared = spread(1.0) / (inverse_frequency * inverse_frequency)
-    for n in range(n_eliminated):
+    for n in range(len(through_sites)):
         own, surroundings = load_block(address, first + n, like), load_block(address, around + n, like)
         through_others = less_product(zero_block(like), own, less_product(zero_block(like), surroundings, own))
         block = plus_scaled(plus_scaled(zero_block(like), squared, own), -squared, through_others)
@@ -248,11 +248,17 @@ def add_force(address, first, tables, hops, inverse_frequency, weight, force, li
 
 @_loop
 @no_type_check
-def _workspace(tables, n_components):
+def _workspace(starts, tables, n_components):
     """Memory for the blocks of eight frequencies: fronts, eliminated sites twice, and two rows."""
-    sizes, starts = part(tables, SIZES), part(tables, STARTS)
-    n_blocks = starts[len(sizes)] + 2 * len(part(tables, ELIMINATED)) + 2 * sizes.max()
+    n_blocks = starts[len(starts) - 1] + 2 * len(part(tables, ELIMINATED)) + 2 * part(tables, SIZES).max()
     return np.empty((n_blocks * n_components + 1) * N_LANES)
+
+
+@_inlined
+@no_type_check
+def _front_starts(tables, with_force):
+    """Without a force a front need not stay once its parent has taken up what it left."""
+    return part(tables, STARTS) if with_force else part(tables, COMPACT_STARTS)
 
 
 @_inlined
@@ -276,14 +282,15 @@ def _numbers_of(numbers, n_sites):
 @no_type_check
 def _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, like):
     """Eight frequencies: log |det| and arg det into ``logarithms`` and ``angles``, and their share of the force."""
-    starts = part(tables, STARTS)
+    starts = _front_starts(tables, with_force)
     first, n_eliminated = starts[len(starts) - 1], len(part(tables, ELIMINATED))
     n_sites = n_eliminated + len(part(tables, KEPT))
     hops, fields, frequencies, weights = _numbers_of(numbers, n_sites)
-    address, mu = _aligned(memory), numbers[1]
+    address, temperature, mu = _aligned(memory), spread(numbers[0]), numbers[1]
     chosen = slice(group * N_LANES, (group + 1) * N_LANES)
-    inverse_frequency = spread(1.0) / load_anywhere(np.uint64(frequencies[chosen].ctypes.data))
-    state = factor(address, tables, fields, hops, mu, inverse_frequency, like)
+    inverse_frequency = spread(1.0) / (temperature * load_anywhere(np.uint64(frequencies[chosen].ctypes.data)))
+    squares = np.outer(hops, hops).ravel()
+    state = factor(address, starts, tables, fields, hops, squares, mu, inverse_frequency, like)
     mantissa, exponent, phase_re, phase_im, n_turns = state
     for n in range(N_LANES):
         logarithms[group * N_LANES + n] = lane(exponent, n) * math.log(2.0) + math.log(lane(mantissa, n))
@@ -291,7 +298,7 @@ def _one_group(memory, tables, numbers, group, with_force, logarithms, angles, f
     if with_force:
         invert_fronts(address, first + 2 * n_eliminated, tables, like)
         weight = load_anywhere(np.uint64(weights[chosen].ctypes.data)) * inverse_frequency
-        add_force(address, first, tables, hops, inverse_frequency, weight + weight, force, like)
+        add_force(address, first, tables, squares, inverse_frequency, weight + weight, force, like)
 
 
 @_loop
@@ -304,7 +311,7 @@ def evaluate(tables, numbers, with_observables, with_force, logarithms, angles, 
     """
     n_sites = len(part(tables, ELIMINATED)) + len(part(tables, KEPT))
     _, fields, _, weights = _numbers_of(numbers, n_sites)
-    beta, mu, longest = numbers[0], numbers[1], numbers[2]
+    temperature, mu, longest = numbers[0], numbers[1], numbers[2]
     n_poles = 0
     for n in range(MAX_LANES):
         if weights[n] != 0:
@@ -314,13 +321,13 @@ def evaluate(tables, numbers, with_observables, with_force, logarithms, angles, 
         n_groups = max(n_groups, int(numbers[3]) // N_LANES)
     force[:] = 0
     real = mu == 0 and len(part(tables, HOPS)) == 0
-    memory = _workspace(tables, 4 if real else 8)
+    memory = _workspace(_front_starts(tables, with_force), tables, 4 if real else 8)
     for group in range(n_groups):
         if real:
             _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, quaternion())
         else:
             _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, complex_block())
-    log_weight = n_sites * (2 * math.log(2.0) + beta * mu)
+    log_weight = n_sites * (2 * math.log(2.0) + mu / temperature)
     for n in range(n_poles):
         log_weight += 2 * weights[n] * logarithms[n]
     for site in range(n_sites):

@@ -27,12 +27,12 @@ LONGEST_SPIN = 1.05
 
 
 class Electrons(NamedTuple):
-    """What the electrons of one configuration depend on: (J/2) S_i, t_n, |J|/2, 1/T and μ."""
+    """What the electrons of one configuration depend on: (J/2) S_i, t_n, |J|/2, T and μ."""
 
     fields: Float[Array, "site 3"]
     hopping: Float[Array, " shell"]
     half_coupling: Float[Array, ""]
-    beta: Float[Array, ""]
+    temperature: Float[Array, ""]
     chemical_potential: Float[Array, ""]
 
 
@@ -68,7 +68,7 @@ def log_weight_and_observables(shape: Shape, electrons: Electrons) -> tuple[LogW
     """log W, to the bit that of ``log_weight``, and the sums over levels of ``DoubleExchange``."""
     log_w, logarithms, angles, _ = _called(shape, electrons, MAX_LANES, 0)
     table, row, sites = pole_table(), _row(shape, electrons), n_sites(shape)
-    temperature, mu = 1 / electrons.beta, electrons.chemical_potential
+    temperature, mu = electrons.temperature, electrons.chemical_potential
     density = sites + jnp.asarray(table.occupation)[row] @ angles
     grand_energy = -sites * mu - 2 * temperature * (jnp.asarray(table.energy)[row] @ logarithms)
     return log_w, {
@@ -80,19 +80,22 @@ def log_weight_and_observables(shape: Shape, electrons: Electrons) -> tuple[LogW
 
 
 def _numbers(shape: Shape, electrons: Electrons) -> Float[Array, " number"]:
-    """What the compiled loops read: see ``pole_kernel``."""
+    """What the compiled loops read: see ``pole_kernel``.
+
+    They also multiply by the temperature: XLA rounds the same product differently in different programs.
+    """
     table, row = pole_table(), _row(shape, electrons)
     _, shell, multiplicity = neighbours(shape, len(electrons.hopping))
     hops = -electrons.hopping[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
     longest = LONGEST_SPIN * electrons.half_coupling
     within = _reach(shape, electrons) <= table.reach[-1]
     scalars = (
-        electrons.beta,
+        electrons.temperature,
         electrons.chemical_potential,
         jnp.where(within, longest, jnp.nan),
         jnp.asarray(table.n_frequencies, jnp.float64)[row],
     )
-    frequencies = jnp.asarray(table.frequencies)[row] / electrons.beta
+    frequencies = jnp.asarray(table.frequencies)[row]
     weights = jnp.asarray(table.log_cosh)[row]
     return jnp.concatenate([jnp.stack(scalars), hops, electrons.fields.ravel(), frequencies, weights])
 
@@ -100,7 +103,7 @@ def _numbers(shape: Shape, electrons: Electrons) -> Float[Array, " number"]:
 def _reach(shape: Shape, electrons: Electrons) -> Float[Array, ""]:
     band = jnp.sum(jnp.abs(electrons.hopping) * _coordination(shape, len(electrons.hopping)))
     largest = band + LONGEST_SPIN * electrons.half_coupling + jnp.abs(electrons.chemical_potential)
-    return largest * electrons.beta
+    return largest / electrons.temperature
 
 
 def _row(shape: Shape, electrons: Electrons) -> Array:

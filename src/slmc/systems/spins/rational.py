@@ -33,7 +33,7 @@ from slmc.systems.spins.poles import (
     variance,
 )
 
-REACHES = 2.0 ** np.arange(2, 15)
+REACHES = 2.0 ** np.arange(2, 14.5, 0.5)
 MAX_POLES = 32
 TOLERANCE = 5e-13
 """Of log cosh; rounding spoils it for reaches above 2048, where the best is taken."""

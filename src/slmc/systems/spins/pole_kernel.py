@@ -15,7 +15,7 @@ import numpy as np
 
 from slmc.compiled_calls import answers_version, arguments, data, extents, frame_words, results, size
 from slmc.lanes import N_LANES, lane, load_anywhere, spread, total
-from slmc.systems.spins.poles import MAX_LANES
+from slmc.systems.spins.poles import LONGEST_SPIN, MAX_LANES
 from slmc.systems.spins.spin_blocks import (
     block_of_site,
     complex_block,
@@ -35,11 +35,13 @@ ELIMINATED, KEPT, N_PIVOTS, SIZES, STARTS, COMPACT_STARTS, CHILD_STARTS, CHILDRE
 RELATIVE_STARTS, RELATIVE, TERM_STARTS, TERM_PLACES, TERM_ELIMINATED, TERM_HOPS = range(8, 14)
 HOP_STARTS, HOP_PLACES, HOPS = range(14, 17)
 
-N_SCALARS = 4
-"""What stands in front of the other numbers: T, μ, the longest field allowed, frequencies with observables."""
+N_SCALARS = 3
+"""What stands in front of the other numbers: T, μ and |J|/2."""
 
-_loop = numba.njit(cache=True)
+_loop = numba.njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _inlined = numba.njit(cache=True, forceinline=True)
+# Pasted into their callers before types are known: a level of functions less is a third of the time to compile.
+_pasted = numba.njit(cache=True, inline="always")
 
 
 @_inlined
@@ -136,7 +138,7 @@ def _take_out_pivots(address, start, n_pivots, width, state, like):
     return state
 
 
-@_loop
+@_pasted
 @no_type_check
 def factor(address, starts, tables, fields, hops, squares, mu, inverse_frequency, like):
     """L U of the whole matrix, front by front from ``starts``, and its determinant as ``counted`` has it."""
@@ -196,7 +198,7 @@ def _hand_to_child(address, child, start, width, tables, like):
             store_block(address, corner + i * child_width + j, block)
 
 
-@_loop
+@_pasted
 @no_type_check
 def invert_fronts(address, scratch, tables, like):
     """Blocks of the inverse in place of the factors."""
@@ -246,7 +248,7 @@ def add_force(address, first, tables, squares, inverse_frequency, weight, force,
         _add_spin(force, through_sites[n], block, weight)
 
 
-@_loop
+@_pasted
 @no_type_check
 def _workspace(starts, tables, n_components):
     """Memory for the blocks of eight frequencies: fronts, eliminated sites twice, and two rows."""
@@ -267,102 +269,138 @@ def _aligned(array):
     return (np.uint64(array.ctypes.data) + np.uint64(63)) & ~np.uint64(63)
 
 
-@_loop
+@_pasted
 @no_type_check
-def _numbers_of(numbers, n_sites):
-    """Hops, fields, frequencies and weights of what one call gets, behind the ``N_SCALARS`` first."""
-    n_hops = len(numbers) - N_SCALARS - 3 * n_sites - 2 * MAX_LANES
-    hops, others = numbers[N_SCALARS : N_SCALARS + n_hops], numbers[N_SCALARS + n_hops :]
-    fields = others[: 3 * n_sites].reshape(n_sites, 3)
-    frequencies = others[3 * n_sites : 3 * n_sites + MAX_LANES]
-    return hops, fields, frequencies, others[3 * n_sites + MAX_LANES :]
+def _row_of_poles(poles, numbers, hops):
+    """The first row of ``packed_poles`` that reaches all levels; −1 where none does."""
+    temperature, mu, half_coupling = numbers[0], numbers[1], numbers[2]
+    reach = (np.sum(np.abs(hops)) + LONGEST_SPIN * half_coupling + abs(mu)) / temperature
+    for row in range(len(poles)):
+        if reach <= poles[row, 0]:
+            return row
+    return -1
 
 
-@_loop
+@_inlined
 @no_type_check
-def _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, like):
-    """Eight frequencies: log |det| and arg det into ``logarithms`` and ``angles``, and their share of the force."""
-    starts = _front_starts(tables, with_force)
+def _values(poles, row, number):
+    """Frequencies (0) or weights for log cosh (1), energy (2), variance (3) and occupation (4)."""
+    return poles[row, 3 + number * MAX_LANES : 3 + (number + 1) * MAX_LANES]
+
+
+@_pasted
+@no_type_check
+def _one_group(memory, tables, numbers, hops, fields, frequencies, weights, logarithms, angles, force, like):
+    """Eight frequencies: log |det| and arg det into ``logarithms`` and ``angles``, and their share of a force."""
+    starts = _front_starts(tables, len(force) > 0)
     first, n_eliminated = starts[len(starts) - 1], len(part(tables, ELIMINATED))
-    n_sites = n_eliminated + len(part(tables, KEPT))
-    hops, fields, frequencies, weights = _numbers_of(numbers, n_sites)
     address, temperature, mu = _aligned(memory), spread(numbers[0]), numbers[1]
-    chosen = slice(group * N_LANES, (group + 1) * N_LANES)
-    inverse_frequency = spread(1.0) / (temperature * load_anywhere(np.uint64(frequencies[chosen].ctypes.data)))
+    inverse_frequency = spread(1.0) / (temperature * load_anywhere(np.uint64(frequencies.ctypes.data)))
     squares = np.outer(hops, hops).ravel()
     state = factor(address, starts, tables, fields, hops, squares, mu, inverse_frequency, like)
     mantissa, exponent, phase_re, phase_im, n_turns = state
     for n in range(N_LANES):
-        logarithms[group * N_LANES + n] = lane(exponent, n) * math.log(2.0) + math.log(lane(mantissa, n))
-        angles[group * N_LANES + n] = math.atan2(lane(phase_im, n), lane(phase_re, n)) + 2 * math.pi * lane(n_turns, n)
-    if with_force:
+        logarithms[n] = lane(exponent, n) * math.log(2.0) + math.log(lane(mantissa, n))
+        angles[n] = math.atan2(lane(phase_im, n), lane(phase_re, n)) + 2 * math.pi * lane(n_turns, n)
+    if len(force) > 0:
         invert_fronts(address, first + 2 * n_eliminated, tables, like)
-        weight = load_anywhere(np.uint64(weights[chosen].ctypes.data)) * inverse_frequency
+        weight = load_anywhere(np.uint64(weights.ctypes.data)) * inverse_frequency
         add_force(address, first, tables, squares, inverse_frequency, weight + weight, force, like)
 
 
-@_loop
+@_pasted
 @no_type_check
-def evaluate(tables, numbers, with_observables, with_force, logarithms, angles, force):
-    """log W of one configuration; not a number where a field is too long for the poles.
+def _all_groups(n_groups, tables, poles, row, numbers, hops, fields, logarithms, angles, force, like):
+    memory = _workspace(_front_starts(tables, len(force) > 0), tables, len(like))
+    frequencies, weights = _values(poles, row, 0), _values(poles, row, 1)
+    for group in range(n_groups):
+        here = slice(group * N_LANES, (group + 1) * N_LANES)
+        _one_group(
+            memory,
+            tables,
+            numbers,
+            hops,
+            fields,
+            frequencies[here],
+            weights[here],
+            logarithms[here],
+            angles[here],
+            force,
+            like,
+        )
 
-    ``logarithms`` and ``angles`` get log |det| and arg det at the frequencies, all those of the observables or, without
-    them, those of the poles; ``force`` gets ∂ log W/∂field.
+
+@_pasted
+@no_type_check
+def evaluate(tables, poles, numbers, observables, force):
+    """log W of one configuration; not a number where a spin is too long for the poles or no poles reach the levels.
+
+    ``observables`` get density, grand energy and energy variance of the whole lattice if there is room for them, and
+    ``force`` gets ∂ log W/∂field.
     """
     n_sites = len(part(tables, ELIMINATED)) + len(part(tables, KEPT))
-    _, fields, _, weights = _numbers_of(numbers, n_sites)
-    temperature, mu, longest = numbers[0], numbers[1], numbers[2]
-    n_poles = 0
-    for n in range(MAX_LANES):
-        if weights[n] != 0:
-            n_poles = n + 1
-    n_groups = -(-n_poles // N_LANES)
-    if with_observables:
-        n_groups = max(n_groups, int(numbers[3]) // N_LANES)
-    force[:] = 0
-    real = mu == 0 and len(part(tables, HOPS)) == 0
-    memory = _workspace(_front_starts(tables, with_force), tables, 4 if real else 8)
-    for group in range(n_groups):
-        if real:
-            _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, quaternion())
-        else:
-            _one_group(memory, tables, numbers, group, with_force, logarithms, angles, force, complex_block())
+    hops, fields = numbers[N_SCALARS : len(numbers) - 3 * n_sites], numbers[len(numbers) - 3 * n_sites :]
+    fields = fields.reshape(n_sites, 3)
+    row = _row_of_poles(poles, numbers, hops)
+    observables[:], force[:] = math.nan, 0
+    if row < 0 or _has_too_long(fields, LONGEST_SPIN * numbers[2]):
+        force[:] = math.nan
+        return math.nan
+    n_poles = int(poles[row, 1])
+    n_groups = (int(poles[row, 2]) if len(observables) > 0 else n_poles + N_LANES - 1) // N_LANES
+    logarithms, angles = np.zeros(MAX_LANES), np.zeros(MAX_LANES)
+    if numbers[1] == 0 and len(part(tables, HOPS)) == 0:
+        _all_groups(n_groups, tables, poles, row, numbers, hops, fields, logarithms, angles, force, quaternion())
+    else:
+        _all_groups(n_groups, tables, poles, row, numbers, hops, fields, logarithms, angles, force, complex_block())
+    temperature, mu = numbers[0], numbers[1]
+    if len(observables) > 0:
+        observables[0] = n_sites + np.sum(_values(poles, row, 4) * angles)
+        observables[1] = -n_sites * mu - 2 * temperature * np.sum(_values(poles, row, 2) * logarithms)
+        observables[2] = 2 * temperature**2 * np.sum(_values(poles, row, 3) * logarithms)
     log_weight = n_sites * (2 * math.log(2.0) + mu / temperature)
     for n in range(n_poles):
-        log_weight += 2 * weights[n] * logarithms[n]
-    for site in range(n_sites):
-        if not fields[site, 0] ** 2 + fields[site, 1] ** 2 + fields[site, 2] ** 2 <= longest**2:
-            log_weight = math.nan
+        log_weight += 2 * _values(poles, row, 1)[n] * logarithms[n]
     return log_weight
+
+
+@_pasted
+@no_type_check
+def _has_too_long(fields, longest):
+    for site in range(len(fields)):
+        if not fields[site, 0] ** 2 + fields[site, 1] ** 2 + fields[site, 2] ** 2 <= longest**2:
+            return True
+    return False
 
 
 @no_type_check
 def call(frame_address):
-    """Arguments tables and numbers; results log W, log |det|, arg det and ∂ log W/∂field; leading extents are chains.
+    """Arguments tables, poles and numbers; results log W, observables and force; leading extents are chains.
 
-    Determinants at all frequencies and the force are made where their buffers have room.
+    Observables and force are made where their buffers have room.
     """
     frame = frame_words(frame_address)
     if not answers_version(frame):
-        given, found = arguments(frame, 2), results(frame, 4)
-        lengths, shape = extents(given[0]), extents(given[1])
-        n_numbers = shape[len(shape) - 1]
-        n_chains = size(shape) // n_numbers
-        tables = numba.carray(data(given[0]), (lengths[len(lengths) - 1],), np.int32)
-        numbers = numba.carray(data(given[1]), (n_chains, n_numbers), np.float64)
+        given, found = arguments(frame, 3), results(frame, 3)
+        tables = numba.carray(data(given[0]), (size(extents(given[0])),), np.int32)
+        n_columns, n_numbers = _last(given[1], 1), _last(given[2], 1)
+        poles = numba.carray(data(given[1]), (size(extents(given[1])) // n_columns, n_columns), np.float64)
+        n_chains = size(extents(given[2])) // n_numbers
+        numbers = numba.carray(data(given[2]), (n_chains, n_numbers), np.float64)
         log_weights = numba.carray(data(found[0]), (n_chains,), np.float64)
-        with_observables, with_force = size(extents(found[1])) > 0, size(extents(found[3])) > 0
-        logarithms, angles = np.empty((n_chains, MAX_LANES)), np.empty((n_chains, MAX_LANES))
-        force = np.empty((n_chains, 0, 3))
-        if with_observables:
-            logarithms = numba.carray(data(found[1]), (n_chains, MAX_LANES), np.float64)
-            angles = numba.carray(data(found[2]), (n_chains, MAX_LANES), np.float64)
-            logarithms[:], angles[:] = 0, 0
-        if with_force:
-            shape = extents(found[3])
-            force = numba.carray(data(found[3]), (n_chains, shape[len(shape) - 2], 3), np.float64)
+        observables, force = np.empty((n_chains, 0)), np.empty((n_chains, 0, 3))
+        if _last(found[1], 1) > 0:
+            observables = numba.carray(data(found[1]), (n_chains, _last(found[1], 1)), np.float64)
+        if _last(found[2], 2) > 0:
+            force = numba.carray(data(found[2]), (n_chains, _last(found[2], 2), 3), np.float64)
         for chain in range(n_chains):
-            log_weights[chain] = evaluate(
-                tables, numbers[chain], with_observables, with_force, logarithms[chain], angles[chain], force[chain]
-            )
+            log_weights[chain] = evaluate(tables, poles, numbers[chain], observables[chain], force[chain])
     return np.uint64(0)
+
+
+@_inlined
+@no_type_check
+def _last(buffer, number):
+    """One of the last extents of a buffer."""
+    shape = extents(buffer)
+    return shape[len(shape) - number]

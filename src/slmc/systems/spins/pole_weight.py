@@ -20,10 +20,7 @@ from slmc.compiled_calls import custom_call
 from slmc.lattice import Shape, n_sites, neighbours
 from slmc.montecarlo.target import LogWeight
 from slmc.systems.spins.elimination import elimination
-from slmc.systems.spins.poles import MAX_LANES, pole_table
-
-LONGEST_SPIN = 1.05
-"""The reach allows for spins a little longer than 1, as finite differences off the sphere make them."""
+from slmc.systems.spins.poles import LONGEST_SPIN, pole_table
 
 
 class Electrons(NamedTuple):
@@ -60,56 +57,20 @@ def log_weight(shape: Shape, electrons: Electrons) -> LogWeight:
 
 def log_weight_and_force(shape: Shape, electrons: Electrons) -> tuple[LogWeight, Float[Array, "site 3"]]:
     """log W, to the bit that of ``log_weight``, and ∂ log W/∂fields."""
-    log_w, _, _, force = _called(shape, electrons, 0, n_sites(shape))
+    log_w, _, force = _called(shape, electrons, 0, n_sites(shape))
     return log_w, force
 
 
 def log_weight_and_observables(shape: Shape, electrons: Electrons) -> tuple[LogWeight, dict[str, Array]]:
     """log W, to the bit that of ``log_weight``, and the sums over levels of ``DoubleExchange``."""
-    log_w, logarithms, angles, _ = _called(shape, electrons, MAX_LANES, 0)
-    table, row, sites = pole_table(), _row(shape, electrons), n_sites(shape)
-    temperature, mu = electrons.temperature, electrons.chemical_potential
-    density = sites + jnp.asarray(table.occupation)[row] @ angles
-    grand_energy = -sites * mu - 2 * temperature * (jnp.asarray(table.energy)[row] @ logarithms)
+    log_w, sums, _ = _called(shape, electrons, 3, 0)
+    density, grand_energy, variance = sums
     return log_w, {
-        "energy": (grand_energy + mu * density) / sites,
-        "density": density / sites,
+        "energy": (grand_energy + electrons.chemical_potential * density) / n_sites(shape),
+        "density": density / n_sites(shape),
         "grand_energy": grand_energy,
-        "energy_variance": 2 * temperature**2 * (jnp.asarray(table.variance)[row] @ logarithms),
+        "energy_variance": variance,
     }
-
-
-def _numbers(shape: Shape, electrons: Electrons) -> Float[Array, " number"]:
-    """What the compiled loops read: see ``pole_kernel``.
-
-    They also multiply by the temperature: XLA rounds the same product differently in different programs.
-    """
-    table, row = pole_table(), _row(shape, electrons)
-    _, shell, multiplicity = neighbours(shape, len(electrons.hopping))
-    hops = -electrons.hopping[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
-    longest = LONGEST_SPIN * electrons.half_coupling
-    within = _reach(shape, electrons) <= table.reach[-1]
-    scalars = (
-        electrons.temperature,
-        electrons.chemical_potential,
-        jnp.where(within, longest, jnp.nan),
-        jnp.asarray(table.n_frequencies, jnp.float64)[row],
-    )
-    frequencies = jnp.asarray(table.frequencies)[row]
-    weights = jnp.asarray(table.log_cosh)[row]
-    return jnp.concatenate([jnp.stack(scalars), hops, electrons.fields.ravel(), frequencies, weights])
-
-
-def _reach(shape: Shape, electrons: Electrons) -> Float[Array, ""]:
-    band = jnp.sum(jnp.abs(electrons.hopping) * _coordination(shape, len(electrons.hopping)))
-    largest = band + LONGEST_SPIN * electrons.half_coupling + jnp.abs(electrons.chemical_potential)
-    return largest / electrons.temperature
-
-
-def _row(shape: Shape, electrons: Electrons) -> Array:
-    reaches = pole_table().reach
-    row = jnp.searchsorted(jnp.asarray(reaches), _reach(shape, electrons))
-    return jnp.minimum(row, len(reaches) - 1)
 
 
 @functools.lru_cache(maxsize=64)
@@ -119,13 +80,18 @@ def _coordination(shape: Shape, n_shells: int) -> np.ndarray:
     return np.bincount(shell - 1, multiplicity, n_shells)
 
 
-def _called(shape: Shape, electrons: Electrons, n_frequencies: int, n_forces: int) -> Sequence[Array]:
-    """The compiled loops with room for determinants and forces, or none."""
+def _called(shape: Shape, electrons: Electrons, n_observables: int, n_forces: int) -> Sequence[Array]:
+    """The compiled loops with room for observables and forces, or none.
+
+    All arithmetic is theirs: XLA rounds the same product differently in different programs.
+    """
     from slmc.systems.spins import pole_kernel
 
-    results = [
-        jax.ShapeDtypeStruct(one, jnp.float64) for one in ((), (n_frequencies,), (n_frequencies,), (n_forces, 3))
-    ]
+    _, shell, multiplicity = neighbours(shape, len(electrons.hopping))
+    hops = -electrons.hopping[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
+    scalars = jnp.stack([electrons.temperature, electrons.chemical_potential, electrons.half_coupling])
+    numbers = jnp.concatenate([scalars, hops, electrons.fields.ravel()])
+    results = [jax.ShapeDtypeStruct(one, jnp.float64) for one in ((), (n_observables,), (n_forces, 3))]
     call = jax.ffi.ffi_call(custom_call("poles", pole_kernel.call), results, vmap_method="expand_dims")
     tables = jnp.asarray(elimination(shape, len(electrons.hopping)).tables)
-    return call(tables, _numbers(shape, electrons))
+    return call(tables, jnp.asarray(pole_table().packed()), numbers)

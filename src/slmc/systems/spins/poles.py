@@ -25,6 +25,9 @@ Function = Callable[[np.ndarray], np.ndarray]
 MAX_LANES = 64
 """Frequencies of one row of the table at most, for all four functions together."""
 
+LONGEST_SPIN = 1.05
+"""The reach allows for spins a little longer than 1, as finite differences off the sphere make them."""
+
 
 class PoleTable(NamedTuple):
     """Frequencies and weights for reaches from 4 to 16384, a row each, padded with frequencies of weight zero.
@@ -48,6 +51,12 @@ class PoleTable(NamedTuple):
         if not reach <= self.reach[-1]:
             raise ValueError(f"there are poles up to (|E| + |μ|)/T = {self.reach[-1]:g}; got {reach:.4g}.")
         return int(np.searchsorted(self.reach, reach))
+
+    def packed(self) -> np.ndarray:
+        """What the compiled loops read, in each row: reach, numbers of poles and frequencies, and the five lists."""
+        n_poles = np.sum(self.log_cosh > 0, axis=1)
+        lists = (self.frequencies, self.log_cosh, self.energy, self.variance, self.occupation)
+        return np.column_stack([self.reach, n_poles, self.n_frequencies, *lists])
 
 
 @functools.cache

@@ -109,7 +109,7 @@ def timed(point: Point, settings: Settings) -> dict[str, Any]:
 
 def _compiled(program: Callable[[jax.Array], Any], spins: jax.Array) -> Callable[[], Any]:
     """Evaluations one after the other inside one program, as in a chain, and how many there are."""
-    once = eqx.filter_jit(program)
+    once = jax.jit(lambda spins: program(spins))
     jax.block_until_ready(once(spins))
     n_repeats = int(np.clip(2e-3 / _seconds(lambda: (once(spins), 1)), 1, 50))
 
@@ -120,7 +120,7 @@ def _compiled(program: Callable[[jax.Array], Any], spins: jax.Array) -> Callable
 
         return jax.lax.scan(body, spins, length=n_repeats)[0]
 
-    many = eqx.filter_jit(repeated)
+    many = jax.jit(repeated)
     jax.block_until_ready(many(spins))
     return lambda: (many(spins), n_repeats)
 
@@ -176,7 +176,7 @@ def page(results: ResultFile, settings: Settings) -> str:
             "Milliseconds of one exact evaluation of one configuration on one core, the least of many in turns: "
             "log W alone, with the force on all spins, and with the electronic observables (energy, density, quantum "
             "variance of the energy). A diagonalisation gives the observables for nothing; with the force it needs the "
-            "eigenvectors. The poles are described in [conventions](../explanation/conventions.md#the-exact-weight).\n",
+            "eigenvectors. The method is described in [the exact weight](../explanation/weight.md).\n",
             table(_HEADER, [_line(point, results.rows[point.name]) for point in settings.points]),
             "",
             "The order of elimination is found once for a lattice, in the seconds of the last column.\n",

@@ -1,17 +1,22 @@
 """The pole weight against diagonalisations in NumPy; its error bound, its bits, its limits."""
 
 import functools
+import hashlib
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import objects
 import reference_double_exchange as reference
+from slmc.cli_double_exchange import DoubleExchangeConfig
+from slmc.simulation import config
 from slmc.systems.spins import DoubleExchange, diluted, pole_weight, poles, rational
 from slmc.systems.spins.elimination import elimination
+from slmc.systems.spins.settings import DoubleExchangeSettings
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
@@ -244,6 +249,20 @@ def test_a_moved_chemical_potential_needs_no_new_target():
     assert moved.weight == "poles"
     density = jax.vmap(moved.log_weight_and_observables)(spins)[1]["density"]
     assert float(density.mean()) == pytest.approx(0.6, abs=1e-10)
+
+
+def test_runs_begun_before_there_was_a_choice_keep_their_identity():
+    settings = DoubleExchangeConfig()
+    hidden = (*settings.may_change, "target.weight")
+    earlier = settings.model_dump_json(exclude=config._nested(hidden))
+    assert settings.identity == hashlib.sha256(earlier.encode()).hexdigest()
+    assert DoubleExchangeConfig(target={"weight": "diagonalisation"}).identity != settings.identity
+
+
+def test_a_configuration_says_which_weight():
+    assert DoubleExchangeSettings(weight="diagonalisation").build().weight == "diagonalisation"
+    with pytest.raises(ValidationError, match="raise the temperature"):
+        DoubleExchangeSettings(weight="poles", temperature=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (8, 8)])

@@ -254,7 +254,8 @@ def _compact_starts(sizes: np.ndarray, children: list[list[int]]) -> np.ndarray:
     A front is done with when its parent has taken up what it left.
     """
     used: dict[int, int] = {}
-    starts, longest = [], 0
+    starts: list[int] = []
+    longest = 0
     for number, size in enumerate(sizes.tolist()):
         start = 0
         for other in sorted(used, key=starts.__getitem__):

@@ -38,7 +38,7 @@ HOP_STARTS, HOP_PLACES, HOPS = range(14, 17)
 N_SCALARS = 3
 """What stands in front of the other numbers: T, μ and |J|/2."""
 
-_loop = numba.njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_loop = numba.njit(cache=True)
 _inlined = numba.njit(cache=True, forceinline=True)
 # Pasted into their callers before types are known: a level of functions less is a third of the time to compile.
 _pasted = numba.njit(cache=True, inline="always")

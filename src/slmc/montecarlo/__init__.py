@@ -13,7 +13,7 @@
 """
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
-from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
+from slmc.montecarlo.hamiltonian import HamiltonianTrajectory, TwoTimeScaleTrajectory
 from slmc.montecarlo.host import HostTarget
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
@@ -68,6 +68,7 @@ __all__ = [
     "Sphere",
     "State",
     "Target",
+    "TwoTimeScaleTrajectory",
     "Update",
     "accept_or_reject",
     "evaluate",

@@ -5,6 +5,7 @@ with ``drifts[-1]``, all in units of the step size. Beginning with a drift needs
 to start from. Palindromic tables are time reversible.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -45,21 +46,33 @@ def integrate(
     step_size: Float[Array, ""],
     n_steps: int,
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps.
+    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
+    force = jax.grad(guide.log_weight)
+    return follow(integrator, force, manifold.project, manifold.move, (position, momentum), step_size, n_steps)
+
+
+def follow(
+    integrator: Integrator,
+    force: Callable[..., Array],
+    project: Callable[..., Array],
+    move: Callable[..., tuple[Array, Array]],
+    start: tuple[Float[Array, "..."], Float[Array, "..."]],
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """``n_steps`` steps of motion by ``move``, free or not, and kicks by ``force``, from a position and a momentum.
 
     The drift that ends a step and the one that begins the next are one move.
     """
-    force = jax.grad(guide.log_weight)
     first, *between, last = integrator.drifts
     last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
 
     def step(carry, last_drift):
         position, momentum = carry
         for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            momentum = momentum + kick * step_size * manifold.project(position, force(position))
-            position, momentum = manifold.move(position, momentum, drift * step_size)
+            momentum = momentum + kick * step_size * project(position, force(position))
+            position, momentum = move(position, momentum, drift * step_size)
         return (position, momentum), None
 
-    start = manifold.move(position, momentum, first * step_size)
-    (position, momentum), _ = jax.lax.scan(step, start, last_drifts)
+    (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
     return position, jnp.asarray(momentum)

@@ -25,6 +25,7 @@ from slmc.montecarlo import (
     SpecialUnitary,
     Sphere,
     Target,
+    TwoTimeScaleTrajectory,
     log_weight_and_force,
 )
 from slmc.selflearning import CumulativeUpdate
@@ -151,6 +152,13 @@ def hmc(target, step_size, n_steps=4, integrator="leapfrog", guide=None):
     return MetropolisHastings(target, HamiltonianTrajectory(guide, SPHERE, step_size, n_steps, INTEGRATORS[integrator]))
 
 
+def two_time_scales(target, guide, manifold, step_size, n_steps=2, n_fine=2, integrator="leapfrog"):
+    integrator = INTEGRATORS[integrator]
+    return MetropolisHastings(
+        target, TwoTimeScaleTrajectory(target, guide, manifold, step_size, n_steps, n_fine, integrator)
+    )
+
+
 def slmc(target, inner, n_updates=3):
     return MetropolisHastings(target, CumulativeUpdate(inner, n_updates))
 
@@ -175,6 +183,7 @@ PAIR_UPDATES = {
     "HMC, leapfrog": lambda target: hmc(target, 0.4),
     "HMC, Omelyan": lambda target: hmc(target, 0.7, 3, "omelyan"),
     "HMC, fourth order": lambda target: hmc(target, 0.7, 3, "fourth-order"),
+    "HMC, two time scales": lambda target: two_time_scales(target, linear_pair(), SPHERE, 0.6, 2, 3),
     "SLMC, linear, heat bath": lambda target: slmc(target, HeatBathSweep(linear_pair())),
     "SLMC, linear, palindrome": lambda target: slmc(target, palindrome(linear_pair()), 2),
     "SLMC, linear, HMC": lambda target: slmc(target, hmc(linear_pair(), 0.6)),
@@ -245,6 +254,7 @@ GAUSSIAN_UPDATES = {
     "local": lambda target: LocalSweep(target, Flat(), 1.0),
     "HMC": lambda target: flat_hmc(target, 0.8),
     "SLHMC": lambda target: flat_hmc(target, 0.8, guide=other_gaussian()),
+    "HMC, two time scales": lambda target: two_time_scales(target, other_gaussian(), Flat(), 0.8, 2, 2, "omelyan"),
     "SLMC, local": lambda target: slmc(target, LocalSweep(other_gaussian(), Flat(), 1.0), 3),
 }
 

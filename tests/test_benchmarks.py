@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("efficiency", ("paid back after", "Exact HMC was tuned", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
+        ("weight", ("poles with force", "## Error")),
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),
         ("dilution", ("dilution.svg", "of the error Monte Carlo")),

@@ -20,6 +20,7 @@ from slmc.montecarlo import (
     Signs,
     State,
     Target,
+    TwoTimeScaleTrajectory,
     Update,
     run,
 )
@@ -191,6 +192,10 @@ def trajectory(target, integrator=LEAPFROG):
     return HamiltonianTrajectory(target, Flat(), 0.8, 2, integrator)
 
 
+def two_time_scales(target, integrator=LEAPFROG):
+    return TwoTimeScaleTrajectory(target, objects.other_gaussian(), Flat(), 0.8, 2, 2, integrator)
+
+
 WRONG_ON_RING = {
     "forgotten ratio of SLMC": lambda ring: MetropolisHastings(ring, WithoutRatio(cumulative())),
     "inverted ratio of SLMC": lambda ring: MetropolisHastings(ring, WithInverseRatio(cumulative())),
@@ -208,6 +213,12 @@ WRONG_ON_RING = {
 WRONG_ON_GAUSSIAN = {
     "forgotten kinetic energy of HMC": lambda target: MetropolisHastings(target, WithoutRatio(trajectory(target))),
     "not symmetric in time": lambda target: MetropolisHastings(target, trajectory(target, SYMPLECTIC_EULER)),
+    "two time scales, not symmetric in time": lambda target: MetropolisHastings(
+        target, two_time_scales(target, SYMPLECTIC_EULER)
+    ),
+    "two time scales, forgotten kinetic energy": lambda target: MetropolisHastings(
+        target, WithoutRatio(two_time_scales(target))
+    ),
     "not volume preserving": lambda target: MetropolisHastings(target, NotVolumePreserving(target)),
     "one-sided local steps": lambda target: LocalSweep(target, Drifting(), 0.8),
     "fixed-order sweep behind the guard": lambda target: MetropolisHastings(

@@ -14,7 +14,7 @@
 """
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
-from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
+from slmc.montecarlo.hamiltonian import HamiltonianTrajectory, TwoTimeScaleTrajectory
 from slmc.montecarlo.host import HostTarget
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
@@ -85,6 +85,7 @@ __all__ = [
     "State",
     "Target",
     "Tuning",
+    "TwoTimeScaleTrajectory",
     "Update",
     "accept_or_reject",
     "check_on_manifold",

@@ -1,10 +1,11 @@
 """Hamiltonian trajectories: one class for hybrid (Hamiltonian) and self-learning hybrid Monte Carlo."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate
 from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
@@ -51,3 +52,56 @@ class HamiltonianTrajectory(Proposal):
     def evaluations_of(self, target: Target) -> int:
         """Evaluations of a target that one trajectory makes: its forces if the target is the guide."""
         return self.n_forces if same(self.guide, target) else 0
+
+
+class TwoTimeScaleTrajectory(Proposal):
+    """Follows H = p²/2 − log W(x) with the cheap part of the force on a finer time scale.
+
+    The force of a ``guide`` acts ``n_fine`` times in each free motion of the outer integrator, whose kicks are the
+    rest, the force of ``target`` less that of the guide: Sexton, Weingarten, Nucl. Phys. B 380, 665 (1992). Where the
+    guide is close the rest is weak, and steps can be as long as it allows, not as the whole force does. Any guide is
+    exact: the map is reversible and preserves volume whatever it is, and the decision is the target's.
+
+    ``target`` is the target that decides. ``step_size`` is that of the outer steps. A trajectory costs ``n_steps``
+    times the outer integrator's kicks in forces of the target.
+    """
+
+    target: Target
+    guide: Target
+    manifold: Manifold
+    step_size: Float[Array, ""] = eqx.field(converter=lambda value: jnp.asarray(value, jnp.float64))
+    n_steps: int = eqx.field(static=True, default=5)
+    n_fine: int = eqx.field(static=True, default=4)
+    integrator: Integrator = eqx.field(static=True, default=LEAPFROG)
+
+    def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
+        momentum = self.manifold.draw_momentum(key, configuration)
+        position, arrived = follow(
+            self.integrator,
+            self._rest,
+            self.manifold.project,
+            self._fine,
+            (configuration, momentum),
+            self.step_size,
+            self.n_steps,
+        )
+        return position, (squared_norm(momentum) - squared_norm(arrived)) / 2
+
+    def _rest(self, position: Configuration) -> Configuration:
+        """The force that the guide lacks."""
+        return jax.grad(lambda x: self.target.log_weight(x) - self.guide.log_weight(x))(position)
+
+    def _fine(
+        self, position: Configuration, momentum: Configuration, time: Float[Array, ""]
+    ) -> tuple[Configuration, Configuration]:
+        """Motion in the guide's force alone."""
+        return integrate(LEAPFROG, self.guide, self.manifold, position, momentum, time / self.n_fine, self.n_fine)
+
+    @property
+    def n_forces(self) -> int:
+        """Forces of the target that one trajectory evaluates."""
+        return self.n_steps * len(self.integrator.kicks)
+
+    def evaluations_of(self, target: Target) -> int:
+        """Evaluations of a target that one trajectory makes: its forces if it is the target that decides."""
+        return self.n_forces if same(self.target, target) else 0

@@ -5,6 +5,7 @@ with ``drifts[-1]``, all in units of the step size. Beginning with a drift needs
 to start from. Palindromic tables are time reversible.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -45,22 +46,34 @@ def integrate(
     step_size: Float[Array, ""],
     n_steps: int,
 ) -> tuple[Configuration, Configuration]:
-    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps.
+    """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
+    force = jax.grad(guide.log_weight)
+    return follow(integrator, force, manifold.project, manifold.move, (position, momentum), step_size, n_steps)
+
+
+def follow(
+    integrator: Integrator,
+    force: Callable[..., Configuration],
+    project: Callable[..., Configuration],
+    move: Callable[..., tuple[Configuration, Configuration]],
+    start: tuple[Configuration, Configuration],
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[Configuration, Configuration]:
+    """``n_steps`` steps of motion by ``move``, free or not, and kicks by ``force``, from a position and a momentum.
 
     The drift that ends a step and the one that begins the next are one move.
     """
-    force = jax.grad(guide.log_weight)
     first, *between, last = integrator.drifts
     last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
 
     def step(carry, last_drift):
         position, momentum = carry
         for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            impulse = manifold.project(position, force(position))
+            impulse = project(position, force(position))
             momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, impulse)
-            position, momentum = manifold.move(position, momentum, drift * step_size)
+            position, momentum = move(position, momentum, drift * step_size)
         return (position, momentum), None
 
-    start = manifold.move(position, momentum, first * step_size)
-    (position, momentum), _ = jax.lax.scan(step, start, last_drifts)
+    (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
     return position, jax.tree.map(jnp.asarray, momentum)

@@ -1,6 +1,8 @@
 """Classical spins: the double-exchange model, its effective models, their sweeps and observables.
 
 - ``double_exchange``: the exact target; ``hermitian``: eigenvalues only
+- ``pole_weight``: its weight without a diagonalisation; ``poles`` (found by ``rational``): sums over levels as sums
+over frequencies; ``elimination``: the order of sites; ``pole_kernel`` and ``spin_blocks``: the compiled factorisation
 - ``heisenberg``: the linear effective model; ``sweeps``: heat bath and over-relaxation for it
 - ``transformer``: the equivariant Transformer
 - ``network``: the equivariant network of position-only ``filters``

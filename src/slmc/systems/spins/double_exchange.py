@@ -7,6 +7,8 @@ up before spin down.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -18,10 +20,15 @@ from scipy.optimize import brentq
 from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells, shell_sum_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget
 from slmc.numbers import finite, positive
+from slmc.systems.spins import pole_weight
 from slmc.systems.spins.hermitian import eigenvalues
 from slmc.systems.spins.observables import Spins
+from slmc.systems.spins.pole_weight import Electrons
+from slmc.systems.spins.poles import pole_table
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
+
+ExactWeight = Literal["poles", "diagonalisation"]
 
 
 class DoubleExchange(MeasuredTarget):
@@ -29,15 +36,20 @@ class DoubleExchange(MeasuredTarget):
 
     Energies are in the units of ``hopping``. ``hopping`` is t, or one value per neighbour shell (t_1, t_2, …);
     shells and their multiplicity are those of ``slmc.lattice.shells``. ``coupling`` is J, ``temperature`` is
-    1/β. The weight comes from a full diagonalisation, O(N³); its gradient is the exact force
+    1/β. The gradient is the exact force
 
         ∂ log W/∂S_iμ = −β (J/2) Σ_n f(E_n) ψ_n†(i) σ_μ ψ_n(i)
 
     (Hellmann–Feynman; f the Fermi function), finite at degeneracies too. log W is invariant under global
     rotations and reflections of the spins and under the symmetries of the torus.
 
-    Raises ``ValueError`` for a shape, temperature or number of hoppings that is not allowed, and for parameters that
-    are not finite.
+    ``weight`` says how log W is computed on a CPU: by a ``"diagonalisation"``, O(N³), or by sparse factorisations at a
+    few ``"poles"``, many times faster (``pole_weight``) and off by at most ``error_bound``; ``"auto"`` takes poles
+    wherever they are cheaper. On other devices and for derivatives by the parameters it is always a diagonalisation.
+    Poles serve spins no longer than 1.05 and temperatures not far below 0.001; beyond, log W is not a number.
+
+    Raises ``ValueError`` for a shape, temperature, weight or number of hoppings that is not allowed, and for parameters
+    that are not finite.
     """
 
     shape: Shape = eqx.field(static=True)
@@ -45,6 +57,7 @@ class DoubleExchange(MeasuredTarget):
     coupling: Float[Array, ""]
     chemical_potential: Float[Array, ""]
     temperature: Float[Array, ""]
+    weight: ExactWeight = eqx.field(static=True)
 
     def __init__(
         self,
@@ -53,6 +66,7 @@ class DoubleExchange(MeasuredTarget):
         coupling: float = 1.0,
         chemical_potential: float = 0.0,
         temperature: float = 0.05,
+        weight: str = "diagonalisation",
     ) -> None:
         self.shape = check_shape(shape)
         self.hopping = jnp.atleast_1d(jnp.asarray(finite(hopping, "hopping"), jnp.float64))
@@ -62,6 +76,34 @@ class DoubleExchange(MeasuredTarget):
         if not len(self.hopping):
             raise ValueError("hopping must list at least one value, that of nearest neighbours; got none.")
         resolve_n_shells(self.shape, len(self.hopping), "the number of hoppings")
+        self.weight = self._resolved(weight)
+
+    def _resolved(self, weight: str) -> ExactWeight:
+        """``weight`` with "auto" decided; raises ``ValueError`` if it is unknown or needs poles beyond their reach."""
+        if weight not in ("auto", "poles", "diagonalisation"):
+            raise ValueError(f'weight must be "auto", "poles" or "diagonalisation"; got {weight!r}.')
+        if weight == "diagonalisation":
+            return "diagonalisation"
+        reach, limit = self._reach(), pole_table().reach[-1]
+        if weight == "poles" and not reach <= limit:
+            raise ValueError(
+                f'weight = "poles" serves levels up to |E − μ| = {limit:g} T, and here they may reach {reach:.4g} T; '
+                'raise the temperature or use "diagonalisation".'
+            )
+        real = float(self.chemical_potential) == 0
+        cheaper = pole_weight.is_cheaper(self.shape, len(self.hopping), real)
+        return "poles" if weight == "poles" or (reach <= limit and cheaper) else "diagonalisation"
+
+    def _reach(self) -> float:
+        numbers = (float(value) for value in (self.coupling, self.chemical_potential, self.temperature))
+        return pole_weight.reach(self.shape, np.asarray(self.hopping), *numbers)
+
+    @property
+    def error_bound(self) -> float:
+        """What log W can be off by, rounding apart: 0 for a diagonalisation."""
+        if self.weight == "diagonalisation":
+            return 0.0
+        return float(2 * self.n_sites * pole_table().error[pole_table().row(self._reach())])
 
     @property
     def n_sites(self) -> int:
@@ -69,8 +111,7 @@ class DoubleExchange(MeasuredTarget):
 
     def hopping_matrix(self) -> Float[Array, "site site"]:
         """−Σ_n t_n A_n, the one-body hopping of either spin."""
-        matrices = jnp.asarray(shell_sum_matrices(self.shape, len(self.hopping)))
-        return -jnp.einsum("n,nij->ij", self.hopping, matrices)
+        return _hopping_matrix(self.shape, self.hopping)
 
     def hamiltonian(self, spins: Spins) -> Complex[Array, "level level"]:
         """The one-body Hamiltonian, 2N × 2N, without the chemical potential."""
@@ -78,27 +119,31 @@ class DoubleExchange(MeasuredTarget):
 
     def log_weight(self, spins: Spins) -> LogWeight:
         """Σ_n log(1 + exp(−β(E_n − μ)))."""
-        fields = self.coupling / 2 * spins.reshape(-1, 3)
-        return _log_weight(fields, self.hopping_matrix(), 1 / self.temperature, self.chemical_potential)
+        if self.weight == "poles":
+            return _log_weight_by_poles(self.shape, *self._electrons(spins))
+        return _log_weight(*_diagonalised(self.shape, self._electrons(spins)))
 
     def log_weight_and_observables(self, spins: Spins) -> tuple[LogWeight, dict[str, Array]]:
-        """log W and, from the same spectrum, the electronic observables of this configuration of spins:
+        """log W and, from the same spectrum or determinants, the electronic observables of this configuration of spins:
 
         - ``energy``: Σ_n E_n f_n / N, in units of the hopping per site
         - ``density``: Σ_n f_n / N, electrons per site, between 0 and 2
         - ``grand_energy``: k = Σ_n (E_n − μ) f_n, of the whole lattice, and ``energy_variance``: its quantum
           variance Σ_n (E_n − μ)² f_n (1 − f_n); they give the specific heat at constant μ.
         """
-        levels = eigenvalues(self.hamiltonian(spins))
-        excess = levels - self.chemical_potential
-        occupation = jax.nn.sigmoid(-excess / self.temperature)
-        log_weight = jnp.sum(jax.nn.softplus(-excess / self.temperature))
-        return log_weight, {
-            "energy": jnp.sum(levels * occupation) / self.n_sites,
-            "density": jnp.sum(occupation) / self.n_sites,
-            "grand_energy": jnp.sum(excess * occupation),
-            "energy_variance": jnp.sum(excess**2 * occupation * (1 - occupation)),
-        }
+        electrons = self._electrons(spins)
+        if self.weight == "diagonalisation":
+            return _observables_of_levels(self.shape, electrons)
+        return jax.lax.platform_dependent(
+            electrons,
+            cpu=partial(pole_weight.log_weight_and_observables, self.shape),
+            default=partial(_observables_of_levels, self.shape),
+        )
+
+    def _electrons(self, spins: Spins) -> Electrons:
+        half_coupling = jax.lax.stop_gradient(jnp.abs(self.coupling) / 2)
+        fields = self.coupling / 2 * spins.reshape(-1, 3)
+        return Electrons(fields, self.hopping, half_coupling, self.temperature, self.chemical_potential)
 
     def at_filling(self, filling: float, spins: Float[Array, "chain ..."]) -> "DoubleExchange":
         """The target with the chemical potential at which the mean density over given configurations is ``filling``.
@@ -122,6 +167,28 @@ class DoubleExchange(MeasuredTarget):
 @eqx.filter_jit
 def _levels(target: DoubleExchange, spins: Float[Array, "chain ..."]) -> Float[Array, "chain level"]:
     return jax.lax.map(lambda one: eigenvalues(target.hamiltonian(one)), spins)
+
+
+def _hopping_matrix(shape: Shape, hopping: Float[Array, " shell"]) -> Float[Array, "site site"]:
+    return -jnp.einsum("n,nij->ij", hopping, jnp.asarray(shell_sum_matrices(shape, len(hopping))))
+
+
+def _diagonalised(shape: Shape, electrons: Electrons) -> tuple[Array, Array, Array, Array]:
+    """The arguments of ``_log_weight``."""
+    hopping = _hopping_matrix(shape, electrons.hopping)
+    return electrons.fields, hopping, 1 / electrons.temperature, electrons.chemical_potential
+
+
+def _observables_of_levels(shape: Shape, electrons: Electrons) -> tuple[LogWeight, dict[str, Array]]:
+    levels = eigenvalues(_hamiltonian(electrons.fields, _hopping_matrix(shape, electrons.hopping)))
+    excess, sites = levels - electrons.chemical_potential, n_sites(shape)
+    occupation = jax.nn.sigmoid(-excess / electrons.temperature)
+    return jnp.sum(jax.nn.softplus(-excess / electrons.temperature)), {
+        "energy": jnp.sum(levels * occupation) / sites,
+        "density": jnp.sum(occupation) / sites,
+        "grand_energy": jnp.sum(excess * occupation),
+        "energy_variance": jnp.sum(excess**2 * occupation * (1 - occupation)),
+    }
 
 
 def _hamiltonian(fields: Float[Array, "site 3"], hopping: Float[Array, "site site"]) -> Complex[Array, "n n"]:
@@ -169,3 +236,49 @@ def _is_nonzero(tangent) -> bool:
 
 
 _log_weight.defjvp(_log_weight_jvp, symbolic_zeros=True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _log_weight_by_poles(shape: Shape, *electrons: Array) -> LogWeight:
+    return jax.lax.platform_dependent(
+        Electrons(*electrons),
+        cpu=partial(pole_weight.log_weight, shape),
+        default=lambda electrons: _log_weight(*_diagonalised(shape, electrons)),
+    )
+
+
+def _log_weight_by_poles_jvp(shape, primals, tangents):
+    """The force comes from the same factors as log W."""
+    electrons = Electrons(*primals)
+    d_fields, d_hopping, _, d_temperature, d_mu = tangents
+    log_weight, change = _log_weight_by_poles(shape, *electrons), jnp.zeros(())
+    if _is_nonzero(d_fields):
+        log_weight, force = jax.lax.platform_dependent(
+            electrons, cpu=partial(pole_weight.log_weight_and_force, shape), default=partial(_with_force, shape)
+        )
+        change = change + jnp.sum(force * d_fields)
+    others = {"hopping": d_hopping, "temperature": d_temperature, "chemical_potential": d_mu}
+    others = {name: tangent for name, tangent in others.items() if _is_nonzero(tangent)}
+    if others:
+        change = change + _change_by_parameters(shape, electrons, others)
+    return log_weight, change
+
+
+def _with_force(shape: Shape, electrons: Electrons) -> tuple[LogWeight, Array]:
+    def of_fields(fields: Array) -> LogWeight:
+        return _log_weight(*_diagonalised(shape, electrons._replace(fields=fields)))
+
+    return jax.value_and_grad(of_fields)(electrons.fields)
+
+
+def _change_by_parameters(shape: Shape, electrons: Electrons, tangents: dict[str, Array]) -> Array:
+    """Of log W, by a diagonalisation: rarely wanted, and poles have no density on bonds."""
+
+    def of_parameters(parameters: dict[str, Array]) -> LogWeight:
+        return _log_weight(*_diagonalised(shape, electrons._replace(**parameters)))
+
+    parameters = {name: getattr(electrons, name) for name in tangents}
+    return jax.jvp(of_parameters, (parameters,), (tangents,))[1]
+
+
+_log_weight_by_poles.defjvp(_log_weight_by_poles_jvp, symbolic_zeros=True)

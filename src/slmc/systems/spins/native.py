@@ -1,70 +1,16 @@
-"""Clusters and sweeps in loops compiled by Numba, which XLA calls without the way through Python.
+"""Clusters and sweeps in loops compiled by Numba, which XLA calls (``slmc.compiled_calls``)."""
 
-A custom call of XLA is a C function of one pointer, to a frame of 64-bit words (``xla/ffi/api/c_api.h``). The words
-read here: 1 is the address of an extension, present when the runtime asks for the version of the interface; 2 that of
-the runtime's own description; 9 and 14 those of the lists of arguments and results. A buffer has the address of its
-data in word 3, its rank in 4 and the address of its extents in 5.
-"""
-
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, no_type_check
 
-import jax
 import numba
 import numpy as np
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+
+from slmc import compiled_calls
+from slmc.compiled_calls import answers_version, arguments, data, extents, frame_words, results, size
 
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
-
-
-@intrinsic
-@no_type_check
-def _pointer(context, address):
-    def convert(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.uint64), convert
-
-
-@numba.njit
-@no_type_check
-def _words(address, n_words):
-    return numba.carray(_pointer(address), n_words, np.uint64)
-
-
-@numba.njit
-@no_type_check
-def _data(buffer):
-    return _pointer(_words(buffer, 6)[3])
-
-
-@numba.njit
-@no_type_check
-def _extents(buffer):
-    words = _words(buffer, 6)
-    return numba.carray(_pointer(words[5]), (np.int64(words[4]),), np.int64)
-
-
-@numba.njit
-@no_type_check
-def _size(extents):
-    size = 1
-    for extent in extents:
-        size *= extent
-    return size
-
-
-@numba.njit
-@no_type_check
-def _answers_version(frame):
-    """Whether the runtime only asks for the version of the interface, and answers with the runtime's own."""
-    if frame[1] == 0:
-        return False
-    _words(_words(frame[1], 4)[3], 4)[3] = _words(frame[2], 5)[4]
-    return True
 
 
 @numba.njit
@@ -218,32 +164,32 @@ def reflect_spins(neighbours, strength, order, numbers, spins):
 
 @no_type_check
 def _join_call(frame_address):
-    frame = _words(frame_address, 16)
-    if not _answers_version(frame):
-        drawn, found = _words(frame[9], 1)[0], _words(frame[14], 1)[0]
-        extents = _extents(drawn)[1:]
-        n_sites = _size(extents)
-        bonds = numba.carray(_data(drawn), (len(extents), n_sites), np.uint8)
-        join(extents, bonds, numba.carray(_data(found), (n_sites,), np.int32))
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        drawn, found = arguments(frame, 1)[0], results(frame, 1)[0]
+        lattice = extents(drawn)[1:]
+        n_sites = size(lattice)
+        bonds = numba.carray(data(drawn), (len(lattice), n_sites), np.uint8)
+        join(lattice, bonds, numba.carray(data(found), (n_sites,), np.int32))
     return np.uint64(0)
 
 
 @no_type_check
 def _grow_call(frame_address):
-    frame = _words(frame_address, 16)
-    if not _answers_version(frame):
-        arguments, found = _words(frame[9], 6), _words(frame[14], 1)[0]
-        n_sites, n_neighbours = _extents(arguments[0])
-        sign, probability = numba.carray(_data(arguments[5]), (2,), np.float64)
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        given, found = arguments(frame, 6), results(frame, 1)[0]
+        n_sites, n_neighbours = extents(given[0])
+        sign, probability = numba.carray(data(given[5]), (2,), np.float64)
         grow(
-            numba.carray(_data(arguments[0]), (n_sites, n_neighbours), np.int32),
-            numba.carray(_data(arguments[1]), (n_sites,), np.float64),
-            numba.carray(_data(arguments[2]), (n_sites,), np.uint8),
-            numba.carray(_data(arguments[3]), (1,), np.uint64)[0],
-            numba.carray(_data(arguments[4]), (1,), np.int32)[0],
+            numba.carray(data(given[0]), (n_sites, n_neighbours), np.int32),
+            numba.carray(data(given[1]), (n_sites,), np.float64),
+            numba.carray(data(given[2]), (n_sites,), np.uint8),
+            numba.carray(data(given[3]), (1,), np.uint64)[0],
+            numba.carray(data(given[4]), (1,), np.int32)[0],
             sign,
             probability,
-            numba.carray(_data(found), (n_sites,), np.uint8),
+            numba.carray(data(found), (n_sites,), np.uint8),
         )
     return np.uint64(0)
 
@@ -252,17 +198,17 @@ def _grow_call(frame_address):
 def _sweep_call(sweep):
     @no_type_check
     def call(frame_address):
-        frame = _words(frame_address, 16)
-        if not _answers_version(frame):
-            arguments, found = _words(frame[9], 5), _words(frame[14], 1)[0]
-            n_sites, n_neighbours = _extents(arguments[0])
-            spins = numba.carray(_data(found), (n_sites, 3), np.float64)
-            spins[:] = numba.carray(_data(arguments[4]), (n_sites, 3), np.float64)
+        frame = frame_words(frame_address)
+        if not answers_version(frame):
+            given, found = arguments(frame, 5), results(frame, 1)[0]
+            n_sites, n_neighbours = extents(given[0])
+            spins = numba.carray(data(found), (n_sites, 3), np.float64)
+            spins[:] = numba.carray(data(given[4]), (n_sites, 3), np.float64)
             sweep(
-                numba.carray(_data(arguments[0]), (n_sites, n_neighbours), np.int32),
-                numba.carray(_data(arguments[1]), (n_neighbours,), np.float64),
-                numba.carray(_data(arguments[2]), (n_sites,), np.int32),
-                numba.carray(_data(arguments[3]), (n_sites, 2), np.float64),
+                numba.carray(data(given[0]), (n_sites, n_neighbours), np.int32),
+                numba.carray(data(given[1]), (n_neighbours,), np.float64),
+                numba.carray(data(given[2]), (n_sites,), np.int32),
+                numba.carray(data(given[3]), (n_sites, 2), np.float64),
                 spins,
             )
         return np.uint64(0)
@@ -278,15 +224,6 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-@functools.cache
 def custom_call(name: str) -> str:
     """Compiles one of the loops and registers it with XLA; the name to call it by."""
-    loop = _CALLS[name]
-    compiled = numba.cfunc(types.uint64(types.uint64))(loop)
-    _kept.append(compiled)
-    jax.ffi.register_ffi_target(f"slmc_{name}", jax.ffi.pycapsule(compiled.ctypes), platform="cpu")
-    return f"slmc_{name}"
-
-
-_kept: list[Any] = []
-"""The compiled functions, for XLA keeps only their addresses."""
+    return compiled_calls.custom_call(name, _CALLS[name])

@@ -34,6 +34,10 @@ class DoubleExchangeSettings(Settings):
         None, gt=0, lt=2, description="electrons per site; the chemical potential is then found while thermalising"
     )
     concentration: float = Field(1.0, gt=0, le=1, description="share of the sites that hold a spin")
+    weight: Literal["auto", "poles", "diagonalisation"] = Field(
+        "diagonalisation",
+        description='how the exact weight is computed: "diagonalisation", "poles" or, where they are cheaper, "auto"',
+    )
     n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
     @field_validator("shape")
@@ -53,10 +57,14 @@ class DoubleExchangeSettings(Settings):
             raise ValueError("chemical_potential and filling exclude each other; leave one of them out")
         if self.concentration == 1 and self.n_samples > 1:
             raise ValueError("n_samples > 1 needs concentration < 1; without dilution all samples are the same")
+        if self.weight == "poles":
+            self.build()
         return self
 
     def build(self) -> DoubleExchange:
-        return DoubleExchange(self.shape, self.hopping, self.coupling, self.chemical_potential, self.temperature)
+        return DoubleExchange(
+            self.shape, self.hopping, self.coupling, self.chemical_potential, self.temperature, self.weight
+        )
 
 
 class ModelSettings(Settings):
@@ -139,6 +147,7 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
+    came_later: ClassVar[tuple[str, ...]] = ("target.weight",)
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from slmc.cli_double_exchange import DoubleExchangeConfig
 
 import objects
 import reference_double_exchange as reference
-from slmc.simulation import config
+from slmc.system.run_settings import nested
 from slmc.systems.spins import DoubleExchange, diluted, pole_weight, poles, rational
 from slmc.systems.spins.elimination import elimination
-from slmc.systems.spins.settings import DoubleExchangeSettings
+from slmc.systems.spins.settings import DoubleExchangeRun, DoubleExchangeSettings
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
 
@@ -188,7 +187,7 @@ def test_gradients_by_parameters_are_those_of_a_diagonalisation():
 @pytest.mark.parametrize("mu", [0.0, -0.4])
 def test_log_weight_is_the_same_to_the_bit_however_it_is_asked_for(mu):
     """Alone or with force or observables, and for a chain alone or among others."""
-    target = DoubleExchange((4, 4), chemical_potential=mu)
+    target = DoubleExchange((4, 4), chemical_potential=mu, weight="auto")
     assert target.weight == "poles"
     spins = objects.random_spins(5, 6, 4, 4)
     alone = np.array([eqx.filter_jit(target.log_weight)(one) for one in spins])
@@ -213,13 +212,14 @@ def test_log_weight_is_the_same_to_the_bit_however_it_is_asked_for(mu):
     ],
 )
 def test_auto_takes_what_is_cheaper_and_possible(arguments, weight):
-    assert DoubleExchange(**arguments).weight == weight
+    assert DoubleExchange(**arguments, weight="auto").weight == weight
 
 
 def test_the_bound_of_the_error():
-    assert DoubleExchange((6, 6), weight="diagonalisation").error_bound == 0
-    assert 0 < DoubleExchange((16, 16)).error_bound < 1e-10
-    assert DoubleExchange((6, 6), coupling=16.0, chemical_potential=-8.3, temperature=0.01).error_bound < 1e-9
+    assert DoubleExchange((6, 6)).error_bound == 0
+    assert 0 < DoubleExchange((16, 16), weight="poles").error_bound < 1e-10
+    strong = {"coupling": 16.0, "chemical_potential": -8.3, "temperature": 0.01}
+    assert DoubleExchange((6, 6), weight="poles", **strong).error_bound < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_errors(arguments, message):
 
 def test_what_the_poles_do_not_reach_is_not_a_number():
     """A weight is right or absent, and an absent one is never accepted."""
-    target, spins = DoubleExchange((4, 4)), objects.random_spins(7, 4, 4)
+    target, spins = DoubleExchange((4, 4), weight="poles"), objects.random_spins(7, 4, 4)
     assert np.isfinite(target.log_weight(1.04 * spins))
     assert np.isnan(target.log_weight(1.1 * spins))
     cold = eqx.tree_at(lambda target: target.temperature, target, jnp.asarray(1e-4))
@@ -244,7 +244,7 @@ def test_what_the_poles_do_not_reach_is_not_a_number():
 
 
 def test_a_moved_chemical_potential_needs_no_new_target():
-    target, spins = DoubleExchange((4, 4)), objects.random_spins(8, 3, 4, 4)
+    target, spins = DoubleExchange((4, 4), weight="poles"), objects.random_spins(8, 3, 4, 4)
     moved = target.at_filling(0.6, spins)
     assert moved.weight == "poles"
     density = jax.vmap(moved.log_weight_and_observables)(spins)[1]["density"]
@@ -252,11 +252,11 @@ def test_a_moved_chemical_potential_needs_no_new_target():
 
 
 def test_runs_begun_before_there_was_a_choice_keep_their_identity():
-    settings = DoubleExchangeConfig()
+    settings = DoubleExchangeRun()
     hidden = (*settings.may_change, "target.weight")
-    earlier = settings.model_dump_json(exclude=config._nested(hidden))
+    earlier = settings.model_dump_json(exclude=nested(hidden))
     assert settings.identity == hashlib.sha256(earlier.encode()).hexdigest()
-    assert DoubleExchangeConfig(target={"weight": "diagonalisation"}).identity != settings.identity
+    assert DoubleExchangeRun(target={"weight": "poles"}).identity != settings.identity
 
 
 def test_a_configuration_says_which_weight():

@@ -359,7 +359,7 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         found = measured(update, with_pseudofermions(action, links), 30, settings.slhmc_steps, observe, 10)
         results.add("slhmc HMC", row_of(found, length=0.12 * 6))
     labelled = functools.cache(
-        lambda length, n_labels: _labelled(
+        lambda length, n_labels: labelled_changes(
             pseudofermion_hmc(action, 0.12, length), action, links, n_labels // settings.n_chains
         )
     )
@@ -393,7 +393,9 @@ def slhmc_rows(results: ResultFile, settings: Settings) -> None:
         results.add(name, row)
 
 
-def _labelled(update: Update, action: PseudofermionAction, links: jax.Array, n_steps: int) -> tuple[Any, Label, Label]:
+def labelled_changes(
+    update: Update, action: PseudofermionAction, links: jax.Array, n_steps: int
+) -> tuple[Any, Label, Label]:
     """Trajectories of HMC with their change of log W: states to start from, training and held-out data."""
 
     def observe(state: Any, info: Any) -> Any:

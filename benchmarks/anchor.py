@@ -7,12 +7,12 @@ Writes ``benchmarks/results/anchor.json`` and, from it, ``docs/results/anchor.md
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from anchor_page import page
+from command import main
 from exact_labels import (
     SPHERE,
     DataSettings,
@@ -20,7 +20,6 @@ from exact_labels import (
     anchor,
     exact_data,
     hamiltonian_chain,
-    step_size_of,
     tuned,
 )
 from model_families import (
@@ -37,11 +36,19 @@ from model_families import (
     training,
     with_solved_head,
 )
-from result_file import ResultFile, arguments, folders, use_all_cores
+from result_file import ResultFile
 
-from slmc.montecarlo import LocalSweep, State, Update, init_chains, run_chains, tune_step_size
+from slmc.montecarlo import (
+    LocalSweep,
+    State,
+    Update,
+    evaluations_per_step,
+    init_chains,
+    run_chains,
+    step_size,
+    tune_step_size,
+)
 from slmc.selflearning import Learner, LearningSettings, learn
-from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.statistics import estimate
 from slmc.systems.spins import EquivariantTransformer
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
@@ -125,7 +132,7 @@ def learned_chain(settings: Settings, configurations: jax.Array) -> tuple[Update
 def hamiltonian_exact_chain(settings: Settings, configurations: jax.Array) -> tuple[Update, State, dict[str, Any]]:
     """Hybrid Monte Carlo of the exact weight; no model."""
     update = tuned(jax.random.key(21), hamiltonian_chain(anchor(settings.data.shape)), configurations)
-    return update, init_chains(update, configurations), {"step_size": float(step_size_of(update))}
+    return update, init_chains(update, configurations), {"step_size": float(step_size(update))}
 
 
 def local_exact_chain(settings: Settings, configurations: jax.Array) -> tuple[Update, State, dict[str, Any]]:
@@ -166,12 +173,12 @@ def measured(name: str, seed: int, settings: Settings) -> dict[str, Any]:
     acceptance = float(series.pop("accepted").mean())
     series["staggered_magnetization"] = np.sqrt(series["staggered_magnetization_squared"])
     series["magnetization"] = np.sqrt(series["magnetization_squared"])
-    n_sites = int(np.prod(settings.data.shape))
+    evaluations = evaluations_per_step(update, jax.tree.map(lambda leaf: leaf[0], chains.configuration))
     return row | {
         "n_chains": settings.n_chains,
         "n_steps": n_steps,
         "acceptance": acceptance,
-        "exact_evaluations": settings.n_chains * n_steps * evaluations_per_step(update, n_sites),
+        "exact_evaluations": settings.n_chains * n_steps * evaluations,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "observables": {name: estimate(values)._asdict() for name, values in series.items()},
@@ -214,19 +221,8 @@ def measured_model(family: Family | None, number: int, settings: Settings, data:
     return row | accepted(2, anchor(settings.data.shape), model, data, steps, settings.n_chains)
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "anchor.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        measure_all(results, settings, page_folder / "anchor.md")
-    write_page(results, settings, page_folder / "anchor.md")
-
-
-def measure_all(results: ResultFile, settings: Settings, path: Path) -> None:
-    """Every row that is not there yet; the page is rewritten after each."""
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    """Every row that is not there yet."""
     *first, last = CHAINS
     data = None
     for name in (*first, *(row[0] for row in model_rows(settings)), last):
@@ -239,12 +235,12 @@ def measure_all(results: ResultFile, settings: Settings, path: Path) -> None:
             family, number = next(row[2:] for row in model_rows(settings) if row[0] == name)
             row = measured_model(family, number, settings, data)
         results.add(name, row)
-        write_page(results, settings, path)
 
 
-def write_page(results: ResultFile, settings: Settings, path: Path) -> None:
-    path.write_text(page(results, settings, [(name, words) for name, words, *_ in model_rows(settings)]))
+def write(results: ResultFile, settings: Settings) -> None:
+    models = [(name, words) for name, words, *_ in model_rows(settings)]
+    (results.page_folder / "anchor.md").write_text(page(results, settings, models))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import main
 from exact_labels import SPHERE
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 from timing import least_seconds
 
 from slmc.lattice import n_sites
@@ -145,17 +146,15 @@ def page(results: ResultFile, settings: Settings) -> str:
     )
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "cost.json", settings._asdict())
-    if not options.report_only:
-        for size in settings.sizes:
-            results.make(f"{size}x{size}", measured, size, settings)
-    draw(results, settings, page_folder / "cost.svg")
-    (page_folder / "cost.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    for size in settings.sizes:
+        results.make(f"{size}x{size}", measured, size, settings)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    draw(results, settings, results.page_folder / "cost.svg")
+    (results.page_folder / "cost.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write, on_one_device=["all"])

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from exact_labels import SPHERE, hamiltonian_chain, step_size_of
+from command import main
+from exact_labels import SPHERE, hamiltonian_chain
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table, use_all_cores
+from result_file import ResultFile, table
 from timing import least_seconds
 
 from slmc.lattice import n_sites, shells
@@ -77,7 +78,7 @@ def prepared(
 ) -> tuple[Learner, State]:
     """What learns the linear model by shells, and chains in which exact HMC has been tuned."""
     exact = hamiltonian_chain(target, 0.1, 5)
-    exact, chains = tune_step_size(key, exact, init_chains(exact, starts), step_size_of, 0.8, 20, 2)
+    exact, chains = tune_step_size(key, exact, init_chains(exact, starts), wanted=0.8, n_rounds=20, n_steps=2)
     training = TrainingSettings(n_steps=0)
     settings = LearningSettings(n_rounds=len(n_labels), n_steps=n_labels, n_updates=n_updates, training=training)
     return Learner(target, SPHERE, exact, heat_bath, start=_solved, settings=settings), chains
@@ -235,20 +236,17 @@ def page(results: ResultFile, settings: Settings) -> str:
     )
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "cubic.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        for size in (*settings.sizes, *settings.timed):
-            results.make(f"cost {size}", cost, size, settings)
-        for place, size in enumerate(settings.sizes):
-            results.make(f"L = {size}", measured, place, settings)
-    draw(results.rows, settings, page_folder / "cubic.svg")
-    (page_folder / "cubic.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    for size in (*settings.sizes, *settings.timed):
+        results.make(f"cost {size}", cost, size, settings)
+    for place, size in enumerate(settings.sizes):
+        results.make(f"L = {size}", measured, place, settings)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    draw(results.rows, settings, results.page_folder / "cubic.svg")
+    (results.page_folder / "cubic.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from command import main
 from exact_labels import SPHERE, TEMPERATURE, DataSettings, ExactData, exact_data
 from matplotlib import pyplot
 from matplotlib.ticker import NullLocator
-from result_file import ResultFile, arguments, folders, table, use_all_cores
+from result_file import ResultFile, table
 
 from slmc.montecarlo import Target
 from slmc.selflearning import TrainingSettings, expected_acceptance, fit, fit_linear, residual
@@ -197,25 +198,21 @@ def _variant_lines(results: ResultFile) -> list[tuple[str, ...]]:
     ]
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "data_efficiency.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        data = exact_data(settings.data)
-        for n_labels in settings.n_labels:
-            for force_weight in settings.force_weights:
-                name = name_of(n_labels, force_weight)
-                results.make(name, at_the_best_rate, n_labels, force_weight, settings, data)
-        longer = settings._replace(n_steps=settings.variant_steps)
-        for name, variant in list(VARIANTS.items())[: settings.n_variants]:
-            weight = settings.force_weights[0]
-            results.make(name, measured, variant, settings.variant_labels, weight, longer, data)
-    draw(results, settings, page_folder / "data_efficiency.svg")
-    (page_folder / "data_efficiency.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    data = exact_data(settings.data)
+    for n_labels in settings.n_labels:
+        for force_weight in settings.force_weights:
+            name = name_of(n_labels, force_weight)
+            results.make(name, at_the_best_rate, n_labels, force_weight, settings, data)
+    longer = settings._replace(n_steps=settings.variant_steps)
+    for name, variant in list(VARIANTS.items())[: settings.n_variants]:
+        results.make(name, measured, variant, settings.variant_labels, settings.force_weights[0], longer, data)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    draw(results, settings, results.page_folder / "data_efficiency.svg")
+    (results.page_folder / "data_efficiency.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from command import main
 from cubic import prepared, timed
 from exact_labels import SPHERE
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table, use_all_cores
+from result_file import ResultFile, table
 
 from slmc.lattice import shells
 from slmc.selflearning import expected_acceptance, learn
@@ -124,20 +125,16 @@ def page(results: ResultFile, settings: Settings) -> str:
     )
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "dilution.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        for kind in COUPLINGS:
-            for concentration in settings.concentrations:
-                name = f"{kind} {concentration:g}"
-                results.make(name, measured, kind, concentration, settings)
-    draw(results.rows, settings, page_folder / "dilution.svg")
-    (page_folder / "dilution.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    for kind in COUPLINGS:
+        for concentration in settings.concentrations:
+            results.make(f"{kind} {concentration:g}", measured, kind, concentration, settings)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    draw(results.rows, settings, results.page_folder / "dilution.svg")
+    (results.page_folder / "dilution.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import Part, main
 from efficiency_page import page
-from exact_labels import SPHERE, cache_folder, hamiltonian_chain, step_size_of
-from result_file import ResultFile, arguments, folders, use_all_cores
-from slmc.simulation.model_file import load_model, save_model
+from exact_labels import SPHERE, cache_folder, hamiltonian_chain
+from result_file import ResultFile
 from timing import least_seconds
 
 from slmc.lattice import n_sites
@@ -29,6 +29,7 @@ from slmc.montecarlo import (
     State,
     Target,
     Update,
+    evaluations_per_step,
     init_chains,
     run_chains,
     tune_step_size,
@@ -45,9 +46,9 @@ from slmc.selflearning import (
     measure_acceptance,
     residual,
 )
-from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.selflearning.inner_chain import InnerLine
 from slmc.statistics import estimate
+from slmc.system import load_model, save_model
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
 from slmc.systems.spins.problem import linear_part, nested_update
@@ -175,7 +176,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
     starts = SPHERE.random(keys[0], (N_CHAINS, *system.shape, 3))
     exact = hamiltonian_chain(target, 0.3, 3)
     chains = init_chains(exact, starts)
-    exact, chains = tune_step_size(keys[1], exact, chains, step_size_of, 0.8, system.n_tune, 1)
+    exact, chains = tune_step_size(keys[1], exact, chains, wanted=0.8, n_rounds=system.n_tune, n_steps=1)
     kinds = [InnerSettings(update="heat-bath", n_guide_updates=number) for number in N_GUIDE_UPDATES]
     settings = LearningSettings(
         n_rounds=len(system.steps),
@@ -199,7 +200,6 @@ def learned(name: str, system: System) -> dict[str, Any]:
         SPHERE,
         exact,
         tuple(partial(nested_update, settings=kind) for kind in kinds),
-        None,
         lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
         settings,
         Heisenberg(system.shape, temperature=system.temperature),
@@ -208,7 +208,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
     )
     result = learn(keys[2], learner, start_model(system), chains.configuration, system.n_thermalise, _print_round)
     seconds = time.perf_counter() - started
-    before = N_CHAINS * (system.n_tune + system.n_thermalise) * evaluations_per_step(exact, n_sites(system.shape))
+    before = N_CHAINS * (system.n_tune + system.n_thermalise) * evaluations_per_step(exact, chains.configuration[0])
     report = result.reports[-1]
     guide = result.update.proposal.update.proposal.update.target
     for part, model in (("network", result.model), ("guide", guide)):
@@ -348,7 +348,8 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
             seconds[one] += time.perf_counter() - started
     for one, update in updates.items():
         series = {key: np.concatenate([block[key] for block in blocks[one]], axis=1) for key in blocks[one][0]}
-        row[one] = chain_row(series, seconds[one], evaluations_per_step(update, n_sites(system.shape)), system)
+        evaluations = evaluations_per_step(update, states[one].configuration[0])
+        row[one] = chain_row(series, seconds[one], evaluations, system)
     if "local" in row and system.local_on_network:
         sweeps = N_CHAINS * row["local"]["n_steps"]
         row["local"]["ess_per_second"] = row["local_ess_per_sweep"] * sweeps / row["local"]["seconds"]
@@ -403,23 +404,24 @@ def _evaluated(target: Target, spins: jax.Array) -> Any:
     return evaluate(target, spins)
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0], choose="systems, for instance 6x6 (default: all)")
-    systems = QUICK if options.quick else SYSTEMS
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "efficiency.json", {})
-    if not options.report_only:
-        use_all_cores()
-        for name in options.chosen or systems:
-            settings = json.loads(json.dumps(systems[name]._asdict()))
-            for part, function in (("learning", learned), ("chains", raced)):
-                # Each system has settings of its own, so that a change of one leaves the rows of the others.
-                if results.rows.get(f"{name}: {part}", {}).get("settings") != settings:
-                    rest = (results.rows[f"{name}: learning"],) if part == "chains" else ()
-                    row = function(name, systems[name], *rest)
-                    results.add(f"{name}: {part}", row | {"settings": settings, "made": results.made()})
-    (page_folder / "efficiency.md").write_text(page(results, systems))
+def measure(results: ResultFile, systems: dict[str, System], name: str) -> None:
+    """The rows of a system, each with its own settings, so that a change of one leaves the rows of the others."""
+    settings = json.loads(json.dumps(systems[name]._asdict()))
+    for part, function in (("learning", learned), ("chains", raced)):
+        if results.rows.get(f"{name}: {part}", {}).get("settings") != settings:
+            rest = (results.rows[f"{name}: learning"],) if part == "chains" else ()
+            row = function(name, systems[name], *rest)
+            results.add(f"{name}: {part}", row | {"settings": settings, "made": results.made()})
+
+
+def parts(systems: dict[str, System]) -> dict[str, Part]:
+    return {name: partial(measure, name=name) for name in systems}
+
+
+def write(results: ResultFile, systems: dict[str, System]) -> None:
+    (results.page_folder / "efficiency.md").write_text(page(results, systems))
 
 
 if __name__ == "__main__":
-    main()
+    words = "systems, for instance 6x6 (default: all)"
+    main(__file__, __doc__, (SYSTEMS, QUICK), parts, write, choose=words, stored=lambda systems: {})

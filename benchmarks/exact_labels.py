@@ -67,11 +67,7 @@ def hamiltonian_chain(target: Target, step_size: float = 0.2, n_leapfrog: int = 
 def tuned(key, update: Update, configurations, n_rounds: int = 30) -> MetropolisHastings:
     """The chain with its step size tuned to 80 % acceptance."""
     chains = init_chains(update, configurations)
-    return tune_step_size(key, update, chains, step_size_of, 0.8, n_rounds)[0]
-
-
-def step_size_of(update):
-    return update.proposal.step_size
+    return tune_step_size(key, update, chains, n_rounds=n_rounds)[0]
 
 
 def exact_data(settings: DataSettings, seed: int = 0) -> ExactData:

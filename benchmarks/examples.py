@@ -12,14 +12,16 @@ import re
 import runpy
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from command import main
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from result_file import ROOT, ResultFile, arguments, folders, use_all_cores
+from result_file import ROOT, ResultFile
 
 from slmc.montecarlo import over_chains, round_trips
 
@@ -34,8 +36,8 @@ def executed(name: str, quick: bool) -> tuple[dict[str, Any], str]:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed:
         path = Path(folder) / name
         path.write_text(source)
-        found = runpy.run_path(str(path))
-    return found, printed.getvalue()
+        variables = runpy.run_path(str(path))
+    return variables, printed.getvalue()
 
 
 def _log_weight(target: Any, configuration: jax.Array) -> jax.Array:
@@ -102,19 +104,19 @@ PAGES: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Figure]]] = {
 }
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "examples.json", {"quick": options.quick})
-    if not options.report_only:
-        use_all_cores()
-        for name, (script, _, _, draw) in PAGES.items():
-            if name not in results.rows:
-                found, printed = executed(script, options.quick)
-                figure = draw(found)
-                figure.savefig(page_folder / f"{name}.svg")
-                pyplot.close(figure)
-                results.add(name, {"script": script, "printed": printed})
+def make(results: ResultFile, settings: dict[str, Any], name: str) -> None:
+    """Runs an example, unless its row is there, and draws its figure."""
+    if name in results.rows:
+        return
+    script, _, _, draw = PAGES[name]
+    left, printed = executed(script, settings["quick"])
+    figure = draw(left)
+    figure.savefig(results.page_folder / f"{name}.svg")
+    pyplot.close(figure)
+    results.add(name, {"script": script, "printed": printed})
+
+
+def write(results: ResultFile, settings: dict[str, Any]) -> None:
     for name, (script, title, text, _) in PAGES.items():
         page = [
             f"# {title}\n",
@@ -125,8 +127,10 @@ def main() -> None:
             f"```\n{results.rows[name]['printed'].rstrip()}\n```",
             "",
         ]
-        (page_folder / f"{name}.md").write_text("\n".join(page))
+        (results.page_folder / f"{name}.md").write_text("\n".join(page))
 
+
+PARTS = {name: partial(make, name=name) for name in PAGES}
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, ({"quick": False}, {"quick": True}), PARTS, write)

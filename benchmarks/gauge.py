@@ -19,8 +19,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import main
 from gauge_page import page
-from result_file import ROOT, ResultFile, arguments, folders, use_all_cores
+from result_file import ROOT, ResultFile
 from timing import least_seconds
 
 from slmc.montecarlo import (
@@ -31,13 +32,14 @@ from slmc.montecarlo import (
     MetropolisHastings,
     Sequence,
     SpecialUnitary,
+    State,
     Target,
     Update,
+    decision_of,
     init_chains,
     run_chains,
 )
 from slmc.montecarlo.special_unitary import as_matrices
-from slmc.montecarlo.update import last_info
 from slmc.selflearning import Learner, LearningSettings, TrainingSettings, fit, fit_linear, learn
 from slmc.statistics import estimate
 from slmc.systems.gauge import (
@@ -121,12 +123,17 @@ class Measured(NamedTuple):
 
 
 def measured(
-    update: Update, start: Any, n_thermalise: int, n_steps: int, observe: Callable[..., Any], seed: int
+    update: Update, start: Any, n_thermalise: int, n_steps: int, observables: Callable[[State], Any], seed: int
 ) -> Measured:
     """Thermalises for at least ``n_thermalise`` steps, then runs and times about ``n_steps`` of every chain.
 
     Both in blocks of one length, so that the program is compiled before the clock starts.
     """
+    decision = decision_of(update)
+
+    def observe(state: State, info: Any) -> dict[str, jax.Array]:
+        return observables(state) | {"accepted": decision(info).accepted}
+
     key = jax.random.key(seed)
     states, seen = init_chains(update, start), []
     n_blocks = max(1, n_steps // max(1, n_thermalise))
@@ -150,14 +157,14 @@ def row_of(found: Measured, **more: Any) -> dict[str, Any]:
     return {"estimates": estimates, **measured, **more}
 
 
-def observe_plaquette(state: Any, info: Any) -> dict[str, jax.Array]:
-    return {"plaquette": plaquette(state.configuration), "accepted": last_info(info).accepted}
+def observe_plaquette(state: State) -> dict[str, jax.Array]:
+    return {"plaquette": plaquette(state.configuration)}
 
 
-def observer(exact: FermionDeterminant) -> Callable[..., Any]:
+def observer(exact: FermionDeterminant) -> Callable[[State], Any]:
     """Plaquette, Polyakov loop and its powers, condensate (from the determinant also with pseudofermions)."""
 
-    def observe(state: Any, info: Any) -> dict[str, jax.Array]:
+    def observe(state: State) -> dict[str, jax.Array]:
         links, known = state.configuration, state.observables
         if isinstance(links, Dynamical):
             links = links.links
@@ -169,7 +176,6 @@ def observer(exact: FermionDeterminant) -> Callable[..., Any]:
             "Polyakov loop²": loop**2,
             "Polyakov loop⁴": loop**4,
             "condensate": staggered_condensate(exact.operator, known["trace_inverse"]),
-            "accepted": last_info(info).accepted,
         }
 
     return observe
@@ -299,7 +305,7 @@ def quenched_links(gauge: GaugeAction, n_chains: int, n_sweeps: int, seeds: tupl
     start, sweeps = map(jax.random.key, seeds)
     update = heat_bath(gauge)
     states = init_chains(update, random_links(start, gauge.shape, gauge.n_colours, n_chains))
-    return run_chains(sweeps, update, states, n_sweeps, _accepted)[0].configuration
+    return run_chains(sweeps, update, states, n_sweeps, _log_weight)[0].configuration
 
 
 def multiscale_hmc(target: FermionDeterminant, step_size: float, n_steps: int, n_gauge_steps: int) -> Update:
@@ -420,12 +426,12 @@ def labelled_changes(
 def trajectory_seconds(update: Update, start: Any, n_chains: int) -> float:
     """Seconds of one trajectory of one chain, all chains together."""
     states = init_chains(update, start)
-    states, _ = run_chains(jax.random.key(0), update, states, 2, _accepted)
-    return least_seconds(lambda: run_chains(jax.random.key(1), update, states, 2, _accepted), 5) / (2 * n_chains)
+    states, _ = run_chains(jax.random.key(0), update, states, 2, _log_weight)
+    return least_seconds(lambda: run_chains(jax.random.key(1), update, states, 2, _log_weight), 5) / (2 * n_chains)
 
 
-def _accepted(state: Any, info: Any) -> jax.Array:
-    return last_info(info).accepted
+def _log_weight(state: State, info: Any) -> jax.Array:
+    return state.log_weight
 
 
 def quenched_seconds(shape: tuple[int, ...], n_chains: int) -> float:
@@ -493,19 +499,17 @@ ROWS = {
 }
 
 
-def main() -> None:
-    options = arguments(__doc__, f"parts to run, of: {' '.join(ROWS)} (all by default)")
-    settings = QUICK if options.quick else Settings()
-    json_folder, page_folder = folders(options)
-    results = ResultFile(json_folder / "gauge.json", settings._asdict())
-    if not options.report_only:
-        chosen = options.chosen or ROWS
-        if "cost" not in chosen:
-            use_all_cores()
-        for part in chosen:
-            ROWS[part](results, settings)
-    page(results, page_folder)
+PARTS = {
+    "torus": torus_rows,
+    "strong": strong_rows,
+    "quenched": quenched_rows,
+    "pseudofermions": pseudofermion_rows,
+    "slmc": slmc_rows,
+    "slhmc": slhmc_rows,
+    "cost": cost_rows,
+}
 
 
 if __name__ == "__main__":
-    main()
+    words = f"parts to run, of: {' '.join(PARTS)} (all by default)"
+    main(__file__, __doc__, (Settings(), QUICK), PARTS, page, choose=words, on_one_device=["cost"])

@@ -16,9 +16,9 @@ SLOW_DETERMINANTS = "0832841"
 """A commit whose determinants were slow, for rows that are not measured anew yet."""
 
 
-def page(results: ResultFile, folder: Path) -> None:
+def page(results: ResultFile, settings: Any) -> None:
     """Writes gauge.md, and gauge_slhmc.svg where there are rows for it."""
-    rows = results.rows
+    rows, folder = results.rows, results.page_folder
     parts = [_pure, _quenched, _fermions, _slmc, _slhmc, _cost]
     text = ["# Lattice gauge theory\n", results.provenance() + "\n", *(part(rows) for part in parts)]
     text.append(_gpu(results.path.with_name("gpu.json")))

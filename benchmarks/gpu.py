@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from command import main
 from exact_labels import SPHERE, hamiltonian_chain
 from gauge import normal_operator_seconds, quenched_seconds
-from result_file import ResultFile, arguments, folders
+from result_file import ResultFile
 from timing import least_seconds
 
 from slmc.montecarlo import MetropolisHastings, init_chains, run_chains
@@ -70,25 +71,27 @@ def _seconds(function: Callable[[jax.Array], Any], spins: jax.Array) -> float:
     return least_seconds(lambda: program(jnp.asarray(spins)))
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0], choose="parts: gauge, spins (default: all)")
-    chosen = options.chosen or ["gauge", "spins"]
-    if set(chosen) - {"gauge", "spins"}:
-        sys.exit("the parts are gauge and spins.")
-    settings = QUICK if options.quick else Settings()
+def measure_gauge(results: ResultFile, settings: Settings) -> None:
+    for size, batch in itertools.product(settings.gauge_sizes, settings.gauge_batches):
+        results.make(f"SU(3) {size}^4, batch {batch}", measured_gauge, size, batch)
+
+
+def measure_spins(results: ResultFile, settings: Settings) -> None:
+    for size, batch in itertools.product(settings.sizes, settings.batches):
+        results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
+
+
+def stored(settings: Settings) -> dict[str, Any]:
+    """The settings and the device; exits where there is none."""
     if jax.default_backend() != "gpu":
         sys.exit(
             f"no CUDA device is present (JAX runs on {jax.default_backend()}), so there is nothing to measure here."
         )
-    result_folder, _ = folders(options)
-    results = ResultFile(result_folder / "gpu.json", settings._asdict() | {"device": jax.devices()[0].device_kind})
-    for size, batch in itertools.product(settings.gauge_sizes, settings.gauge_batches):
-        if "gauge" in chosen:
-            results.make(f"SU(3) {size}^4, batch {batch}", measured_gauge, size, batch)
-    for size, batch in itertools.product(settings.sizes, settings.batches):
-        if "spins" in chosen:
-            results.make(f"{size}x{size}, batch {batch}", measured, size, batch, settings)
+    return settings._asdict() | {"device": jax.devices()[0].device_kind}
 
+
+PARTS = {"gauge": measure_gauge, "spins": measure_spins}
 
 if __name__ == "__main__":
-    main()
+    words = "parts: gauge, spins (default: all)"
+    main(__file__, __doc__, (Settings(), QUICK), PARTS, choose=words, on_one_device=PARTS, stored=stored)

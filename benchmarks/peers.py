@@ -13,20 +13,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from command import Part, main
 from exact_labels import cache_folder, hamiltonian_chain, labelled_chains, tuned
 from peers_chains import Chains, Point, Stopwatch, linear_model, target_of
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 
-from slmc.lattice import n_sites
-from slmc.montecarlo import Label, MetropolisHastings, Update, init_chains, run_chains
+from slmc.montecarlo import Label, MetropolisHastings, Update, evaluations_per_step, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
-from slmc.selflearning.diagnostics import evaluations_per_step
 from slmc.statistics import Estimate, autocorrelation_time, estimate, notation
 from slmc.systems.spins.observables import staggered_magnetization_squared
 
@@ -113,7 +113,7 @@ def measured(point: Point, update: Update, starts: np.ndarray, n_blocks: int, de
             states, seen = run_chains(jax.random.fold_in(key, number), update, states, point.block, _observe)
             blocks.append(jax.device_get(seen))
     series, accepted = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
-    evaluations = series.size * evaluations_per_step(update, n_sites(point.shape))
+    evaluations = series.size * evaluations_per_step(update, starts[0])
     return Chains(series, evaluations, watch, float(accepted.mean()), details)
 
 
@@ -184,8 +184,9 @@ def row_of(chains: Chains) -> dict[str, Any]:
     } | chains.details
 
 
-def add_rows(results: ResultFile, name: str, point: Point) -> None:
+def add_rows(results: ResultFile, points: dict[str, Point], name: str) -> None:
     """The rows of one point that are not there yet."""
+    point = points[name]
     labels_file = labels_of(point)
     with np.load(labels_file) as stored:
         labels = Label(**stored)
@@ -292,16 +293,17 @@ def _remarks(rows: dict[str, dict[str, Any]]) -> str:
     return " ".join(said)
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    points = QUICK if options.quick else POINTS
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "peers.json", {name: point._asdict() for name, point in points.items()})
-    if not options.report_only:
-        for name, point in points.items():
-            add_rows(results, name, point)
-    (page_folder / "peers.md").write_text(page(results, points))
+def parts(points: dict[str, Point]) -> dict[str, Part]:
+    return {name: partial(add_rows, name=name) for name in points}
+
+
+def write(results: ResultFile, points: dict[str, Point]) -> None:
+    (results.page_folder / "peers.md").write_text(page(results, points))
+
+
+def stored(points: dict[str, Point]) -> dict[str, Any]:
+    return {name: point._asdict() for name, point in points.items()}
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (POINTS, QUICK), parts, write, on_one_device=(*POINTS, *QUICK), stored=stored)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import Part, main
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table, use_all_cores
+from result_file import ResultFile, table
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from timing import least_seconds
@@ -447,23 +448,24 @@ def _size_lines(rows: dict[str, Any], settings: Settings) -> list[tuple[str, ...
     return lines
 
 
-def main() -> None:
-    options = arguments(
-        __doc__.splitlines()[0],
-        choose="couplings, autocorrelation, speed, sizes, or rows such as 'local 40' (default: all)",
-    )
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "plaquette.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        for part, rows in jobs(settings).items():
-            for name, make in rows.items():
-                if not options.chosen or {part, name} & set(options.chosen):
-                    results.make(name, make)
-    exponents = draw(results.rows, settings, page_folder / "plaquette.svg")
-    (page_folder / "plaquette.md").write_text(page(results, settings, exponents))
+def parts(settings: Settings) -> dict[str, Part]:
+    """The four parts, and every row of them by itself."""
+    by_part = jobs(settings)
+    rows = {name: make for rows in by_part.values() for name, make in rows.items()}
+    names = {part: tuple(rows) for part, rows in by_part.items()} | {name: (name,) for name in rows}
+
+    def run(results: ResultFile, settings: Settings, chosen: tuple[str, ...]) -> None:
+        for name in chosen:
+            results.make(name, rows[name])
+
+    return {name: partial(run, chosen=chosen) for name, chosen in names.items()}
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    exponents = draw(results.rows, settings, results.page_folder / "plaquette.svg")
+    (results.page_folder / "plaquette.md").write_text(page(results, settings, exponents))
 
 
 if __name__ == "__main__":
-    main()
+    words = "couplings, autocorrelation, speed, sizes, or rows such as 'local 40' (default: all)"
+    main(__file__, __doc__, (Settings(), QUICK), parts, write, choose=words)

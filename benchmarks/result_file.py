@@ -1,6 +1,5 @@
 """A benchmark's result file: a JSON with the machine, the date, the command and one entry per finished row."""
 
-import argparse
 import datetime
 import importlib.metadata
 import json
@@ -10,57 +9,22 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import jax
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats", "netket", "flax")
 
 
-def arguments(description: str, choose: str | None = None) -> argparse.Namespace:
-    """The options all benchmarks share: ``--quick``, ``--out``, ``--report-only``; with ``choose`` names of parts."""
-    parser = argparse.ArgumentParser(description=description)
-    if choose is not None:
-        parser.add_argument("chosen", nargs="*", help=choose)
-    parser.add_argument("--quick", action="store_true", help="a tiny size that only shows that everything runs")
-    parser.add_argument(
-        "--out", type=Path, help="folder for the JSON and the pages (default: benchmarks/results and docs/results)"
-    )
-    parser.add_argument("--report-only", action="store_true", help="only write the pages from the stored rows")
-    return parser.parse_args()
-
-
-def folders(options: argparse.Namespace) -> tuple[Path, Path]:
-    """Where the JSON and where the pages go. A quick run never touches the results of the tree."""
-    if options.out is not None:
-        found = options.out, options.out
-    elif options.quick:
-        quick = Path(tempfile.gettempdir()) / "slmc-benchmarks-quick"
-        found = quick, quick
-    else:
-        found = ROOT / "benchmarks" / "results", ROOT / "docs" / "results"
-    for folder in found:
-        folder.mkdir(parents=True, exist_ok=True)
-    return found
-
-
-def use_all_cores() -> None:
-    """One CPU device per core, so that chains spread over them; call before anything else uses JAX."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-
-
 class ResultFile:
     """Rows by name, written at once when finished, so that an interrupted benchmark continues where it stopped.
 
-    Rows of other settings are dropped when the file is opened.
+    Rows of other settings are dropped when the file is opened. ``page_folder`` is where its pages and figures go.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings: dict[str, Any], page_folder: Path) -> None:
+        self.path, self.page_folder = path, page_folder
         stored = json.loads(path.read_text()) if path.exists() else {}
         settings = json.loads(json.dumps(settings))
         self.content = stored if stored.get("settings") == settings else {"settings": settings, "rows": {}}

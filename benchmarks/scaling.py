@@ -8,14 +8,14 @@ Interrupted, it continues.
 
 import hashlib
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
+from command import main
 from exact_labels import DataSettings, ExactData, anchor, cache_folder, exact_data
 from model_families import ALL_SHELLS, PAPER, Family, accepted, described, trained, training
 from power_law import curve, power_laws
-from result_file import ResultFile, arguments, folders, use_all_cores
+from result_file import ResultFile
 from scaling_page import draw, page
 
 from slmc.systems.spins import EquivariantTransformer
@@ -49,7 +49,7 @@ QUICK = Settings(
 )
 
 
-def measure_all(results: ResultFile, settings: Settings, paths: tuple[Path, Path]) -> None:
+def measure_all(results: ResultFile, settings: Settings) -> None:
     """Every row that is not there yet, seed by seed, shallow to deep; the page is rewritten after each curve."""
     data = exact_data(settings.data)
     for seed in range(settings.n_seeds):
@@ -57,7 +57,7 @@ def measure_all(results: ResultFile, settings: Settings, paths: tuple[Path, Path
             measure_curve(results, settings, data, name, seed)
             results.content.setdefault("power_laws", {})[name] = power_laws(curve(results, settings, name), settings)
             results.store()
-            write_page(results, settings, *paths)
+            write(results, settings)
 
 
 def measure_curve(results: ResultFile, settings: Settings, data: ExactData, name: str, seed: int) -> None:
@@ -90,25 +90,13 @@ def measured(model: EquivariantTransformer, data: ExactData, settings: Settings,
     return described(model, data) | accepted(seed, target, model, data, steps, settings.n_chains)
 
 
-def write_page(results: ResultFile, settings: Settings, page_path: Path, figure_path: Path) -> None:
+def write(results: ResultFile, settings: Settings) -> None:
     curves = {name: curve(results, settings, name) for name in FAMILIES}
     curves = {name: found for name, found in curves.items() if found.n_seeds}
     if curves:
-        draw(curves, settings, figure_path)
-        page_path.write_text(page(results, curves, settings))
-
-
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "scaling.json", settings._asdict())
-    paths = page_folder / "scaling.md", page_folder / "scaling.svg"
-    if not options.report_only:
-        use_all_cores()
-        measure_all(results, settings, paths)
-    write_page(results, settings, *paths)
+        draw(curves, settings, results.page_folder / "scaling.svg")
+        (results.page_folder / "scaling.md").write_text(page(results, curves, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

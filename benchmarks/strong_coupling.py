@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import main
 from exact_labels import SPHERE, ExactData, cache_folder, hamiltonian_chain, labelled_chains, tuned
-from result_file import ResultFile, arguments, folders, table, use_all_cores
-from slmc.simulation.model_file import load_model, save_model
+from result_file import ResultFile, table
 from timing import least_seconds
 
 from slmc.lattice import n_sites
@@ -22,6 +22,7 @@ from slmc.montecarlo import Label, MetropolisHastings, init_chains, over_chains,
 from slmc.montecarlo.target import evaluate
 from slmc.selflearning import CumulativeUpdate, TrainingSettings, expected_acceptance, fit, fit_linear, residual
 from slmc.statistics import estimate
+from slmc.system import load_model, save_model
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
 from slmc.systems.spins.observables import magnetization_squared
 from slmc.systems.spins.problem import linear_part
@@ -266,20 +267,17 @@ def page(results: ResultFile, settings: Settings) -> str:
     return "\n".join(parts)
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "strong_coupling.json", settings._asdict())
-    if not options.report_only:
-        use_all_cores()
-        results.make("learning", learned, settings)
-        results.make("exact chain", sampled, settings)
-        for size, n_tested in zip(settings.sizes, settings.n_tested, strict=True):
-            results.make(f"{size}x{size}", tested, size, n_tested, settings)
-            results.make(f"{size}x{size}: seconds", timed, size)
-    (page_folder / "strong_coupling.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    results.make("learning", learned, settings)
+    results.make("exact chain", sampled, settings)
+    for size, n_tested in zip(settings.sizes, settings.n_tested, strict=True):
+        results.make(f"{size}x{size}", tested, size, n_tested, settings)
+        results.make(f"{size}x{size}: seconds", timed, size)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    (results.page_folder / "strong_coupling.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write)

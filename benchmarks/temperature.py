@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command import main
 from exact_labels import cache_folder
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 from scipy.stats import chi2
 
 from slmc.statistics import notation
@@ -117,18 +118,18 @@ def page(results: ResultFile) -> str:
     )
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "temperature.json", {"quick": options.quick})
-    if not options.report_only:
-        for point in measured(cache_folder() / f"temperatures{'-quick' * options.quick}", options.quick):
-            name = f"T = {point['temperature']:g}"
-            if name not in results.rows:
-                results.add(name, point)
-    draw(results.rows, page_folder / "temperature.svg")
-    (page_folder / "temperature.md").write_text(page(results))
+def measure_all(results: ResultFile, settings: dict[str, Any]) -> None:
+    quick = settings["quick"]
+    for point in measured(cache_folder() / f"temperatures{'-quick' * quick}", quick):
+        name = f"T = {point['temperature']:g}"
+        if name not in results.rows:
+            results.add(name, point)
+
+
+def write(results: ResultFile, settings: dict[str, Any]) -> None:
+    draw(results.rows, results.page_folder / "temperature.svg")
+    (results.page_folder / "temperature.md").write_text(page(results))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, ({"quick": False}, {"quick": True}), {"all": measure_all}, write, on_one_device=["all"])

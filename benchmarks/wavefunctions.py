@@ -9,6 +9,7 @@ docs/results/wavefunctions.md.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +25,13 @@ from typing import Any, NamedTuple
 import jax
 import matplotlib
 import numpy as np
+from command import main
 from matplotlib import pyplot
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 
-from slmc.simulation import WAVE_FUNCTION, Records, load_model, summarise_optimisation
+from slmc.simulation import WAVE_FUNCTION, Records, summarise_optimisation
 from slmc.statistics import notation
+from slmc.system import load_model
 from slmc.systems.wavefunctions import build_like, exact_ground_state, fidelity, j1j2
 
 matplotlib.use("Agg")
@@ -171,7 +175,7 @@ def _fidelity(directory: Path) -> float | None:
 
 def _text(config: str) -> str:
     """The ready-made configuration, so that rows of another one are made anew."""
-    return (resources.files("slmc") / "configs" / f"{config}.toml").read_text()
+    return (resources.files("slmc.systems.wavefunctions") / "configs" / f"{config}.toml").read_text()
 
 
 def _hamiltonian(directory: Path) -> dict[str, Any]:
@@ -382,34 +386,46 @@ it; those of J2 = 0 with code that computed ψ anew for configurations of one or
 """
 
 
-def main() -> None:
-    options = arguments((__doc__ or "").splitlines()[0], choose=f"parts: {', '.join(PARTS)}; default: all")
-    parts = QUICK if options.quick else PARTS
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the runs want the memory of a GPU
-    chosen = options.chosen or [name for name in parts if name not in LARGE or _on_gpu()]
-    if set(chosen) - set(parts):
-        raise SystemExit(f"unknown part {', '.join(set(chosen) - set(parts))}; there are {', '.join(parts)}.")
-    result_folder, page_folder = folders(options)
-    settings = {name: part._asdict() | {"text": _text(part.config)} for name, part in parts.items()}
-    results = ResultFile(result_folder / "wavefunctions.json", settings)
+def measure(results: ResultFile, parts: dict[str, Part], name: str) -> None:
+    """Every run of a part that has no row yet, in a folder that belongs to its settings."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "slmc-benchmarks" / "wavefunctions"
-    if not options.report_only:
-        for name in chosen:
-            digest = hashlib.sha256(json.dumps(settings[name]).encode()).hexdigest()[:12]
-            for seed in range(1, parts[name].n_seeds + 1):
-                for attention in parts[name].attentions:
-                    row_name = f"{name} {attention} {seed}" + (" GPU" if _on_gpu() else "")
-                    if row_name not in results.rows:
-                        started = time.monotonic()
-                        found = run(parts[name], attention, seed, cache / digest / row_name.replace(" ", "-"))
-                        results.add(row_name, found | {"made": results.made()})
-                        print(f" {time.monotonic() - started:.0f} s", flush=True)
-    draw_energies(results.rows, parts, page_folder / "wavefunctions-energy.svg")
-    draw_dependence(results.rows, parts, page_folder / "wavefunctions-dependence.svg")
+    digest = hashlib.sha256(json.dumps(stored(parts)[name]).encode()).hexdigest()[:12]
+    for seed, attention in itertools.product(range(1, parts[name].n_seeds + 1), parts[name].attentions):
+        row_name = f"{name} {attention} {seed}" + (" GPU" if _on_gpu() else "")
+        if row_name not in results.rows:
+            started = time.monotonic()
+            made = run(parts[name], attention, seed, cache / digest / row_name.replace(" ", "-"))
+            results.add(row_name, made | {"made": results.made()})
+            print(f" {time.monotonic() - started:.0f} s", flush=True)
+
+
+def stored(parts: dict[str, Part]) -> dict[str, Any]:
+    return {name: part._asdict() | {"text": _text(part.config)} for name, part in parts.items()}
+
+
+def measured_parts(parts: dict[str, Part]) -> dict[str, Any]:
+    return {name: partial(measure, name=name) for name in parts}
+
+
+def write(results: ResultFile, parts: dict[str, Part]) -> None:
+    folder = results.page_folder
+    draw_energies(results.rows, parts, folder / "wavefunctions-energy.svg")
+    draw_dependence(results.rows, parts, folder / "wavefunctions-dependence.svg")
     for name in _present(results.rows, parts):
-        draw_maps(results.rows, name, page_folder / f"wavefunctions-maps-{name}.svg")
-    (page_folder / "wavefunctions.md").write_text(page(results, parts))
+        draw_maps(results.rows, name, folder / f"wavefunctions-maps-{name}.svg")
+    (folder / "wavefunctions.md").write_text(page(results, parts))
 
 
 if __name__ == "__main__":
-    main()
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the runs want the memory of a GPU
+    main(
+        __file__,
+        __doc__,
+        (PARTS, QUICK),
+        measured_parts,
+        write,
+        choose=f"parts: {', '.join(PARTS)}; default: all",
+        default=lambda names: [name for name in names if name not in LARGE or _on_gpu()],
+        on_one_device=PARTS,
+        stored=stored,
+    )

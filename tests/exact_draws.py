@@ -87,3 +87,10 @@ def ising_chain(rng, coupling, field, n_sites, n):
 
 def correlated_gaussian(rng, precision, n):
     return rng.multivariate_normal(np.zeros(len(precision)), np.linalg.inv(precision), size=n)
+
+
+def in_a_field(rng, field, n, n_spins):
+    """Independent unit vectors of density ∝ exp(h S^z): the distribution of S^z is integrated and inverted."""
+    height = 1 + np.log(rng.uniform(np.exp(-2 * field), 1, (n, n_spins))) / field
+    angle, length = rng.uniform(0, 2 * np.pi, (n, n_spins)), np.sqrt(1 - height**2)
+    return np.stack([length * np.cos(angle), length * np.sin(angle), height], -1)

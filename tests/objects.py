@@ -1,7 +1,11 @@
 """The tables of objects under test: a new object is tested by adding a line.
 
-Everything is called as a function without arguments, so that importing the tables costs nothing.
+Everything is called as a function without arguments, so that importing the tables costs nothing. Ising models, gauge
+fields and configurations that are dictionaries have files of their own, whose lines are joined to the tables here.
 """
+
+import functools
+from importlib import util
 
 import equinox as eqx
 import jax
@@ -10,6 +14,8 @@ import numpy as np
 from jaxtyping import Array
 
 import exact_draws
+import objects_ising
+import objects_product
 from slmc.montecarlo import (
     INTEGRATORS,
     OMELYAN,
@@ -37,9 +43,15 @@ from slmc.systems.spins import (
     Heisenberg,
     OverRelaxationSweep,
 )
+from tables import Solvable
 
 SPHERE = Sphere()
-MANIFOLDS = {"flat": (Flat(), (5,)), "sphere": (SPHERE, (3, 2, 3)), "SU(3)": (SpecialUnitary(), (4, 2, 3, 3))}
+MANIFOLDS = {
+    "flat": (Flat(), (5,)),
+    "sphere": (SPHERE, (3, 2, 3)),
+    "SU(3)": (SpecialUnitary(), (4, 2, 3, 3)),
+    "product": (objects_product.MANIFOLD, {"positions": (4,), "spins": (3, 3)}),
+}
 
 
 class Gaussian(Target):
@@ -272,3 +284,59 @@ ISING_UPDATES = {
     "SLMC": lambda target: slmc(target, LocalSweep(other_ising(), Signs(), 1.0), 2),
     "nested SLMC": lambda target: slmc(target, slmc(other_ising(), LocalSweep(ising(), Signs(), 1.0), 1), 2),
 }
+
+
+# --- solvable targets that one step from exact draws must not change ------------------------------------------------
+
+N_DRAWS = 16384
+
+
+def cosine(i, j):
+    return lambda spins: jnp.sum(spins[i] * spins[j])
+
+
+RING_STATISTICS = {
+    "S1·S2": cosine(0, 1),
+    "S2·S3": cosine(1, 2),
+    "S4·S1": cosine(3, 0),
+    "S1·S3": cosine(0, 2),
+    "S1·(S2×S3)": lambda spins: jnp.sum(spins[0] * jnp.cross(spins[1], spins[2])),
+    "S4z": lambda spins: spins[3, 2],
+}
+GAUSSIAN_STATISTICS = {"x1": lambda x: x[0], "x2": lambda x: x[1], "x1 + x2": jnp.sum, "x1 - x2": lambda x: x[0] - x[1]}
+STATE = {"state": lambda spins: jnp.sum(jnp.asarray(spins > 0, jnp.int64) * 2 ** jnp.arange(4))}
+
+
+@functools.cache
+def ring_draws():
+    log_weights, bound = exact_draws.ring_of_four(RING)
+    return jnp.asarray(exact_draws.by_rejection(np.random.default_rng(12), log_weights, bound, (4,), N_DRAWS))
+
+
+@functools.cache
+def gaussian_draws():
+    return jnp.asarray(exact_draws.correlated_gaussian(np.random.default_rng(13), PRECISION, N_DRAWS))
+
+
+@functools.cache
+def ising_draws():
+    target = ising()
+    coupling, field = float(target.coupling), np.asarray(target.field)
+    return jnp.asarray(exact_draws.ising_chain(np.random.default_rng(14), coupling, field, 4, N_DRAWS))
+
+
+SOLVABLE = {
+    "ring of four spins": Solvable(ring, ring_draws, RING_STATISTICS, RING_UPDATES),
+    "Gaussian": Solvable(gaussian, gaussian_draws, GAUSSIAN_STATISTICS, GAUSSIAN_UPDATES),
+    "Ising chain": Solvable(ising, ising_draws, STATE, ISING_UPDATES),
+    **objects_ising.SOLVABLE,
+    **objects_product.SOLVABLE,
+}
+WEIGHTS = {**objects_ising.WEIGHTS, **objects_product.WEIGHTS}
+
+# The general part is tested without gauge theory where that is taken out.
+if util.find_spec("slmc.systems.gauge"):
+    import objects_gauge
+
+    SOLVABLE |= objects_gauge.SOLVABLE
+    WEIGHTS |= objects_gauge.WEIGHTS

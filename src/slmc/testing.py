@@ -7,8 +7,8 @@
     check_equivariance        a function of configurations commutes with a transformation
     check_reversible_trajectory   an integrator, run backwards, returns to where it started
 
-A p-value is that of the observed difference if nothing is wrong: with fixed keys and ``least_p`` = 1e-4 one right
-update in 10,000 fails. Each returns the numbers it decided on.
+A configuration is an array or a pytree of arrays. A p-value is that of the observed difference if nothing is wrong:
+with fixed keys and ``least_p`` = 1e-4 one right update in 10,000 fails. Each returns the numbers it decided on.
 """
 
 from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ def check_force(
     key: Key[Array, ""],
     target: Target,
     manifold: Manifold,
-    configuration: Array,
+    configuration: Configuration,
     tolerance: float = 1e-7,
     n_directions: int = 4,
     step_size: float = 1e-3,
@@ -113,19 +113,19 @@ def check_force(
     Sixth-order central differences; ``tolerance`` is relative to the derivative (absolute below 1). Returns the
     largest error found.
     """
-    force = jax.grad(target.log_weight)(configuration)
+    force = jax.jit(jax.grad(lambda x: target.log_weight(x)))(configuration)
     log_weight = jax.jit(lambda x: target.log_weight(x))
     worst = 0.0
     for subkey in jax.random.split(key, n_directions):
         tangent = manifold.draw_momentum(subkey, configuration)
 
-        def along(step: int, tangent: Array = tangent) -> float:
+        def along(step: int, tangent: Configuration = tangent) -> float:
             moved, _ = manifold.move(configuration, tangent, jnp.asarray(step * step_size))
             return float(log_weight(moved))
 
         differences = [along(n) - along(-n) for n in (1, 2, 3)]
         slope = float(np.dot([45, -9, 1], differences)) / (60 * step_size)
-        predicted = float(jnp.sum(force * tangent))
+        predicted = float(_product(force, tangent))
         worst = max(worst, abs(predicted - slope) / max(1.0, abs(slope)))
         assert worst <= tolerance, f"the force {predicted:.10g} is not the derivative {slope:.10g} of log W."
     return worst
@@ -142,11 +142,11 @@ def check_symmetry(
 
 
 def check_equivariance(
-    function: Callable[[Any], Array], configuration: Any, transformation: Callable[[Any], Any], tolerance: float = 1e-10
+    function: Callable[[Any], Any], configuration: Any, transformation: Callable[[Any], Any], tolerance: float = 1e-10
 ) -> float:
     """f(g x) = g f(x), every component. Returns the largest difference found."""
     moved, expected = function(transformation(configuration)), transformation(function(configuration))
-    difference = float(jnp.max(jnp.abs(moved - expected)))
+    difference = _largest_difference(moved, expected)
     assert difference <= tolerance, f"the function is not equivariant: its components differ by {difference:.1e}."
     return difference
 
@@ -156,17 +156,18 @@ def check_reversible_trajectory(
     integrator: Integrator,
     guide: Target,
     manifold: Manifold,
-    configuration: Array,
+    configuration: Configuration,
     step_size: float,
     n_steps: int,
     tolerance: float = 1e-10,
 ) -> float:
     """Φ(x, p) = (x', p') implies Φ(x', −p') = (x, −p), and the trajectory moves. Returns the largest difference."""
     time, momentum = jnp.asarray(step_size), manifold.draw_momentum(key, configuration)
-    position, arrived = integrate(integrator, guide, manifold, configuration, momentum, time, n_steps)
-    returned, turned = integrate(integrator, guide, manifold, position, -arrived, time, n_steps)
-    moved = float(jnp.max(jnp.abs(position - configuration)))
-    difference = max(float(jnp.max(jnp.abs(returned - configuration))), float(jnp.max(jnp.abs(turned + momentum))))
+    flow = jax.jit(lambda position, momentum: integrate(integrator, guide, manifold, position, momentum, time, n_steps))
+    position, arrived = flow(configuration, momentum)
+    returned, turned = flow(position, _reversed(arrived))
+    moved = _largest_difference(position, configuration)
+    difference = max(_largest_difference(returned, configuration), _largest_difference(turned, _reversed(momentum)))
     assert moved > 1e-6, "the trajectory does not move; it proves nothing."
     assert difference <= tolerance, f"the trajectory is not reversible: it misses its start by {difference:.1e}."
     return difference
@@ -198,8 +199,8 @@ def advanced(
 
 def measured(configurations: Configuration, statistics: Statistics) -> dict[str, np.ndarray]:
     """Statistics of every configuration on the leading axis."""
-    found = over_chains(_measure, configurations, None, tuple(statistics.items()), group_size=_GROUP)
-    return {name: np.asarray(values) for name, values in found.items()}
+    values = over_chains(_measure, configurations, None, tuple(statistics.items()), group_size=_GROUP)
+    return {name: np.asarray(values[name]) for name in statistics}
 
 
 _GROUP = 512
@@ -218,6 +219,21 @@ def _advance(shared: Any, inputs: Any, statistics: tuple[tuple[str, Callable[[An
     # The number of steps is an argument of the compiled program: short and long runs share it.
     state = jax.lax.fori_loop(0, n_steps, body, update.init(configuration))
     return _measure(None, configuration, statistics), _measure(None, state.configuration, statistics)
+
+
+def _product(first: Configuration, second: Configuration) -> Array:
+    """Σ a b over all components."""
+    products = jax.tree.map(lambda a, b: jnp.sum(a * b), first, second)
+    return sum(jax.tree.leaves(products), jnp.zeros(()))
+
+
+def _reversed(momentum: Configuration) -> Configuration:
+    return jax.tree.map(jnp.negative, momentum)
+
+
+def _largest_difference(first: Configuration, second: Configuration) -> float:
+    differences = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), first, second)
+    return max(jax.tree.leaves(differences))
 
 
 def _halves(draws: Configuration) -> tuple[Configuration, Configuration]:

@@ -16,25 +16,8 @@ from slmc.testing import advanced, check_invariance
 N_DRAWS = 16384
 
 
-def cosine(spins):
-    return jnp.sum(spins[0] * spins[1])
-
-
-def height(spins):
-    return spins[0, 2]
-
-
-PAIR_STATISTICS = {"S1·S2": cosine, "S1z": height}
-RING_STATISTICS = {
-    "S1·S2": cosine,
-    "S2·S3": lambda spins: jnp.sum(spins[1] * spins[2]),
-    "S4·S1": lambda spins: jnp.sum(spins[3] * spins[0]),
-    "S1·S3": lambda spins: jnp.sum(spins[0] * spins[2]),
-    "S1·(S2×S3)": lambda spins: jnp.sum(spins[0] * jnp.cross(spins[1], spins[2])),
-    "S4z": lambda spins: spins[3, 2],
-}
-GAUSSIAN_STATISTICS = {"x1": lambda x: x[0], "x2": lambda x: x[1], "x1 + x2": jnp.sum, "x1 - x2": lambda x: x[0] - x[1]}
-ISING_STATISTICS = {"state": lambda spins: jnp.sum(jnp.asarray(spins > 0, jnp.int64) * 2 ** jnp.arange(4))}
+PAIR_STATISTICS = {"S1·S2": lambda spins: jnp.sum(spins[0] * spins[1]), "S1z": lambda spins: spins[0, 2]}
+CASES = [(name, update) for name, solvable in objects.SOLVABLE.items() for update in solvable.updates]
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +28,6 @@ def pair():
 @pytest.fixture(scope="session")
 def pair_draws(pair):
     return jnp.asarray(pair.draw(np.random.default_rng(11), N_DRAWS))
-
-
-@pytest.fixture(scope="session")
-def ring_draws():
-    log_weights, bound = exact_draws.ring_of_four(objects.RING)
-    return jnp.asarray(exact_draws.by_rejection(np.random.default_rng(12), log_weights, bound, (4,), N_DRAWS))
 
 
 @pytest.mark.parametrize("name", objects.PAIR_UPDATES)
@@ -75,21 +52,7 @@ def energy(c):
     return reference.observables(spins, [p["hopping"]], p["coupling"], p["mu"], p["temperature"])["energy"]
 
 
-@pytest.mark.parametrize("name", objects.RING_UPDATES)
-def test_ring_of_four_spins(name, ring_draws):
-    check_invariance(jax.random.key(3), objects.RING_UPDATES[name](objects.ring()), ring_draws, RING_STATISTICS)
-
-
-@pytest.mark.parametrize("name", objects.GAUSSIAN_UPDATES)
-def test_gaussian(name):
-    draws = jnp.asarray(exact_draws.correlated_gaussian(np.random.default_rng(13), objects.PRECISION, N_DRAWS))
-    update = objects.GAUSSIAN_UPDATES[name](objects.gaussian())
-    check_invariance(jax.random.key(4), update, draws, GAUSSIAN_STATISTICS)
-
-
-@pytest.mark.parametrize("name", objects.ISING_UPDATES)
-def test_ising_states(name):
-    target = objects.ising()
-    rng = np.random.default_rng(14)
-    draws = exact_draws.ising_chain(rng, float(target.coupling), np.asarray(target.field), 4, N_DRAWS)
-    check_invariance(jax.random.key(5), objects.ISING_UPDATES[name](target), jnp.asarray(draws), ISING_STATISTICS)
+@pytest.mark.parametrize(("name", "update"), CASES)
+def test_one_step_from_exact_draws(name, update):
+    target, draws, statistics, updates, _ = objects.SOLVABLE[name]
+    check_invariance(jax.random.key(3), updates[update](target()), draws(), statistics)

@@ -35,6 +35,7 @@ from slmc.testing import (
     check_reversible_trajectory,
     check_symmetry,
 )
+from tables import WithoutRatio
 
 N_DRAWS = 16384
 SIDES = {"S1·S2": lambda spins: jnp.sum(spins[0] * spins[1]), "S1·S3": lambda spins: jnp.sum(spins[0] * spins[2])}
@@ -61,15 +62,6 @@ def gaussian_draws():
 
 
 # --- updates that do not leave their target invariant ---------------------------------------------------------------
-
-
-class WithoutRatio(Proposal):
-    """Forgets the proposal ratio."""
-
-    proposal: Proposal
-
-    def propose(self, key, configuration):
-        return self.proposal.propose(key, configuration)[0], jnp.zeros(())
 
 
 class WithInverseRatio(Proposal):
@@ -241,6 +233,16 @@ def test_invariance_on_the_ring_fails(name, ring_draws):
 def test_invariance_of_the_gaussian_fails(name, gaussian_draws):
     with pytest.raises(AssertionError, match="does not leave its target invariant: p = "):
         check_invariance(jax.random.key(7), WRONG_ON_GAUSSIAN[name](objects.gaussian()), gaussian_draws, COORDINATES)
+
+
+WRONG = [(name, twin) for name, solvable in objects.SOLVABLE.items() for twin in solvable.wrong]
+
+
+@pytest.mark.parametrize(("name", "twin"), WRONG)
+def test_invariance_of_the_tables_fails(name, twin):
+    target, draws, statistics, _, wrong = objects.SOLVABLE[name]
+    with pytest.raises(AssertionError, match="does not leave its target invariant: p = "):
+        check_invariance(jax.random.key(10), wrong[twin](target()), draws(), statistics)
 
 
 def test_discrete_invariance_fails():

@@ -6,19 +6,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import objects_gauge
 import reference_gauge as reference
+from objects_gauge import (
+    BETA,
+    FLAVOURS,
+    MASS,
+    N_DRAWS,
+    STATISTICS,
+    TORUS,
+    effective_loops,
+    fermion_target,
+    gauge_target,
+    hmc,
+    kept_by,
+    kept_by_determinant,
+    polyakov,
+)
 from slmc.montecarlo import (
     OMELYAN,
-    HamiltonianTrajectory,
     MetropolisHastings,
     Sequence,
-    SpecialUnitary,
     State,
     decision_of,
     init_chains,
     run_chains,
 )
-from slmc.montecarlo.special_unitary import as_matrices
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.gauge import (
     CaskSmearing,
@@ -39,42 +52,8 @@ from slmc.systems.gauge import (
     random_links,
 )
 from slmc.systems.gauge.gamma_matrices import gamma_matrices
-from slmc.systems.gauge.links import rectangle
 from slmc.systems.gauge.observables import plaquette
 from slmc.testing import check_detailed_balance, check_invariance
-
-TORUS, BETA, MASS, FLAVOURS = (2, 2), 1.2, 0.4, 3.0
-MANIFOLD = SpecialUnitary()
-N_DRAWS = 8192
-
-
-def loops(links):
-    return rectangle(as_matrices(links), 0, 1).reshape(-1)
-
-
-def long_loop(links):
-    return rectangle(as_matrices(links), 0, 1, (2, 1))[0, 0]
-
-
-def polyakov(direction):
-    def value(links):
-        u = links[direction]
-        a = jax.lax.complex(u[..., 0, :, :], u[..., 1, :, :])
-        first, second = (a[0, 0], a[1, 0]) if direction == 0 else (a[0, 0], a[0, 1])
-        return jnp.trace(first @ second).real
-
-    return value
-
-
-STATISTICS = {
-    "plaquette 1": lambda links: loops(links)[0],
-    "plaquette 4": lambda links: loops(links)[3],
-    "sum": lambda links: jnp.sum(loops(links)),
-    "rectangle": long_loop,
-    "Polyakov 0": polyakov(0),
-    "Polyakov 1": polyakov(1),
-    "link": lambda links: links[1, 0, 1, 0, 0, 0],
-}
 
 
 def with_pseudofermion(statistic):
@@ -83,85 +62,17 @@ def with_pseudofermion(statistic):
 
 @pytest.fixture(scope="module")
 def gauge_draws():
-    rng = np.random.default_rng(1)
-    u = reference.weighted_draws(
-        rng, lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)), 4 * BETA, TORUS, 2, N_DRAWS
-    )
-    return jnp.asarray(reference.stored(u))
+    return objects_gauge.gauge_draws()
 
 
 @pytest.fixture(scope="module")
 def many_draws():
-    return reference.weighted_draws(
-        np.random.default_rng(2),
-        lambda u: BETA * np.sum(reference.torus_plaquettes(u), (1, 2)),
-        4 * BETA,
-        TORUS,
-        2,
-        2 * N_DRAWS,
-    )
-
-
-def kept_by_determinant(u, mass, n_flavours):
-    """Draws of the gauge action, kept with a probability proportional to their determinant."""
-    return kept_by(u, n_flavours / 4 * np.linalg.slogdet(reference.staggered_matrices(u, mass))[1])
-
-
-def kept_by(u, log_weights):
-    """Draws kept with a probability proportional to their weight."""
-    log_uniform = np.log(np.random.default_rng(3).uniform(size=len(u)))
-    return jnp.asarray(reference.stored(u[log_uniform < log_weights - log_weights.max()]))
+    return objects_gauge.many_draws()
 
 
 @pytest.fixture(scope="module")
-def fermion_draws(many_draws):
-    return kept_by_determinant(many_draws, MASS, FLAVOURS)
-
-
-def hmc(target, step_size=0.35, n_steps=4, guide=None):
-    guide = target if guide is None else guide
-    return MetropolisHastings(target, HamiltonianTrajectory(guide, MANIFOLD, step_size, n_steps, OMELYAN))
-
-
-def heat_bath(target):
-    reflect = GaugeHeatBath(target, over_relaxation=True)
-    return Sequence((reflect, GaugeHeatBath(target), reflect))
-
-
-def effective():
-    """Wrong on purpose: what it lacks must be made good by the decision."""
-    return EffectiveAction(TORUS, 2, 0.7)
-
-
-def effective_loops():
-    """With every term that an effective action can have, none of them right."""
-    model = EffectiveAction(TORUS, 2, 0.7, rectangles=True, polyakov_loops=True)
-    return eqx.tree_at(lambda m: (m.rectangle, m.polyakov), model, (jnp.asarray(0.1), jnp.asarray([0.2, -0.3])))
-
-
-def slmc_by_hmc(target):
-    return MetropolisHastings(target, CumulativeUpdate(hmc(effective_loops(), 0.5, 3), 2))
-
-
-def gauge_target():
-    return GaugeAction(TORUS, 2, BETA)
-
-
-def fermion_target(smearing=None):
-    return FermionDeterminant(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS, smearing)
-
-
-GAUGE_UPDATES = {
-    "heat bath": GaugeHeatBath,
-    "over-relaxation": lambda target: Sequence((GaugeHeatBath(target, True), GaugeHeatBath(target))),
-    "HMC": hmc,
-    "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
-}
-
-
-@pytest.mark.parametrize("name", GAUGE_UPDATES)
-def test_pure_gauge(name, gauge_draws):
-    check_invariance(jax.random.key(3), GAUGE_UPDATES[name](gauge_target()), gauge_draws, STATISTICS)
+def fermion_draws():
+    return objects_gauge.fermion_draws()
 
 
 @pytest.mark.parametrize("over_relaxation", [False, True])
@@ -169,7 +80,8 @@ def test_a_negative_coupling(over_relaxation, gauge_draws):
     """As a fit may find one: U_0 → −U_0 in every other row turns every plaquette of SU(2) round, and so β."""
     rows = jnp.asarray([[1.0, -1.0], [1.0, -1.0]])[..., None, None, None]
     draws = gauge_draws.at[:, 0].set(rows[None] * gauge_draws[:, 0])
-    update = GAUGE_UPDATES["over-relaxation" if over_relaxation else "heat bath"](GaugeAction(TORUS, 2, -BETA))
+    updates = objects_gauge.SOLVABLE["gauge action"].updates
+    update = updates["over-relaxation" if over_relaxation else "heat bath"](GaugeAction(TORUS, 2, -BETA))
     check_invariance(jax.random.key(15), update, draws, STATISTICS)
 
 
@@ -177,19 +89,6 @@ def test_a_negative_coupling(over_relaxation, gauge_draws):
 def test_sweeps_keep_detailed_balance(over_relaxation, gauge_draws):
     update = GaugeHeatBath(gauge_target(), over_relaxation)
     check_detailed_balance(jax.random.key(4), update, gauge_draws, squared_loop(0), squared_loop(1))
-
-
-FERMION_UPDATES = {
-    "HMC": hmc,
-    "SLMC, heat bath": lambda target: MetropolisHastings(target, CumulativeUpdate(heat_bath(effective()), 1)),
-    "SLMC, HMC": slmc_by_hmc,
-    "SLHMC, smeared": lambda target: hmc(target, guide=fermion_target(StoutSmearing(1, ("plaquette",), [[0.2]]))),
-}
-
-
-@pytest.mark.parametrize("name", FERMION_UPDATES)
-def test_exact_determinant(name, fermion_draws):
-    check_invariance(jax.random.key(5), FERMION_UPDATES[name](fermion_target()), fermion_draws, STATISTICS)
 
 
 def pseudofermion_update(target, guide=None, n_gauge_steps=0):
@@ -327,24 +226,6 @@ def test_plaquette_is_that_of_the_character_expansion(name, n, beta):
 
 
 # --- wrong twins: each check is seen to fail -------------------------------------------------------------------------
-
-
-class HalfStrength(GaugeHeatBath):
-    """The factor 2 of Re tr = 2 a_0 forgotten."""
-
-    def _renewed(self, key, link, field, pairs, strength):
-        return GaugeHeatBath._renewed(self, key, link, field, pairs, strength / 2)
-
-
-def test_a_heat_bath_of_half_the_strength_is_caught(gauge_draws):
-    with pytest.raises(AssertionError, match="invariant"):
-        check_invariance(jax.random.key(9), HalfStrength(gauge_target()), gauge_draws, STATISTICS)
-
-
-def test_slmc_without_the_fermions_in_its_decision_is_caught(fermion_draws):
-    update = MetropolisHastings(gauge_target(), CumulativeUpdate(heat_bath(effective()), 1))
-    with pytest.raises(AssertionError, match="invariant"):
-        check_invariance(jax.random.key(10), update, fermion_draws, STATISTICS)
 
 
 class ForgottenLoops(CumulativeUpdate):

@@ -10,18 +10,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chisquare
 
+import objects_ising
+from objects_ising import signs
 from slmc.lattice import colouring, neighbours, shells
-from slmc.montecarlo import LocalSweep, MetropolisHastings, Signs
-from slmc.selflearning import CumulativeUpdate
-from slmc.systems.spins import (
-    CheckerboardSweep,
-    Ising,
-    PlaquetteIsing,
-    SwendsenWangProposal,
-    SwendsenWangUpdate,
-    WolffProposal,
-    WolffUpdate,
-)
+from slmc.systems.spins import Ising, PlaquetteIsing
 from slmc.systems.spins.clusters import (
     cluster_labels,
     grown_cluster,
@@ -29,14 +21,9 @@ from slmc.systems.spins.clusters import (
     labelled_cluster,
     propagated_labels,
 )
-from slmc.testing import check_detailed_balance, check_invariance
+from slmc.testing import check_detailed_balance
 
-N_DRAWS = 16384
 SHAPES = [(4, 4), (5, 3), (2, 4), (3, 4, 2), (6,), (4, 1)]
-
-
-def signs(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).choice([-1.0, 1.0], shape))
 
 
 # -------------------------------------------------------------------------------------------------------- weights
@@ -193,126 +180,15 @@ def test_clusters_are_those_of_independent_bonds(grow, shape, coupling):
     assert cluster_p_value(grow, coupling, shape, everywhere, 1.15 * coupling) < 1e-6
 
 
-# ------------------------------------------------------------------------------------ updates against enumeration
+# ------------------------------------------------------- clusters keep detailed balance, against enumerated states
 
-STATES = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=16))).reshape(-1, 4, 4)
-STATISTICS = {
-    "magnetisation": lambda spins: jnp.asarray(jnp.sum(spins), jnp.int64),
-    "neighbours": lambda spins: jnp.asarray(
-        jnp.sum(spins * jnp.roll(spins, 1, 0)) + jnp.sum(spins * jnp.roll(spins, 1, 1)), jnp.int64
-    ),
-    "squares": lambda spins: jnp.asarray(
-        jnp.sum(spins * jnp.roll(spins, 1, 0) * jnp.roll(spins, 1, 1) * jnp.roll(spins, (1, 1), (0, 1))), jnp.int64
-    ),
-    "corner": lambda spins: jnp.asarray(spins[0, 0] + 2 * spins[1, 1] + 4 * spins[0, 2], jnp.int64),
-}
+CLUSTERS = [
+    (name, update) for name, solvable in objects_ising.SOLVABLE.items() for update in solvable.updates if "W" in update
+]
 
 
-def draws(target, seed=7, n=N_DRAWS):
-    log_weights = np.asarray(jax.vmap(target.log_weight)(STATES))
-    weights = np.exp(log_weights - log_weights.max())
-    return STATES[np.random.default_rng(seed).choice(len(weights), n, p=weights / weights.sum())]
-
-
-def near(temperature=2.6):
-    return Ising((4, 4), couplings=[1.0], temperature=temperature)
-
-
-def three_shells():
-    return Ising((4, 4), couplings=[1.245, -0.09, -0.014], temperature=2.493)
-
-
-def antiferromagnet():
-    return Ising((4, 4), couplings=[-1.0, 0.3], temperature=2.2)
-
-
-def plaquette():
-    return PlaquetteIsing((4, 4), 1.0, 0.2, 2.493)
-
-
-def slmc(target, inner, n_updates):
-    return MetropolisHastings(target, CumulativeUpdate(inner, n_updates))
-
-
-UPDATES = {
-    "checkerboard": (near, CheckerboardSweep),
-    "checkerboard, three shells": (three_shells, CheckerboardSweep),
-    "checkerboard, plaquettes": (plaquette, CheckerboardSweep),
-    "Wolff": (near, WolffUpdate),
-    "Wolff, three shells": (three_shells, WolffUpdate),
-    "Wolff, antiferromagnet": (antiferromagnet, WolffUpdate),
-    "Wolff, restricted": (near, lambda target: WolffUpdate(target, radius=1.0)),
-    "Wolff, restricted, three shells": (three_shells, lambda target: WolffUpdate(target, radius=1.5)),
-    "Wolff for plaquettes": (
-        plaquette,
-        lambda target: MetropolisHastings(target, WolffProposal(jnp.asarray(0.5))),
-    ),
-    "Swendsen–Wang": (near, SwendsenWangUpdate),
-    "Swendsen–Wang, three shells": (three_shells, SwendsenWangUpdate),
-    "Swendsen–Wang for plaquettes": (
-        plaquette,
-        lambda target: MetropolisHastings(target, SwendsenWangProposal(jnp.asarray(0.3))),
-    ),
-    "SLMC, Wolff": (plaquette, lambda target: slmc(target, WolffUpdate(near()), 3)),
-    "SLMC, restricted Wolff": (plaquette, lambda target: slmc(target, WolffUpdate(near(), 1.5), 3)),
-    "nested SLMC, Wolff, three shells": (plaquette, lambda target: slmc(target, WolffUpdate(three_shells()), 3)),
-}
-
-
-@pytest.mark.parametrize("name", UPDATES)
-def test_every_update_keeps_the_enumerated_distribution(name):
-    make, update = UPDATES[name]
-    target = make()
-    check_invariance(jax.random.key(8), update(target), draws(target), STATISTICS)
-
-
-@pytest.mark.parametrize("name", [name for name in UPDATES if "checkerboard" not in name])
-def test_cluster_updates_keep_detailed_balance(name):
-    make, update = UPDATES[name]
-    target = make()
-    check_detailed_balance(
-        jax.random.key(9), update(target), draws(target, 10), STATISTICS["magnetisation"], STATISTICS["neighbours"]
-    )
-
-
-class WithoutSurface(WolffProposal):
-    """Wrong: the bonds across the surface of the ball are forgotten."""
-
-    def propose(self, key, configuration):
-        proposed, _ = super().propose(key, configuration)
-        pairs = [jnp.sum(spins * jnp.roll(spins, -1, axis)) for spins in (configuration, proposed) for axis in range(2)]
-        return proposed, self.reduced_coupling * (pairs[0] + pairs[1] - pairs[2] - pairs[3])
-
-
-class OtherBonds(WolffProposal):
-    """Wrong: clusters grow as if the coupling were larger than the ratio says."""
-
-    def propose(self, key, configuration):
-        larger = WolffProposal(1.3 * self.reduced_coupling, self.radius)
-        proposed, ratio = larger.propose(key, configuration)
-        return proposed, ratio / 1.3
-
-
-@pytest.mark.parametrize("wrong", [WithoutSurface(jnp.asarray(1 / 2.6), 1.0), OtherBonds(jnp.asarray(1 / 2.6))])
-def test_wrong_cluster_proposals_are_caught(wrong):
-    target = near()
-    with pytest.raises(AssertionError, match="does not leave its target invariant"):
-        check_invariance(jax.random.key(8), MetropolisHastings(target, wrong), draws(target), STATISTICS)
-
-
-def test_a_checkerboard_with_too_few_colours_is_caught():
-    class TwoColours(PlaquetteIsing):
-        """Wrong: says that only nearest neighbours interact."""
-
-        def interacting(self):
-            return neighbours(self.shape, 1)[0]
-
-    target = TwoColours((4, 4), 0.2, 0.6, 1.6)
-    with pytest.raises(AssertionError, match="does not leave its target invariant"):
-        check_invariance(jax.random.key(8), CheckerboardSweep(target), draws(target), STATISTICS)
-
-
-def test_local_sweeps_of_any_target_agree():
-    """The general sweep, one site at a time, runs on Ising targets too."""
-    target = plaquette()
-    check_invariance(jax.random.key(8), LocalSweep(target, Signs(), 1.0), draws(target, n=4096), STATISTICS)
+@pytest.mark.parametrize(("name", "update"), CLUSTERS)
+def test_cluster_updates_keep_detailed_balance(name, update):
+    make, draws, statistics, updates, _ = objects_ising.SOLVABLE[name]
+    two = statistics["magnetisation"], statistics["neighbours"]
+    check_detailed_balance(jax.random.key(9), updates[update](make()), draws(), *two)

@@ -16,13 +16,15 @@ from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import MetropolisHastings
 from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
-from slmc.montecarlo.tuning import tune_step_size
+from slmc.montecarlo.tuning import tune
 from slmc.montecarlo.update import Info, Label, State, Update, same_target
 from slmc.numbers import count, not_negative, positive_count, share
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import evaluations_per_step, expected_acceptance
+from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
 from slmc.selflearning.training import TrainingSettings, fit
+from slmc.selflearning.usable_labels import usable
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class LearningState(NamedTuple):
 
     ``labels`` is a buffer with room for all rounds, of which ``n_labels`` lines are filled; it has one for training and
     one for held-out chains, whose lines are samples of the target. ``inner`` is the chosen candidate and its number of
-    updates.
+    updates. ``residual_errors`` are those of ``residuals``, by round.
     """
 
     chains: State
@@ -128,6 +130,7 @@ class LearningState(NamedTuple):
     n_labels: Array | np.ndarray
     n_rounds: Array | np.ndarray
     residuals: Array | np.ndarray
+    residual_errors: Array | np.ndarray
     exact_evaluations: Array | np.ndarray
 
 
@@ -135,7 +138,9 @@ class RoundReport(NamedTuple):
     """What one round found. Rates are over all chains; seconds are wall time.
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
-    none if nothing was to be chosen.
+    none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
+    ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
+    model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
     """
 
     round: int
@@ -153,6 +158,9 @@ class RoundReport(NamedTuple):
     seconds_sampling: float
     seconds_training: float
     warnings: tuple[str, ...]
+    residual_error: float
+    residual_before: float
+    share_of_weight_zero: float
 
 
 def n_held_out(n_chains: int, share: float) -> int:
@@ -178,6 +186,7 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
         Label(room, np.zeros(capacity), room.copy()),
         np.asarray(0),
         np.asarray(0),
+        np.full(settings.n_rounds, np.nan),
         np.full(settings.n_rounds, np.nan),
         np.asarray(0),
     )
@@ -221,38 +230,43 @@ def _with_step_size(learner: Learner, update: Update, step_size: Any) -> Update:
     return eqx.tree_at(lambda one: where(innermost(one)), update, jnp.asarray(step_size, jnp.float64))
 
 
-def _tuned(key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration) -> Update:
-    """The inner update with the step size of its innermost part tuned."""
+def _tuned(
+    key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration
+) -> tuple[Update, tuple[str, ...]]:
+    """The inner update with the step size of its innermost part tuned; what is to be said of too low an acceptance."""
     if learner.step_size_of is None:
-        return update
+        return update, ()
     inner = innermost(update)
     chains = init_chains(inner, configurations)
-    inner, _ = tune_step_size(key, inner, chains, learner.step_size_of, learner.settings.inner_acceptance)
-    return _with_step_size(learner, update, learner.step_size_of(inner))
+    wanted = learner.settings.inner_acceptance
+    tuning = tune(key, inner, chains, learner.step_size_of, wanted)
+    words = (f"inner chain: {tuning.verdict}",) if tuning.verdict and tuning.acceptance < wanted else ()
+    return _with_step_size(learner, update, learner.step_size_of(tuning.update)), words
 
 
 def _tune(
     key: Key[Array, ""], learner: Learner, state: LearningState, residual: float
-) -> tuple[LearningState, np.ndarray]:
-    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice."""
+) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
+    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings."""
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
     numbers = range(len(learner.candidates)) if choosing else [int(state.inner[0])]
-    updates = [
+    tuned = [
         _tuned(jax.random.fold_in(key, number), learner, _untuned(learner, state, number), configurations)
         for number in numbers
     ]
-    lines = np.zeros((0, len(InnerLine._fields)))
-    chosen = updates[0]
+    updates = [update for update, _ in tuned]
+    lines, place = np.zeros((0, len(InnerLine._fields))), 0
     if choosing:
         assert learner.observable is not None
         acceptance = expected_acceptance(residual)
         found = weigh_inner_chains(key, learner.target, tuple(updates), configurations, learner.observable, acceptance)
         state = state._replace(inner=np.array([found[0].candidate, found[0].n_updates]))
-        lines, chosen = np.array(found, dtype=float), updates[found[0].candidate]
+        lines, place = np.array(found, dtype=float), found[0].candidate
+    chosen, words = tuned[place]
     if learner.step_size_of is not None:
         state = state._replace(inner_step_size=np.asarray(learner.step_size_of(innermost(chosen))))
-    return state, lines
+    return state, lines, words
 
 
 def learning_round(
@@ -274,8 +288,9 @@ def learning_round(
     sampled = time.perf_counter()
 
     n_held = n_held_out(len(chains.log_weight), settings.held_out_share)
-    held_out = _flatten(samples, slice(None, n_held))
-    training = _flatten(new, slice(n_held, None))
+    forces_matter = training_settings.force_weight > 0
+    held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
+    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)
     labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
@@ -296,10 +311,10 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner = _tune(key_tune, learner, state, result.residual)
+    state, inner, words = _tune(key_tune, learner, state, result.residual)
 
     expected = expected_acceptance(float(state.residuals[int(state.n_rounds) - 2])) if not first else math.nan
-    warnings = result.warnings
+    warnings = (*result.warnings, *words)
     if not first and acceptance < 0.5 * expected:
         warnings = (
             *warnings,
@@ -307,6 +322,12 @@ def learning_round(
             "samples it was measured on do not represent the target; thermalise longer or add learning rounds.",
         )
     predicted = np.asarray(over_chains(_log_weight, held_out.configuration, result.model, group_size=32))
+    error, before = _error_of_residual(np.asarray(held_out.log_weight) - predicted, n_held), float(result.history[0, 2])
+    errors = _filled(np.asarray(state.residual_errors), np.array([error]), round_)
+    seen = np.asarray(state.residuals)[: round_ + 1], errors[: round_ + 1]
+    rose = "" if first else change_of_residual(*seen, before)
+    warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
+    state = state._replace(residual_errors=errors)
     return state, RoundReport(
         round=int(state.n_rounds),
         residual=result.residual,
@@ -323,7 +344,15 @@ def learning_round(
         seconds_sampling=sampled - started,
         seconds_training=time.perf_counter() - sampled,
         warnings=warnings,
+        residual_error=error,
+        residual_before=before,
+        share_of_weight_zero=share_of_weight_zero,
     )
+
+
+def _error_of_residual(differences: np.ndarray, n_chains: int) -> float:
+    """The error of the residual by chains; NaN where samples of weight zero were left out of some."""
+    return math.nan if len(differences) % n_chains else bootstrap_error(differences.reshape(n_chains, -1))
 
 
 class LearningResult(NamedTuple):

@@ -23,6 +23,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("weight", ("poles with force", "## Error")),
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),
+        ("error_coverage", ("is_known_to", "std z", "Binder ratio")),
         ("dilution", ("dilution.svg", "of the error Monte Carlo")),
         ("plaquette", ("Ratios per N spins", "plaquette.svg", "three shells")),
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),

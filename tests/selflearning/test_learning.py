@@ -1,5 +1,6 @@
 """Fits recover what is known, learning compiles each function once, errors say what is wrong."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 import objects
-from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_chains
-from slmc.montecarlo import Label, log_weight_and_force, step_size
+from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_chains, learn
+from slmc.montecarlo import Label, Target, log_weight_and_force, step_size
 from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
+from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import LENGTHS, InnerLine, expected_efficiency, innermost
 from slmc.selflearning.on_the_fly import (
     LearningSettings,
@@ -22,6 +24,7 @@ from slmc.selflearning.on_the_fly import (
     self_learning_update,
     start_learning,
 )
+from slmc.selflearning.usable_labels import usable
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
 from slmc.systems.spins.observables import staggered_magnetization_squared
 from slmc.systems.spins.problem import linear_part, nested_update
@@ -255,3 +258,85 @@ def test_three_rounds_compile_each_function_once(caplog):
     assert compiled[2].total() == 0, compiled[2]
     update = self_learning_update(learner, state)
     assert float(update.proposal.update.proposal.step_size) == float(state.inner_step_size)
+
+
+# --- what held-out samples and labels of weight zero say ------------------------------------------------------------
+
+
+def test_the_residual_has_an_error_that_covers():
+    """Residuals correlated along chains: repeated measurements scatter by as much as the block bootstrap says."""
+    found, errors = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(size=(2, 100))
+        for step in range(1, 100):
+            noise[:, step] = 0.6 * noise[:, step - 1] + 0.8 * noise[:, step]
+        found.append(np.std(0.3 * noise))
+        errors.append(bootstrap_error(0.3 * noise))
+    assert np.mean(errors) == pytest.approx(np.std(found), rel=0.35)
+    # The wrong twin: draws taken for independent.
+    assert 0.3 / np.sqrt(2 * 200) < 0.8 * np.std(found)
+    assert np.isnan(bootstrap_error(np.zeros((2, 7))))
+
+
+def test_a_residual_that_rises_is_told():
+    residuals = np.array([0.259, 0.299, 0.338])
+    words = change_of_residual(residuals, 0.03, 0.35)
+    assert "rose to 0.338 ± 0.030 from 0.259 in round 1. The new model is kept: on the samples" in words
+    assert change_of_residual(residuals[::-1], 0.03, 0.3) == ""
+    assert change_of_residual(np.array([0.3, 0.31]), 0.02, 0.3) == ""
+    assert "known to ± 0.100 only" in uncertainty_of_residual(0.3, 0.1)
+    assert uncertainty_of_residual(0.3, 0.02) == ""
+    assert "known to ± nan only" in uncertainty_of_residual(0.3, math.nan)
+
+
+class Walled(Target):
+    """Heisenberg spins whose magnetization along z may not exceed 0.5: log W = ``beyond`` otherwise."""
+
+    inside: Heisenberg
+    beyond: float
+
+    def log_weight(self, spins):
+        return jnp.where(jnp.abs(jnp.mean(spins[..., 2])) < 0.5, self.inside.log_weight(spins), self.beyond)
+
+
+def walled_learner(beyond):
+    target = Walled(objects.random_heisenberg(SHAPE, 1), beyond)
+    exact = objects.hmc(target, 0.4)
+    training = TrainingSettings(n_steps=0, force_weight=0.0)
+    settings = LearningSettings(n_rounds=1, n_steps=60, n_updates=2, training=training)
+    start = partial(fit_linear, manifold=SPHERE, force_weight=0.0)
+    return Learner(target, SPHERE, exact, HeatBathSweep, start=start, settings=settings)
+
+
+def test_labels_of_weight_zero_stay_out_of_the_fit():
+    """Hard walls: exact HMC works, and learning aborted at once."""
+    learner = walled_learner(-math.inf)
+    learned = learn(jax.random.key(1), learner, Heisenberg(SHAPE, 1), objects.random_spins(3, 4, *SHAPE), 60)
+    (report,) = learned.reports
+    assert 0 < report.share_of_weight_zero < 0.9
+    assert report.n_labels == round(3 * 60 * (1 - report.share_of_weight_zero))
+    np.testing.assert_allclose(learned.model.reduced_couplings, learner.target.inside.reduced_couplings, rtol=1e-5)
+    assert report.residual < 1e-6
+
+
+def test_labels_that_are_not_numbers_name_the_configuration():
+    with pytest.raises(FloatingPointError, match=r"log-weight of a configuration .* check the target there: \["):
+        learn(jax.random.key(1), walled_learner(math.nan), Heisenberg(SHAPE, 1), objects.random_spins(3, 4, *SHAPE), 60)
+    labels = labelled(objects.random_heisenberg(SHAPE), 4)
+    broken = labels._replace(force=labels.force.at[2].set(jnp.nan))
+    with pytest.raises(FloatingPointError, match=r"force of a configuration .* \(1 of 4 labels\)"):
+        usable(broken, forces_matter=True)
+    assert usable(broken, forces_matter=False).labels is broken
+    walled = broken._replace(log_weight=broken.log_weight.at[2].set(-jnp.inf))
+    kept, share = usable(walled, forces_matter=True)
+    assert (len(kept.log_weight), share) == (3, 0.25)
+
+
+def test_a_round_reports_what_its_samples_say():
+    learner = make_learner()
+    state = start_learning(learner, Heisenberg(SHAPE), init_chains(learner.exact, objects.random_spins(1, 4, *SHAPE)))
+    state, report = learning_round(jax.random.key(1), learner, state)
+    assert report.residual_error > 0
+    assert report.residual_before >= report.residual - 1e-12
+    assert float(state.residual_errors[0]) == report.residual_error

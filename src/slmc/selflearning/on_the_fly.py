@@ -16,7 +16,7 @@ from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.manifolds import Manifold
 from slmc.montecarlo.metropolis import MetropolisHastings
 from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
-from slmc.montecarlo.tuning import tune_step_size, with_step_size
+from slmc.montecarlo.tuning import tune, with_step_size
 from slmc.montecarlo.update import (
     Info,
     Label,
@@ -30,8 +30,10 @@ from slmc.montecarlo.update import (
 from slmc.numbers import count, not_negative, positive_count, share
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import expected_acceptance
+from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
 from slmc.selflearning.training import TrainingSettings, fit
+from slmc.selflearning.usable_labels import usable
 
 _N_LAST = 256
 """Labels, at most, by which the constant of a model is set."""
@@ -178,7 +180,10 @@ class RoundReport(NamedTuple):
     """What one round found. Rates are over all chains; seconds are wall time.
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
-    none if nothing was to be chosen. ``by_replica`` has figures of every replica of a ``ReplicaLearner``.
+    none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
+    ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
+    model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
+    ``by_replica`` has figures of every replica of a ``ReplicaLearner``.
     """
 
     round: int
@@ -196,6 +201,9 @@ class RoundReport(NamedTuple):
     seconds_sampling: float
     seconds_training: float
     warnings: tuple[str, ...]
+    residual_error: float
+    residual_before: float
+    share_of_weight_zero: float
     by_replica: dict[str, np.ndarray]
 
 
@@ -266,37 +274,42 @@ def _with_step_size(update: Update, size: Any) -> Update:
     return update if _inner_step_size(update) is None else with_step_size(update, _inner_step_size, size)
 
 
-def _tuned(key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration) -> Update:
-    """The inner update with the step size of its innermost part tuned."""
+def _tuned(
+    key: Key[Array, ""], learner: Learner, update: Update, configurations: Configuration
+) -> tuple[Update, tuple[str, ...]]:
+    """The inner update with the step size of its innermost part tuned; what is to be said of too low an acceptance."""
     inner = innermost(update)
     if step_size(inner) is None:
-        return update
+        return update, ()
     chains = init_chains(inner, configurations)
-    inner, _ = tune_step_size(key, inner, chains, wanted=learner.settings.inner_acceptance)
-    return _with_step_size(update, step_size(inner))
+    wanted = learner.settings.inner_acceptance
+    tuning = tune(key, inner, chains, wanted=wanted)
+    words = (f"inner chain: {tuning.verdict}",) if tuning.verdict and tuning.acceptance < wanted else ()
+    return _with_step_size(update, step_size(tuning.update)), words
 
 
 def _tune(
     key: Key[Array, ""], learner: Learner, state: LearningState, residual: float
-) -> tuple[LearningState, np.ndarray]:
-    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice."""
+) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
+    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings."""
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
     numbers = range(len(learner.candidates)) if choosing else [int(state.inner[0])]
-    updates = [
+    tuned = [
         _tuned(jax.random.fold_in(key, number), learner, _untuned(learner, state, number), configurations)
         for number in numbers
     ]
-    lines = np.zeros((0, len(InnerLine._fields)))
-    chosen = updates[0]
+    updates = [update for update, _ in tuned]
+    lines, place = np.zeros((0, len(InnerLine._fields))), 0
     if choosing:
         assert learner.observable is not None
         acceptance = expected_acceptance(residual)
         found = weigh_inner_chains(key, learner.target, tuple(updates), configurations, learner.observable, acceptance)
         state = state._replace(inner=np.array([found[0].candidate, found[0].n_updates]))
-        lines, chosen = np.array(found, dtype=float), updates[found[0].candidate]
+        lines, place = np.array(found, dtype=float), found[0].candidate
+    chosen, words = tuned[place]
     size = _inner_step_size(chosen)
-    return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines
+    return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines, words
 
 
 def learning_round(
@@ -318,8 +331,9 @@ def learning_round(
     sampled = time.perf_counter()
 
     n_held = n_held_out(len(chains.log_weight), settings.held_out_share)
-    held_out = _flatten(samples, slice(None, n_held))
-    training = _flatten(new, slice(n_held, None))
+    forces_matter = training_settings.force_weight > 0
+    held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
+    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)
     labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
@@ -340,10 +354,10 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner = _tune(key_tune, learner, state, result.residual)
+    state, inner, words = _tune(key_tune, learner, state, result.residual)
 
     expected = expected_acceptance(float(state.residuals[int(state.n_rounds) - 2])) if not first else math.nan
-    warnings = result.warnings
+    warnings = (*result.warnings, *words)
     if not first and acceptance < 0.5 * expected:
         warnings = (
             *warnings,
@@ -351,6 +365,9 @@ def learning_round(
             "samples it was measured on do not represent the target; thermalise longer or add learning rounds.",
         )
     predicted = np.asarray(over_chains(_log_weight, held_out.configuration, result.model, group_size=32))
+    error, before = _error_of_residual(np.asarray(held_out.log_weight) - predicted, n_held), float(result.history[0, 2])
+    rose = "" if first else change_of_residual(np.asarray(state.residuals)[: round_ + 1], error, before)
+    warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
     return state, RoundReport(
         round=int(state.n_rounds),
         residual=result.residual,
@@ -367,8 +384,16 @@ def learning_round(
         seconds_sampling=sampled - started,
         seconds_training=time.perf_counter() - sampled,
         warnings=warnings,
+        residual_error=error,
+        residual_before=before,
+        share_of_weight_zero=share_of_weight_zero,
         by_replica={},
     )
+
+
+def _error_of_residual(differences: np.ndarray, n_chains: int) -> float:
+    """The error of the residual by chains; NaN where samples of weight zero were left out of some."""
+    return math.nan if len(differences) % n_chains else bootstrap_error(differences.reshape(n_chains, -1))
 
 
 class LearningResult(NamedTuple):

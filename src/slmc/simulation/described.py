@@ -47,6 +47,10 @@ class Measured(NamedTuple):
             return self.problem.estimates(series)
         return estimates_of(self.names, series, self.n_samples)
 
+    def estimate_of_merit(self, series: Mapping[str, np.ndarray]) -> Estimate:
+        """That of the observable whose effective samples are quoted."""
+        return estimates_of([self.figure_of_merit], series, self.n_samples)[self.figure_of_merit]
+
 
 def measured(records: Records, problem: Problem | None) -> Measured:
     """What a run measures, from its problem, or from what its records say where there is no problem at hand."""

@@ -29,7 +29,7 @@ from slmc.montecarlo import (
     over_chains,
     run_chains,
     step_size,
-    tune_step_size,
+    tune,
     with_step_size,
 )
 from slmc.selflearning import RoundReport
@@ -41,7 +41,7 @@ from slmc.simulation.loop import Files, Phase, following, phase_of
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.stopping import Stopped, Stopper
-from slmc.statistics import estimate
+from slmc.statistics import estimate, has_moved, is_known_to
 from slmc.system import Problem, RunSettings, UserError, save_model
 
 THERMALISE, LEARN, MEASURE, BASELINE, DONE = (
@@ -121,7 +121,10 @@ class Sampling:
         configurations = self.problem.start(self._key_of(_START, 0), n_chains)
         check_start(configurations, n_chains)
         exact = self.problem.exact(self.problem.target)
-        chains = init_chains(exact, configurations)
+        try:
+            chains = init_chains(exact, configurations)
+        except ValueError as error:
+            raise UserError(f"{error}") from None
         learning = None
         if self.settings.learns:
             learning = self._learner_of(self.problem.target, exact).begin(self.problem.model, chains)
@@ -238,9 +241,10 @@ class Sampling:
         n_rounds = min(_TUNING_ROUNDS, exact.tuning_steps)
         each = math.ceil(exact.tuning_steps / n_rounds)
         key = self._key_of(THERMALISE, 0)
-        tuned, chains = tune_step_size(
-            key, update, state.chains, wanted=exact.acceptance, n_rounds=n_rounds, n_steps=each
-        )
+        tuning = tune(key, update, state.chains, wanted=exact.acceptance, n_rounds=n_rounds, n_steps=each)
+        tuned, chains = tuning.update, tuning.states
+        if tuning.verdict:
+            self._warn("tuning", f"exact update: {tuning.verdict}")
         counted = self._counted(state, tuned, n_rounds * each)
         return state._replace(exact_step_size=np.asarray(step_size(tuned)), chains=chains, evaluations=counted)
 
@@ -395,8 +399,8 @@ class Sampling:
         series = self._series["measurement"]
         if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
             return False
-        estimates = {name: estimate(series[name], self.problem.n_samples) for name in wanted}
-        return all(known.error <= wanted[name] and not known.verdict for name, known in estimates.items())
+        moved, n_samples = has_moved(series["log_weight"], series["accepted"]), self.problem.n_samples
+        return all(is_known_to(series[name], error, n_samples, moved) for name, error in wanted.items())
 
     def _samples_a_second(self) -> float:
         series, seconds = self._series["measurement"], self.clock.seconds("measure")

@@ -11,7 +11,7 @@ from slmc.simulation.clock import read_progress, time_split
 from slmc.simulation.described import measured
 from slmc.simulation.directory import records_path
 from slmc.simulation.records import Records
-from slmc.statistics import Estimate, estimate
+from slmc.statistics import Estimate
 from slmc.system import Problem
 
 
@@ -33,7 +33,7 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
     learns = bool(stored.get("learns", problem is not None and problem.model is not None))
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = about.figure_of_merit
-    of_merit = estimate(series[merit], about.n_samples) if estimates else None
+    of_merit = about.estimate_of_merit(series) if estimates else None
     result = {
         "observables": {name: _as_dict(known) for name, known in estimates.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
@@ -57,7 +57,7 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
     baseline = records.read("baseline")
     if baseline:
         compared = about.estimates(baseline)
-        reference = estimate(baseline[merit], about.n_samples) if compared else None
+        reference = about.estimate_of_merit(baseline) if compared else None
         result["baseline"] = {
             "observables": {name: _as_dict(known) for name, known in compared.items()},
             "acceptance": float(baseline["accepted"].mean()),

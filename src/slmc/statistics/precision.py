@@ -20,8 +20,8 @@ def is_known_to(series: Series | RunningSeries, wanted: float, n_samples: int = 
 
     with no verdict against either (the errors of means over quenched disorder, which longer chains do not make smaller,
     are compared as they are). This is a fixed-width rule with a least effort, as in Glynn, Whitt, Ann. Appl. Probab. 2,
-    180 (1992); what its errors cover is measured by ``benchmarks/coverage.py``. ``n_samples`` and ``moved`` are those
-    of ``estimate``; a series that never varies is known only if ``moved`` is true.
+    180 (1992); what its errors cover is measured by ``benchmarks/error_coverage.py``. ``n_samples`` and ``moved`` are
+    those of ``estimate``; a series that never varies is known only if ``moved`` is true.
 
     Raises ``ValueError`` unless the wanted error is positive and finite.
     """

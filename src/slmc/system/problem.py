@@ -15,7 +15,7 @@ from jaxtyping import Array, Key
 from slmc.montecarlo import Configuration, Manifold, State, Target, Update
 from slmc.montecarlo.update import Label
 from slmc.selflearning import Learner, LearningSettings, centred
-from slmc.statistics import Estimate, estimate, jackknife
+from slmc.statistics import Estimate, estimate, has_moved, jackknife
 from slmc.system.errors import UserError
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, check_names
 
@@ -164,7 +164,9 @@ def estimates_of(names: list[str], series: Mapping[str, np.ndarray], n_samples: 
     """Estimates of those of the observables that are in the series of a phase."""
     if not series or series[LOG_WEIGHT.name].size == 0:
         return {}
-    return {name: estimate(series[name], n_samples) for name in names if name in series and series[name].ndim == 2}
+    moved = has_moved(series[LOG_WEIGHT.name], series.get("accepted"))
+    known = [name for name in names if name in series and series[name].ndim == 2]
+    return {name: estimate(series[name], n_samples, moved) for name in known}
 
 
 def single_learner(problem: Problem, target: Target, exact: Update, settings: LearningSettings) -> Learner:

@@ -59,6 +59,26 @@ def _row_by_column(t, address, row, column, stride, n):
     return t
 
 
+@_inlined
+@no_type_check
+def _two_rows_by_column(t, s, address, row, other_row, column, stride, n):
+    for q in range(n):
+        shared = load_block(address, column + q * stride, t)
+        t = less_product(t, load_block(address, row + q, t), shared)
+        s = less_product(s, load_block(address, other_row + q, t), shared)
+    return t, s
+
+
+@_inlined
+@no_type_check
+def _row_by_two_columns(t, s, address, row, column, other_column, stride, n):
+    for q in range(n):
+        shared = load_block(address, row + q, t)
+        t = less_product(t, shared, load_block(address, column + q * stride, t))
+        s = less_product(s, shared, load_block(address, other_column + q * stride, t))
+    return t, s
+
+
 @_loop
 @no_type_check
 def _invert_eliminated(address, first, tables, fields, mu, inverse_frequency, state, like):
@@ -130,11 +150,14 @@ def _take_out_pivots(address, start, n_pivots, width, state, like):
         for j in range(pivot + 1, width):
             t = _row_by_column(load_block(address, row + j, like), address, row, start + j, width, pivot)
             store_block(address, row + j, t)
-    for i in range(n_pivots, width):
-        here = start + i * width
+    # Rows in pairs, the last one twice where their number is odd: what two rows share is read once.
+    for i in range(n_pivots, width, 2):
+        here, other = start + i * width, start + min(i + 1, width - 1) * width
         for j in range(n_pivots, width):
-            t = _row_by_column(load_block(address, here + j, like), address, here, start + j, width, n_pivots)
+            t, s = load_block(address, here + j, like), load_block(address, other + j, like)
+            t, s = _two_rows_by_column(t, s, address, here, other, start + j, width, n_pivots)
             store_block(address, here + j, t)
+            store_block(address, other + j, s)
     return state
 
 
@@ -167,22 +190,19 @@ def _invert_front(address, start, n_pivots, width, row_copy, column_copy, like):
             store_block(address, column_copy + i, load_block(address, start + i * width + pivot, like))
         rest = width - pivot - 1
         corner = start + (pivot + 1) * (width + 1)
-        for j in range(rest):
-            t = zero_block(like)
-            for i in range(rest):
-                upper = load_block(address, row_copy + pivot + 1 + i, like)
-                t = less_product(t, upper, load_block(address, corner + i * width + j, like))
+        upper, lower = row_copy + pivot + 1, column_copy + pivot + 1
+        for j in range(0, rest, 2):
+            k = min(j + 1, rest - 1)
+            t, s = zero_block(like), zero_block(like)
+            t, s = _row_by_two_columns(t, s, address, upper, corner + j, corner + k, width, rest)
             store_block(address, row + pivot + 1 + j, less_product(zero_block(like), inverse, t))
-            t = zero_block(like)
-            for i in range(rest):
-                lower = load_block(address, column_copy + pivot + 1 + i, like)
-                t = less_product(t, load_block(address, corner + j * width + i, like), lower)
+            store_block(address, row + pivot + 1 + k, less_product(zero_block(like), inverse, s))
+            t, s = zero_block(like), zero_block(like)
+            t, s = _two_rows_by_column(t, s, address, corner + j * width, corner + k * width, lower, 1, rest)
             store_block(address, start + (pivot + 1 + j) * width + pivot, t)
+            store_block(address, start + (pivot + 1 + k) * width + pivot, s)
         t = plus_scaled(zero_block(like), spread(-1.0), inverse)
-        for i in range(rest):
-            lower = load_block(address, column_copy + pivot + 1 + i, like)
-            t = less_product(t, load_block(address, row + pivot + 1 + i, like), lower)
-        store_block(address, row + pivot, t)
+        store_block(address, row + pivot, _row_by_column(t, address, row + pivot + 1, lower, 1, rest))
 
 
 @_loop

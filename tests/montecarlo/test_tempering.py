@@ -14,12 +14,14 @@ import exact_draws
 import objects
 from slmc.montecarlo import (
     HamiltonianTrajectory,
+    Info,
     LocalSweep,
     MetropolisHastings,
     ReplicaExchange,
     ReplicaTarget,
     Signs,
     Target,
+    Update,
     init_chains,
     round_trips,
     run_chains,
@@ -95,7 +97,8 @@ class Backwards(ReplicaExchange):
 
     def _swap(self, key, odd, replicas, walkers):
         inverse = eqx.tree_at(lambda one: one.update.target, ReplicaExchange(self.update), Inverse(self.update.target))
-        swapped, *rest = inverse._swap(key, odd, replicas._replace(log_weight=-replicas.log_weight), walkers)
+        negative = replicas._replace(log_weight=-replicas.log_weight)
+        swapped, *rest = inverse._swap(key, odd, negative, walkers)
         return swapped._replace(log_weight=-swapped.log_weight), *rest
 
 
@@ -152,6 +155,54 @@ def test_round_trips_are_counted():
     assert found.n_round_trips == 1
     np.testing.assert_array_equal(found.walkers[1], [1, 2, 0])
     np.testing.assert_array_equal(found.walkers[-1], [0, 1, 2])
+
+
+def test_recorded_walkers_are_those_of_the_swaps():
+    """Those that the state carries, step by step, and their round trips."""
+    exchange = ReplicaExchange(sweeps())
+    _, (walkers, swapped) = run_chains(
+        jax.random.key(6), exchange, init_chains(exchange, draws()[:4]), 200, _walkers_and_swaps
+    )
+    for recorded, pairs in zip(np.asarray(walkers), np.asarray(swapped), strict=True):
+        followed = round_trips(pairs)
+        np.testing.assert_array_equal(recorded, followed.walkers)
+        assert followed.n_round_trips == trips_of(recorded) > 0
+
+
+def _walkers_and_swaps(state, info):
+    return state.observables["walkers"], info.swapped
+
+
+def trips_of(walkers):
+    """Round trips counted walker by walker: the ends that it sees in turn, in pairs."""
+    trips, last = 0, walkers.shape[1] - 1
+    for walker in range(walkers.shape[1]):
+        places = [walker, *np.argmax(walkers == walker, axis=1)]
+        ends = [place for place in places if place in (0, last)]
+        trips += sum(a != b for a, b in itertools.pairwise(ends)) // 2
+    return trips
+
+
+class Still(Update):
+    """Leaves its replica alone, so that nothing but swaps moves configurations."""
+
+    target: Target
+
+    @property
+    def reversible(self):
+        return True
+
+    def step(self, key, state):
+        return state, Info(jnp.ones(()), jnp.zeros(()))
+
+
+def test_walkers_carry_their_configurations():
+    exchange = ReplicaExchange(stacked([Still(plaquette(t)) for t in TEMPERATURES]))
+    start = draws()[:8]
+    states, info = run_chains(jax.random.key(7), exchange, init_chains(exchange, start), 30)
+    assert np.asarray(info.swapped).any()
+    for configuration, walkers, begun in zip(states.configuration, states.observables["walkers"], start, strict=True):
+        np.testing.assert_array_equal(configuration, begun[walkers])
 
 
 def test_a_ladder_gets_closer_where_swaps_fail():

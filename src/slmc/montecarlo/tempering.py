@@ -130,14 +130,37 @@ class ReplicaExchange(Update):
 def stacked(replicas: Sequence[Module]) -> Module:
     """One object whose arrays are those of all, stacked on a new leading axis.
 
-    Raises ``ValueError`` unless the objects differ in nothing but the values of their arrays.
+    What is one array in every replica stays one, by which a guide is known to be the target. Raises ``ValueError``
+    unless the objects differ in nothing but the values of their arrays.
     """
     if not replicas:
         raise ValueError("at least one replica is needed.")
     arrays, rest = zip(*(eqx.partition(one, eqx.is_array) for one in replicas), strict=True)
     if len({jax.tree.structure(one) for one in arrays}) > 1 or any(not eqx.tree_equal(one, rest[0]) for one in rest):
         raise ValueError("replicas must have the same structure and differ in the values of their arrays alone.")
-    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), rest[0])
+    together: dict[tuple[int, ...], Array] = {}
+
+    def stack(*leaves: Array) -> Array:
+        same = tuple(map(id, leaves))
+        if same not in together:
+            together[same] = jnp.stack(leaves)
+        return together[same]
+
+    return eqx.combine(jax.tree.map(stack, *arrays), rest[0])
+
+
+def replica(stack: Module, number: int) -> Module:
+    """One of the objects of a stack; what is one array in the stack stays one."""
+    taken: dict[int, Array] = {}
+
+    def take(leaf: Any) -> Any:
+        if not eqx.is_array(leaf):
+            return leaf
+        if id(leaf) not in taken:
+            taken[id(leaf)] = leaf[number]
+        return taken[id(leaf)]
+
+    return jax.tree.map(take, stack)
 
 
 class RoundTrips(NamedTuple):

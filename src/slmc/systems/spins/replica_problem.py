@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo import ReplicaExchange, ReplicaInfo, ReplicaTarget, Sphere, State, Target, Update, stacked
-from slmc.montecarlo.tempering import WALKERS, tuned_ladder
+from slmc.montecarlo.tempering import WALKERS, replica, tuned_ladder
 from slmc.selflearning import Learner, LearningSettings, ReplicaLearner
 from slmc.system import Derived, Fit, Observable, Problem, Sought, System, UserError
 from slmc.systems.spins.measured import ALL_OBSERVABLES, BINDER_RATIOS
@@ -55,11 +55,6 @@ def _start(key: Key[Array, ""], n_chains: int, settings: LadderSettings) -> Arra
     return Sphere().random(key, (n_chains, len(settings.temperatures), *settings.shape, 3))
 
 
-def _at(stack: Any, rung: int) -> Any:
-    """One of the objects of a stack."""
-    return jax.tree.map(lambda leaf: leaf[rung] if eqx.is_array(leaf) else leaf, stack)
-
-
 def _n_rungs(target: Any) -> int:
     return len(target.replicas.temperature)
 
@@ -67,7 +62,7 @@ def _n_rungs(target: Any) -> int:
 def _exact(target: Target, settings: Any) -> ReplicaExchange:
     """Replica exchange of the update that needs no model."""
     assert isinstance(target, ReplicaTarget)
-    rungs = [_at(target.replicas, rung) for rung in range(_n_rungs(target))]
+    rungs = [replica(target.replicas, rung) for rung in range(_n_rungs(target))]
     return ReplicaExchange(update=stacked([exact_update(rung, settings) for rung in rungs]))  # type: ignore[call-arg]
 
 
@@ -90,7 +85,7 @@ def _learner(problem: Problem, target: Target, exact: Update, settings: Learning
     inner, manifold, solve = tuple(problem.inner.values()), problem.manifold, problem.fit.solve
     return ReplicaLearner(
         tuple(
-            Learner(_at(target.replicas, rung), manifold, _at(exact.update, rung), inner, solve, settings)
+            Learner(replica(target.replicas, rung), manifold, replica(exact.update, rung), inner, solve, settings)
             for rung in range(_n_rungs(target))
         )
     )

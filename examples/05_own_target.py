@@ -3,18 +3,22 @@
     H = −J Σ_⟨ij⟩ S_i·S_j + D Σ_{i<j} [S_i·S_j − 3 (S_i·r̂)(S_j·r̂)] / r³        (r: the nearest image on the torus)
 
 The effective model is one of your own, too: exchange and dipolar forces of the first two shells. What JAX sees of the
-target is a call of the host for many configurations at once.
+target is a call of the host for many configurations at once. The run is one like those of the command line, with
+records, checkpoints and a report; started again, this script continues it.
 """
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc import Learner, LocalSweep, MetropolisHastings, Target, init_chains, learn, run_chains, testing
-from slmc.montecarlo import HamiltonianTrajectory, HostTarget, Sphere
-from slmc.selflearning import LearningSettings, TrainingSettings, fit_linear
-from slmc.statistics import estimate, notation
+import slmc
+from slmc import HamiltonianTrajectory, MetropolisHastings, Sphere, Target, fit_linear, testing
+from slmc.montecarlo import HostTarget
+from slmc.statistics import notation
+from slmc.system import Fit, Observable, Problem
 
 shape, n_chains, n_steps = (8, 8), 8, 400
 exchange, dipole, temperature = 1.0, 0.5, 0.8
@@ -71,25 +75,54 @@ def solve(model, labels):
     return fit_linear(model, labels, Sphere())
 
 
-def observe(state, info):
-    m = jnp.mean(state.configuration.reshape(-1, 3), axis=0)
-    return jnp.sum(m[:2] ** 2), info.accepted
+def start(key, n_chains):
+    return Sphere().random(key, (n_chains, *shape, 3))
+
+
+def in_plane(configuration):
+    m = jnp.mean(configuration.reshape(-1, 3), axis=0)
+    return jnp.sum(m[:2] ** 2)
 
 
 target = HostTarget(weights, weights_and_forces)
-start = Sphere().random(jax.random.key(0), (n_chains, *shape, 3))
-testing.check_force(jax.random.key(1), target, Sphere(), start[0])
+testing.check_force(jax.random.key(1), target, Sphere(), start(jax.random.key(0), 1)[0])
 
-settings = LearningSettings(n_rounds=2, n_steps=100, n_updates=5, training=TrainingSettings(n_steps=0))
-learner = Learner(target, Sphere(), hmc(target), hmc, start=solve, settings=settings)
-learned = learn(jax.random.key(2), learner, ShortRanged(jnp.zeros((2, 2))), start)
-print("couplings\n", np.round(learned.model.couplings, 3))
+problem = Problem(
+    target=target,
+    manifold=Sphere(),
+    start=start,
+    exact=hmc,
+    observables=(
+        Observable(
+            "in_plane_magnetization_squared",
+            in_plane,
+            description="m_x² + m_y²",
+            words="in-plane magnetization squared",
+            mathtext=r"$m_\parallel^2$",
+            html="<i>m</i><sub>∥</sub><sup>2</sup>",
+            slow=True,
+        ),
+    ),
+    model=ShortRanged(jnp.zeros((2, 2))),
+    inner={"trajectories": hmc},
+    fit=Fit(solve=solve),
+)
+settings = {
+    "title": "Exchange and dipolar forces on the square lattice",
+    "learning": {"n_rounds": 2, "n_steps": 100, "training_steps": 0},
+    "inner.n_updates": 5,
+    "measurement": {"n_chains": n_chains, "n_steps": n_steps},
+    "baseline.n_steps": n_steps,
+}
+directory = Path("dipolar")
+if directory.exists():
+    result = slmc.resume(directory, problem, quiet=True)
+else:
+    result = slmc.run(problem, settings, out=directory, quiet=True)
 
-_, (ours, accepted) = run_chains(jax.random.key(3), learned.update, learned.chains, n_steps, observe)
-print(f"acceptance {np.mean(accepted):.2f}")
-local = LocalSweep(target, Sphere(), 0.7)
-chains, _ = run_chains(jax.random.key(4), local, init_chains(local, learned.chains.configuration), n_steps // 20)
-_, (theirs, _) = run_chains(jax.random.key(5), local, chains, n_steps // 4, observe)
-for name, series in (("self-learning", ours), ("local sweeps", theirs)):
-    found = estimate(np.asarray(series))
-    print(f"{name:>13}: in-plane m² = {notation(found.value, found.error)}")
+print("couplings\n", np.round(result.model.couplings, 3))
+print(f"acceptance {result.summary['acceptance']:.2f}, verdict {result.verdict}")
+for name, summary in (("self-learning", result.summary), ("exact chain", result.summary["baseline"])):
+    found = summary["observables"]["in_plane_magnetization_squared"]
+    each = summary["ess_per_exact_evaluation"]
+    print(f"{name:>13}: m² = {notation(found['value'], found['error'])}, {each or 0:.3f} effective samples an evaluation")

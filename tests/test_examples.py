@@ -14,7 +14,9 @@ from slmc.systems.spins.measured import scalar_names
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
-PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+SYSTEM_PAGE = ROOT / "docs" / "how-to" / "system.md"
+"""Its blocks are the files of a package, not a script: see ``test_write_a_system_shows_a_package_word_for_word``."""
+PAGES = sorted(set((ROOT / "docs" / "how-to").glob("*.md")) - {SYSTEM_PAGE})
 
 SMALLER = (
     (r"shape, n_chains, n_steps = .*", "shape, n_chains, n_steps = (2, 2), 4, 20"),
@@ -56,13 +58,22 @@ def first(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_example_runs(script, capsys):
+def test_example_runs(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     run_small(script.read_text(), script.name)
     assert "acceptance" in capsys.readouterr().out
 
 
 def test_readme_has_the_first_example_word_for_word():
     assert blocks(ROOT / "README.md") == [(ROOT / "examples" / "01_by_hand.py").read_text()]
+
+
+def test_write_a_system_shows_a_package_word_for_word():
+    package = ROOT / "tests" / "outsider"
+    module = package / "slmc_oscillators" / "system.py"
+    assert "\n\n".join(blocks(SYSTEM_PAGE)) == module.read_text()
+    settings = module.parent / "configs" / "oscillators.toml"
+    assert blocks(SYSTEM_PAGE, "toml") == [path.read_text() for path in (settings, package / "pyproject.toml")]
 
 
 @pytest.mark.parametrize("page", SCRIPTED, ids=lambda page: page.stem)

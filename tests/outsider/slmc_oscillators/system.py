@@ -1,5 +1,6 @@
 """A ring of anharmonic oscillators: log W = −Σ_i [k (x_{i+1} − x_i)²/2 + m x_i²/2 + g x_i⁴]."""
 
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -50,8 +51,8 @@ class OscillatorRun(RunSettings):
     learning: TrainingSection = TrainingSection(n_rounds=2, training_steps=0)
 
 
-def hmc(target):
-    return MetropolisHastings(target, HamiltonianTrajectory(target, Flat(), jnp.asarray(0.3), n_steps=4))
+def hmc(target, n_steps=4):
+    return MetropolisHastings(target, HamiltonianTrajectory(target, Flat(), jnp.asarray(0.3), n_steps))
 
 
 def build(settings, directory):
@@ -61,7 +62,7 @@ def build(settings, directory):
         target=Oscillators(*values),
         manifold=Flat(),
         start=lambda key, n_chains: Flat().random(key, (n_chains, ring.length)),
-        exact=hmc,
+        exact=partial(hmc, n_steps=settings.exact.n_steps),
         observables=(
             Observable(
                 "mean displacement squared",

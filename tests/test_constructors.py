@@ -13,18 +13,6 @@ from slmc.lattice import check_shape
 from slmc.montecarlo import Flat, HamiltonianTrajectory, LocalSweep, MetropolisHastings
 from slmc.selflearning import Learner, LearningSettings, TrainingSettings, fit_linear, learn_ladder
 from slmc.statistics import jackknife
-from slmc.systems.gauge import (
-    EffectiveAction,
-    FermionDeterminant,
-    GaugeAction,
-    PseudofermionAction,
-    PseudofermionTrajectory,
-    Solver,
-    Staggered,
-    StoutSmearing,
-    Wilson,
-)
-from slmc.systems.gauge.rational import rational_power
 from slmc.systems.spins import (
     DoubleExchange,
     EquivariantNetwork,
@@ -42,8 +30,6 @@ from slmc.systems.spins import (
 pytestmark = pytest.mark.usefixtures("as_users_call")
 
 KEY = jax.random.key(0)
-PLAQUETTES, OPERATOR = GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 0.5)
-PSEUDOFERMIONS = PseudofermionAction(PLAQUETTES, OPERATOR)
 ISING = Ising((4, 4), couplings=[0.3])
 
 REFUSED = {
@@ -81,21 +67,6 @@ REFUSED = {
     "step size": (lambda: LocalSweep(objects.gaussian(), Flat(), 0.0), "step_size must be positive"),
     "step of a trajectory": (lambda: HamiltonianTrajectory(objects.gaussian(), Flat(), math.nan), "step_size must be"),
     "no steps": (lambda: HamiltonianTrajectory(objects.gaussian(), Flat(), 0.1, 0), "n_steps must be at least 1"),
-    "colours": (lambda: GaugeAction((2, 2), 2.5, 1.0), "must be a whole number; got 2.5"),
-    "one colour": (lambda: GaugeAction((2, 2), 1, 1.0), "the N of SU(N), must be at least 2"),
-    "beta": (lambda: GaugeAction((2, 2), 2, math.nan), "beta must be finite"),
-    "effective beta": (lambda: EffectiveAction((2, 2), 2, math.inf), "beta must be finite"),
-    "smearing": (lambda: StoutSmearing(weights=math.nan), "weights must be finite"),
-    "smearing layers": (lambda: StoutSmearing(0), "n_layers must be at least 1"),
-    "mass": (lambda: Staggered((2, 2), 2, math.inf), "mass of a staggered fermion must be finite"),
-    "kappa": (lambda: Wilson((2, 2), 2, -0.1), "hopping parameter κ must be positive"),
-    "flavours": (lambda: FermionDeterminant(PLAQUETTES, OPERATOR, math.nan), "n_flavours must be finite"),
-    "flavours of a field": (lambda: PseudofermionAction(PLAQUETTES, OPERATOR, math.inf), "n_flavours must be finite"),
-    "tolerance": (lambda: Solver(math.nan), "tolerance must be finite"),
-    "iterations": (lambda: Solver(max_iterations=0), "max_iterations must be at least 1"),
-    "power": (lambda: rational_power(math.nan, 0.1, 1.0), "power must be finite"),
-    "range": (lambda: rational_power(0.5, 0.1, math.inf), "must be 0 < lower < upper"),
-    "pseudofermion steps": (lambda: PseudofermionTrajectory(PSEUDOFERMIONS, 0.1, 0), "n_steps must be at least 1"),
     "rounds": (lambda: LearningSettings(n_rounds=0), "n_rounds must be at least 1"),
     "steps of rounds": (lambda: LearningSettings(n_steps=(10, 2.5)), "n_steps must be a whole number"),
     "no steps of rounds": (lambda: LearningSettings(n_steps=()), "must list at least one number"),

@@ -1,15 +1,21 @@
 """A run over temperatures: groups, reports, resuming, and samples of the disorder within it."""
 
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
+
+from slmc.simulation.scan import points_of
+from slmc.system import validated
+from slmc.systems.spins.settings import DoubleExchangeRun
 
 TINY = [
     "--set=target.shape=[2,3]",
@@ -30,6 +36,12 @@ TINY = [
     "--set=measurement.block_size=20",
     "--set=measurement.n_thermalise=10",
 ]
+
+
+@pytest.fixture(name="slmc_here")
+def slmc_in_this_process(request: pytest.FixtureRequest) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process, beside the one in processes of its own."""
+    return request.getfixturevalue("slmc")
 
 
 def slmc(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
@@ -117,3 +129,55 @@ def test_wrong_settings_are_told(tmp_path: Path, option: str, words: str) -> Non
     assert failed.returncode == 2
     assert words in failed.stderr
     assert not (tmp_path / "run").exists()
+
+
+EXACT_ONLY = """
+system = "double_exchange"
+[target]
+shape = [2, 2]
+coupling = 2.0
+temperature = 0.2
+[exact]
+update = "local"
+tuning_steps = 10
+[thermalisation]
+n_steps = 10
+[learning]
+n_rounds = 0
+[measurement]
+n_chains = 4
+n_steps = 40
+block_size = 20
+n_thermalise = 0
+[scan]
+temperatures = [0.5]
+"""
+
+
+def test_a_scan_without_a_model(slmc_here: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    config, scan = tmp_path / "config.toml", tmp_path / "scan"
+    config.write_text(EXACT_ONLY)
+    assert slmc_here("run", config, "--out", scan, "-q") == (0, "", "")
+    points = json.loads(slmc_here("info", scan, "--json")[1])["points"]
+    assert [point["temperature"] for point in points] == [0.5]
+    for point in points:
+        assert point["phase"] == "done"
+        assert "residual" not in point
+        assert point["exact_evaluations"] == {"thermalisation": 4 * (10 + 10) * 4, "measurement": 4 * 40 * 4}
+        assert {path.name for path in (scan / point["directory"]).glob("*.eqx")} == set()
+    page = (scan / "report.html").read_text()
+    assert "residual" not in page
+    assert "exact updates alone" in page
+    # The next temperature has no model to start from.
+    two = {"scan": {"temperatures": [0.5, 0.2]}, "learning": {"n_rounds": 0}}
+    assert points_of(Path(), validated(two, DoubleExchangeRun))[1].settings.model.file is None
+
+
+def test_runs_begun_before_scans_keep_their_identity() -> None:
+    """The digest that their checkpoints carry is that of the settings of their time, in their order."""
+    free = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
+    settings = validated({"target": {"shape": (2, 2)}}, DoubleExchangeRun)
+    data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
+    del data["target"]["weight"]
+    before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    assert settings.identity == hashlib.sha256(before.encode()).hexdigest()

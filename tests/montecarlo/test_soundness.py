@@ -27,9 +27,6 @@ from slmc.montecarlo import (
 )
 from slmc.montecarlo.update import same_target
 from slmc.selflearning import CumulativeUpdate
-from slmc.systems.gauge.gauge_action import GaugeAction
-from slmc.systems.gauge.heat_bath import GaugeHeatBath
-from slmc.systems.gauge.multiple_scales import DrivenManifold
 from slmc.systems.spins import CheckerboardSweep, HeatBathSweep, Ising, WolffUpdate
 
 # --- manifolds --------------------------------------------------------------------------------------------------------
@@ -66,13 +63,6 @@ def test_distance_from_the_manifold(name):
         check_on_manifold(manifold, np.stack([points, broken]))
 
 
-def test_a_driven_manifold_is_the_one_beneath():
-    manifold = DrivenManifold(SU3, GaugeAction((2, 2), 3, 1.0), 2)
-    assert float(manifold.distance(POINTS["SU(3)"][1])) < 1e-12
-    with pytest.raises(ValueError, match="n_steps must be at least 1"):
-        DrivenManifold(SU3, GaugeAction((2, 2), 3, 1.0), 0)
-
-
 def test_updates_tell_where_they_move():
     ring, ising = objects.ring(), Ising((4, 4), couplings=[0.3])
     hmc = objects.hmc(ring, 0.3)
@@ -82,7 +72,6 @@ def test_updates_tell_where_they_move():
     assert isinstance(manifold_of(ReplicaExchange(stacked([hmc, hmc]))), Sphere)
     assert isinstance(manifold_of(WolffUpdate(ising)), Signs)
     assert isinstance(manifold_of(CheckerboardSweep(ising)), Signs)
-    assert isinstance(manifold_of(GaugeHeatBath(GaugeAction((2, 2), 2, 1.0))), SpecialUnitary)
 
 
 def test_chains_do_not_start_off_their_manifold():

@@ -1,4 +1,4 @@
-"""``slmc run`` without a model: exact updates alone, pseudofermions among them, conjugate gradients that give up."""
+"""``slmc run`` with pseudofermions: exact updates alone, and conjugate gradients that give up."""
 
 import hashlib
 import json
@@ -18,12 +18,10 @@ from slmc.cli import app
 from slmc.montecarlo import Sequence
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
-from slmc.simulation.scan import points_of
 from slmc.system import validated
 from slmc.systems.gauge import PseudofermionAction, Solver
 from slmc.systems.gauge.problem import gauge
 from slmc.systems.gauge.settings import GaugeRun
-from slmc.systems.spins.settings import DoubleExchangeRun
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -50,28 +48,6 @@ n_chains = 4
 n_steps = 1000
 block_size = 250
 n_thermalise = 0
-"""
-
-SPINS = """
-system = "double_exchange"
-[target]
-shape = [2, 2]
-coupling = 2.0
-temperature = 0.2
-[exact]
-update = "local"
-tuning_steps = 10
-[thermalisation]
-n_steps = 10
-[learning]
-n_rounds = 0
-[measurement]
-n_chains = 4
-n_steps = 40
-block_size = 20
-n_thermalise = 0
-[scan]
-temperatures = [0.5]
 """
 
 
@@ -207,25 +183,6 @@ def test_out_of_iterations_in_mid_measurement_it_goes_on_to_the_same_bits(
     assert_same(records_of(finished), records_of(cut))
 
 
-def test_a_scan_without_a_model(slmc: Slmc, tmp_path: Path) -> None:
-    config, scan = tmp_path / "config.toml", tmp_path / "scan"
-    config.write_text(SPINS)
-    assert slmc("run", config, "--out", scan, "-q") == (0, "", "")
-    points = json.loads(slmc("info", scan, "--json")[1])["points"]
-    assert [point["temperature"] for point in points] == [0.5]
-    for point in points:
-        assert point["phase"] == "done"
-        assert "residual" not in point
-        assert point["exact_evaluations"] == {"thermalisation": 4 * (10 + 10) * 4, "measurement": 4 * 40 * 4}
-        assert {path.name for path in (scan / point["directory"]).glob("*.eqx")} == set()
-    page = (scan / "report.html").read_text()
-    assert "residual" not in page
-    assert "exact updates alone" in page
-    # The next temperature has no model to start from.
-    two = {"scan": {"temperatures": [0.5, 0.2]}, "learning": {"n_rounds": 0}}
-    assert points_of(Path(), validated(two, DoubleExchangeRun))[1].settings.model.file is None
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -293,9 +250,6 @@ def test_checkpoints_from_before_there_were_pseudofermions_are_known(tmp_path: P
     del data["target"]["determinant"], data["pseudofermions"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     assert links.identity == hashlib.sha256(before.encode()).hexdigest()
-    spins = validated({"target": {"shape": (2, 2)}}, DoubleExchangeRun)
-    before = spins.model_dump_json(exclude=free | {"scan": True})
-    assert spins.identity == hashlib.sha256(before.encode()).hexdigest()
     for changed in ({"mass": 0.6}, {"mass": 0.5, "determinant": "pseudofermions"}):
         other = {"target": {"shape": (2, 2), "fermions": "staggered"} | changed, "learning": {"n_rounds": 0}}
         assert validated(other, GaugeRun).identity != links.identity

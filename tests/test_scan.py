@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import xarray
 
+from slmc.simulation.scan import points_of
+from slmc.system import validated
+from slmc.systems.spins.settings import DoubleExchangeRun
+
 TINY = [
     "--set=target.shape=[2,3]",
     "--set=target.coupling=2.0",
@@ -101,6 +105,20 @@ def _check_summaries(scan: Path) -> None:
     page = (scan / "report.html").read_text()
     assert 'href="T=0.25/report.html"' in page
     assert page.count('class="plot"') == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ({"target.temperature": [0.5, 0.2]}, [None, "start.eqx"]),
+        # A stored model brings its form with it.
+        ({"model.n_layers": [1, 2]}, [None, None]),
+        ({"model.n_layers": [1, 2], "target.temperature": [0.5, 0.2]}, [None] * 4),
+    ],
+)
+def test_a_scan_over_the_model_learns_anew_at_every_point(fields: dict, files: list) -> None:
+    settings = validated({"scan": {"fields": fields}}, DoubleExchangeRun)
+    assert [point.settings.model.file for point in points_of(Path(), settings)] == files
 
 
 @pytest.mark.parametrize(

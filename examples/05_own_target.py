@@ -125,4 +125,6 @@ print(f"acceptance {result.summary['acceptance']:.2f}, verdict {result.verdict}"
 for name, summary in (("self-learning", result.summary), ("exact chain", result.summary["baseline"])):
     found = summary["observables"]["in_plane_magnetization_squared"]
     each = summary["ess_per_exact_evaluation"]
-    print(f"{name:>13}: m² = {notation(found['value'], found['error'])}, {each or 0:.3f} effective samples an evaluation")
+    print(
+        f"{name:>13}: m² = {notation(found['value'], found['error'])}, {each or 0:.3f} effective samples an evaluation"
+    )

@@ -116,6 +116,20 @@ def _check_summaries(scan: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ({"target.temperature": [0.5, 0.2]}, [None, "start.eqx"]),
+        # A stored model brings its form with it.
+        ({"model.n_layers": [1, 2]}, [None, None]),
+        ({"model.n_layers": [1, 2], "target.temperature": [0.5, 0.2]}, [None] * 4),
+    ],
+)
+def test_a_scan_over_the_model_learns_anew_at_every_point(fields: dict, files: list) -> None:
+    settings = validated({"scan": {"fields": fields}}, DoubleExchangeRun)
+    assert [point.settings.model.file for point in points_of(Path(), settings)] == files
+
+
+@pytest.mark.parametrize(
     ("option", "words"),
     [
         ("scan.temperatures=[0.5,0.5]", "each value of target.temperature must be listed once"),

@@ -96,8 +96,11 @@ class ScanSettings(Settings):
         return tuple(dict(zip(self.fields, values, strict=True)) for values in together) if listed else ()
 
     def neighbour(self, number: int) -> int | None:
-        """The point whose model is the start of a point's: one back along the last axis along which there is one."""
-        if self.start == "none" or number == 0:
+        """The point whose model is the start of a point's: one back along the last axis along which there is one.
+
+        There is none in a scan over the model itself: a stored model would bring its form with it.
+        """
+        if self.start == "none" or any(name.startswith("model.") for name in self.names):
             return None
         stride = 1
         for extent in reversed(self.extents):

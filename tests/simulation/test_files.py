@@ -13,8 +13,9 @@ import pytest
 
 import objects
 from slmc.lattice import displacements
-from slmc.simulation import UserError, load_model, save_model
 from slmc.simulation.checkpoint import Checkpoints
+from slmc.simulation.clock import Clock, read_progress, time_split
+from slmc.system import UserError, load_model, save_model
 from slmc.systems.spins.settings import build_like, describe
 
 MODEL = objects.random_heisenberg((4, 4))
@@ -152,3 +153,26 @@ def test_no_message_advises_to_delete(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"move .*000002 elsewhere and resume") as error:
         checkpoints.restore(STATE)
     assert "delete" not in str(error.value)
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"3", b"null", b"[" * 100_000, b"\xff", b"", b'{"laps": 3, "warnings": "x", "phase": 1, "total": "a"}'],
+)
+def test_progress_that_is_none_is_no_obstacle(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "progress.json").write_bytes(content)
+    stored = read_progress(tmp_path / "progress.json")
+    assert stored == {}
+    assert time_split(stored)["other"] == 0
+    assert Clock(tmp_path / "progress.json").warnings == []
+
+
+def test_progress_keeps_what_is_right(tmp_path: Path) -> None:
+    right = {"laps": {"measure": 1.5}, "inner_share": 0.5, "warnings": ["slow"], "phase": "measure", "more": [1]}
+    wrong = {"evaluations": {"measurement": "many"}, "total": math.inf, "found": [1]}
+    (tmp_path / "progress.json").write_text(json.dumps(right | wrong))
+    assert read_progress(tmp_path / "progress.json") == right
+    assert read_progress(Path("/dev/zero")) == {}

@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+
+_LONGEST = 2**24
+"""Bytes of a file of progress, at most."""
 
 _compiling = 0.0
 
@@ -72,11 +76,38 @@ class Clock:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """What ``Clock`` stored; empty if there is nothing or it cannot be read, for no result hangs on it."""
+    """What ``Clock`` stored; empty if there is nothing or it cannot be read, for no result hangs on it.
+
+    Entries that are not of the kind that ``Clock`` and runs store are left out.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        if not path.is_file() or path.stat().st_size > _LONGEST:
+            return {}
+        stored = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    if not isinstance(stored, dict):
+        return {}
+    return {name: value for name, value in stored.items() if name not in _KINDS or _KINDS[name](value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "laps": _are_numbers,
+    "evaluations": _are_numbers,
+    "found": _are_numbers,
+    "total": _is_number,
+    "inner_share": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
+    "phase": lambda value: isinstance(value, str),
+    "warnings": lambda value: isinstance(value, list) and all(isinstance(line, str) for line in value),
+}
 
 
 def time_split(stored: dict[str, Any], learns: bool = True) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Result:
     directory: Path
     title: str
     summary: dict[str, Any]
-    problem: Problem | None
+    problem: Any
     build_model: Callable[[dict[str, Any]], Any] | None
     complete: bool | None = None
 

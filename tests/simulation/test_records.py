@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from slmc.simulation.errors import UserError
 
 from slmc.simulation.records import Records, Variable
 from slmc.statistics import RunningSeries, estimate
+from slmc.system import UserError
 
 
 def written(path: Path, n_blocks: int = 3, n_draws: int = 50) -> np.ndarray:

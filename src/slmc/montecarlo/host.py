@@ -37,8 +37,8 @@ class HostTarget(Target):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _log_weight(weights: Any, weights_and_forces: Any, configuration: Array) -> Array:
-    (found,) = _on_host(lambda batch: (weights(batch),), configuration, ((),))
-    return found
+    (log_weight,) = _on_host(lambda batch: (weights(batch),), configuration, ((),))
+    return log_weight
 
 
 @_log_weight.defjvp
@@ -60,14 +60,14 @@ def _on_host(function: Any, configuration: Array, shapes: tuple[tuple[int, ...],
         configurations = np.asarray(configurations)
         leading = configurations.shape[: configurations.ndim - n_axes]
         batch = configurations.reshape(-1, *configurations.shape[len(leading) :])
-        results = [np.asarray(one, dtype=np.float64) for one in function(batch)]
+        results = [np.asarray(result, dtype=np.float64) for result in function(batch)]
         wanted = [(len(batch), *shape) for shape in shapes]
-        if [one.shape for one in results] != wanted:
+        if [result.shape for result in results] != wanted:
             raise ValueError(
-                f"a function of a HostTarget returned arrays of shapes {[one.shape for one in results]} for "
+                f"a function of a HostTarget returned arrays of shapes {[result.shape for result in results]} for "
                 f"{len(batch)} configurations; they must be {wanted}."
             )
-        return tuple(one.reshape((*leading, *shape)) for one, shape in zip(results, shapes, strict=True))
+        return tuple(result.reshape((*leading, *shape)) for result, shape in zip(results, shapes, strict=True))
 
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes)
     return jax.pure_callback(call, results, configuration, vmap_method="broadcast_all")

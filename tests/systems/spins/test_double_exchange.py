@@ -178,7 +178,7 @@ def test_eigenvalues(n):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shape": (0, 4)}, "shape must list one or more positive extents"),
+        ({"shape": (0, 4)}, "shape must list one or more positive whole extents"),
         ({"shape": (4, 4), "temperature": 0.0}, "temperature must be positive"),
         ({"shape": (2, 2), "hopping": (1, 1, 1)}, "the number of hoppings must lie between 0 and 2"),
     ],

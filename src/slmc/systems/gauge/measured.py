@@ -131,7 +131,7 @@ def _binder_ratio(series: Mapping[str, np.ndarray]) -> float:
 
 def scalar_names(wanted: tuple[str, ...] | None, fermions: str) -> tuple[str, ...]:
     """The observables to measure, checked. Raises ``ValueError`` for those that are not known with these fermions."""
-    known = tuple(one.name for one in LINK_OBSERVABLES)
+    known = tuple(observable.name for observable in LINK_OBSERVABLES)
     if fermions == "staggered":
         known = (*known, CONDENSATE)
     elif CONDENSATE in (wanted or ()):

@@ -76,7 +76,7 @@ def gauge(config: GaugeRun, directory: Path = Path()) -> Problem:
 
 def _observables(config: GaugeRun, target: GaugeTarget) -> tuple[Observable, ...]:
     """Those that are measured; the slowest is the Polyakov loop, and the plaquette where that is not measured."""
-    known = {one.name: one for one in LINK_OBSERVABLES}
+    known = {observable.name: observable for observable in LINK_OBSERVABLES}
     operator = config.target.operator()
     if isinstance(operator, Staggered):
         known[CONDENSATE] = condensate(operator, estimated=isinstance(target, PseudofermionAction))

@@ -229,7 +229,7 @@ def describe(model: EffectiveAction) -> dict[str, Any]:
 
 
 def build_like(description: dict[str, Any]) -> EffectiveAction:
-    """A model of the structure that ``describe`` found, with numbers to be replaced."""
+    """A model of the structure that ``describe`` tells, with numbers to be replaced."""
     form = dict(description)
     del form["name"]
     return EffectiveAction(tuple(form.pop("shape")), form.pop("n_colours"), **form)

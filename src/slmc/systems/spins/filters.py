@@ -17,9 +17,9 @@ def n_displacements(shape: Shape, reach: int | None) -> int:
 
 def multiplicities(shape: Shape, reach: int | None) -> np.ndarray:
     """Number of displacement vectors of every class within reach."""
-    found = displacements(shape)
-    counts = np.bincount(found.number[0], weights=found.multiplicity[0])
-    return counts[_within(found, reach)]
+    torus = displacements(shape)
+    counts = np.bincount(torus.number[0], weights=torus.multiplicity[0])
+    return counts[_within(torus, reach)]
 
 
 def filtered(
@@ -55,16 +55,16 @@ def carried(
     return jnp.asarray(result)
 
 
-def _within(found: Displacements, reach: int | None) -> np.ndarray:
-    return np.full(len(found.vectors), True) if reach is None else found.vectors.max(-1) <= reach
+def _within(torus: Displacements, reach: int | None) -> np.ndarray:
+    return np.full(len(torus.vectors), True) if reach is None else torus.vectors.max(-1) <= reach
 
 
 def _spread(shape: Shape, reach: int | None, weights: Float[Array, "filter displacement"], rows: int | slice) -> Array:
     """The weight with which each site enters the sum of each of the chosen sites."""
-    found = displacements(shape)
-    within = _within(found, reach)
+    torus = displacements(shape)
+    within = _within(torus, reach)
     # Classes are ordered by distance, not by reach.
-    place = np.where(within, np.cumsum(within) - 1, 0)[found.number[rows]]
-    factor = np.where(within[found.number[rows]], found.multiplicity[rows], 0)
+    place = np.where(within, np.cumsum(within) - 1, 0)[torus.number[rows]]
+    factor = np.where(within[torus.number[rows]], torus.multiplicity[rows], 0)
     factor = factor.reshape((1,) * (weights.ndim - 1) + factor.shape)
     return weights[..., place] * jnp.asarray(factor, weights.dtype)

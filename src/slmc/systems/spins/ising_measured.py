@@ -60,7 +60,7 @@ def ising_observables(target: PlaquetteIsing, names: tuple[str, ...]) -> tuple[O
             traced=True,
         ),
     )
-    by_name = {one.name: one for one in known}
+    by_name = {observable.name: observable for observable in known}
     return tuple(by_name[name] for name in names)
 
 

@@ -117,5 +117,5 @@ def describe(model: Ising) -> dict[str, Any]:
 
 
 def build_like(description: dict[str, Any]) -> Ising:
-    """A model of the structure that ``describe`` found, with numbers to be replaced."""
+    """A model of the structure that ``describe`` tells, with numbers to be replaced."""
     return Ising(tuple(description["shape"]), description["n_shells"], temperature=description["temperature"])

@@ -89,7 +89,7 @@ ELECTRONIC_OBSERVABLES = (
 )
 """Observables that come with the exact weight."""
 
-ALL_OBSERVABLES = {one.name: one for one in (*SPIN_OBSERVABLES, *ELECTRONIC_OBSERVABLES)}
+ALL_OBSERVABLES = {observable.name: observable for observable in (*SPIN_OBSERVABLES, *ELECTRONIC_OBSERVABLES)}
 
 
 def _binder_ratio(series: Mapping[str, np.ndarray], name: str) -> float:
@@ -148,7 +148,7 @@ def scalar_names(wanted: tuple[str, ...] | None, shape: Shape) -> tuple[str, ...
     names = chosen_names(wanted, known)
     for name in names:
         if name.startswith("staggered") and any(extent % 2 and extent > 1 for extent in shape):
-            others = ", ".join(one for one in known if not one.startswith("staggered"))
+            others = ", ".join(other for other in known if not other.startswith("staggered"))
             raise ValueError(
                 f"target.shape = {list(shape)} has an odd extent, on which {name} is not defined; use even extents, or "
                 f"list only others in measurement.observables ({others})"
@@ -161,4 +161,6 @@ def by_slowness(names: tuple[str, ...]) -> tuple[Observable, ...]:
     chosen = tuple(ALL_OBSERVABLES[name] for name in names)
     if "staggered_magnetization_squared" not in names:
         return chosen
-    return tuple(one._replace(slow=one.slow and one.name.startswith("staggered")) for one in chosen)
+    return tuple(
+        observable._replace(slow=observable.slow and observable.name.startswith("staggered")) for observable in chosen
+    )

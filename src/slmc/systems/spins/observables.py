@@ -53,10 +53,10 @@ def correlation_by_distance(factor: Float[np.ndarray, "..."], shape: Shape) -> t
     """
     axes = tuple(range(factor.ndim - len(shape), factor.ndim))
     by_displacement = np.fft.ifftn(factor, axes=axes).real.reshape(*factor.shape[: axes[0]], -1)
-    found = shells(shape)
-    members = found.shell[0][None, :] == np.arange(found.n_shells + 1)[:, None]
+    by_distance = shells(shape)
+    members = by_distance.shell[0][None, :] == np.arange(by_distance.n_shells + 1)[:, None]
     means = by_displacement @ (members / members.sum(1, keepdims=True)).T
-    return np.sqrt(found.squared_distances), means
+    return np.sqrt(by_distance.squared_distances), means
 
 
 def binder_ratio(squared: np.ndarray) -> float:

@@ -56,7 +56,8 @@ def double_exchange(config: DoubleExchangeRun, directory: Path = Path()) -> Prob
     target, settings = config.target.build(), config.target
     measured = by_slowness(scalar_names(config.measurement.observables, settings.shape))
     is_nested = config.inner.nested == "linear"
-    slow = next((one.of_configuration for one in measured if one.slow), observables.magnetization_squared)
+    of_slow = [observable.of_configuration for observable in measured if observable.slow]
+    slow = of_slow[0] if of_slow else observables.magnetization_squared
     return Problem(
         target=target,
         manifold=Sphere(),
@@ -104,7 +105,7 @@ def _chemical_potential(filling: float) -> Sought:
     def adjusted(target: Target, configurations: Array, seen: Any, share: float) -> Target:
         assert isinstance(target, DoubleExchange)
         old, wanted = target.chemical_potential, target.at_filling(filling, configurations).chemical_potential
-        return eqx.tree_at(lambda one: one.chemical_potential, target, old + share * (wanted - old))
+        return eqx.tree_at(lambda filled: filled.chemical_potential, target, old + share * (wanted - old))
 
     def values(target: Any) -> dict[str, float]:
         return {"chemical_potential": float(target.chemical_potential)}

@@ -101,7 +101,7 @@ def _tuned(n_rungs: int) -> Sought:
         by_pair = acceptance.sum((0, 1)) / np.maximum(tried.sum((0, 1)), 1)
         old = np.asarray(target.replicas.temperature)
         moved = jnp.asarray(old ** (1 - share) * tuned_ladder(old, by_pair) ** share)
-        return eqx.tree_at(lambda one: one.replicas.temperature, target, moved)
+        return eqx.tree_at(lambda ladder: ladder.replicas.temperature, target, moved)
 
     def watch(state: State, info: ReplicaInfo) -> tuple[Array, Array]:
         return info.tried, info.acceptance
@@ -131,7 +131,7 @@ def _observable_at(observable: Observable, rung: int) -> Observable:
     return observable._replace(
         name=f"{observable.name}_{rung + 1}",
         of_configuration=None if function is None else lambda configuration: function(configuration[rung]),
-        of_weight=None if function is not None else lambda found: found[observable.name][rung],
+        of_weight=None if function is not None else lambda values: values[observable.name][rung],
         **_words_at(observable, rung),  # type: ignore[arg-type]
     )
 

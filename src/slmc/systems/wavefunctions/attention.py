@@ -109,7 +109,7 @@ def _query_key(tokens: Tokens, n_heads: int, dtype: Any) -> Weights:
     return scores / math.sqrt(queries.shape[-1])
 
 
-def _positions(module: Any, init: Any) -> Float[Array, "one head token token"]:
+def _positions(module: Any, init: Any) -> Float[Array, "1 head token token"]:
     parameters = module.param("position", init, (module.n_heads, n_sites(module.token_shape)), jnp.float64)
     return parameters.astype(module.dtype)[None, :, displacement_numbers(module.token_shape)]
 

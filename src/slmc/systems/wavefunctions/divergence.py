@@ -47,9 +47,9 @@ class EnergyWatch(NamedTuple):
         seen = recent[:, ~np.isnan(recent[0])]
         if seen.shape[1] < _FEWEST:
             return self._replace(recent=recent, n_bad=0)
-        level, noise = (float(one) for one in np.median(seen, axis=1))
-        found = self._replace(recent=recent, best=min(self.best, level), n_bad=0)
-        return found if math.isfinite(self.start) else found._replace(start=level, start_error=noise)
+        level, noise = map(float, np.median(seen, axis=1))
+        watch = self._replace(recent=recent, best=min(self.best, level), n_bad=0)
+        return watch if math.isfinite(self.start) else watch._replace(start=level, start_error=noise)
 
     def _limit(self, error: float) -> float:
         if not math.isfinite(self.best):
@@ -64,5 +64,5 @@ class EnergyWatch(NamedTuple):
 
     @classmethod
     def from_array(cls, values: np.ndarray) -> "EnergyWatch":
-        start, start_error, best, n_bad = (float(one) for one in values[:4])
+        start, start_error, best, n_bad = map(float, values[:4])
         return cls(np.reshape(values[4:], (2, PATIENCE)), start, start_error, best, int(n_bad))

@@ -44,7 +44,7 @@ def local_energies(state: Any, hamiltonian: Any, spins: Num[Array, "sample site"
     parts = []
     for at in range(0, len(spins), _ROWS):
         rows = spins[at : at + _ROWS]
-        reached, elements = (jnp.asarray(one) for one in hamiltonian.get_conn_padded(rows))
+        reached, elements = map(jnp.asarray, hamiltonian.get_conn_padded(rows))
         if table is not None:
             parts.append(_looked_up_energies(table, rows, reached, elements))
             continue
@@ -144,8 +144,8 @@ def orbits_of(space: Any, model: SymmetryProjection) -> Orbits:
     for permutation, sign in zip(group.permutations, group.signs, strict=True):
         smallest = jnp.minimum(smallest, _codes(states[:, permutation] * int(sign)))
     order = jnp.argsort(codes)
-    found, numbers = jnp.unique(smallest[order], return_inverse=True)
-    up = found[:, None] & _bits(states.shape[-1]) != 0
+    representatives, numbers = jnp.unique(smallest[order], return_inverse=True)
+    up = representatives[:, None] & _bits(states.shape[-1]) != 0
     return Orbits(jnp.where(up, 1, -1).astype(states.dtype), codes[order], numbers)
 
 

@@ -28,8 +28,8 @@ def attention_weights(model: Any, variables: Any, spins: Num[Array, "sample site
     For a projected wave function, those of the configurations as they are, not of their images.
     """
     bare, variables = _without_projection(model, variables)
-    found = _collect(_sown(bare, variables, spins))
-    return jnp.stack(found) if found else None
+    by_layer = _collect(_sown(bare, variables, spins))
+    return jnp.stack(by_layer) if by_layer else None
 
 
 def input_dependence(weights: AttentionWeights) -> Float[Array, "layer head"]:
@@ -67,11 +67,11 @@ def _without_projection(model: Any, variables: Any) -> tuple[Any, Any]:
 
 def _collect(stored: Any) -> list[Any]:
     """The sown weights, in the order of the layers."""
-    found: list[Any] = []
+    weights: list[Any] = []
     for name in sorted(stored, key=lambda name: (len(name), name)):  # block10 after block9
-        one = stored[name]
+        part = stored[name]
         if name == WEIGHTS:
-            found.extend(one)
-        elif hasattr(one, "items"):
-            found.extend(_collect(one))
-    return found
+            weights.extend(part)
+        elif hasattr(part, "items"):
+            weights.extend(_collect(part))
+    return weights

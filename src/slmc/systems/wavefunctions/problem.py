@@ -89,7 +89,9 @@ class NetKetProblem:
     def identity(self) -> str:
         """What must be the same when a run is continued: model and parameters, Hamiltonian, sampling."""
         state = self.driver.state
-        shapes = jax.tree_util.tree_map_with_path(lambda path, one: f"{path} {one.shape} {one.dtype}", self.parameters)
+        shapes = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: f"{path} {leaf.shape} {leaf.dtype}", self.parameters
+        )
         # Models of other frameworks print their parameters.
         model = repr(state.model) if isinstance(state.model, nn.Module) else type(state.model).__name__
         described = (
@@ -162,8 +164,8 @@ class NetKetProblem:
         """
         steps: list[tuple[float, ...]] = []
 
-        def watch(step: int, found: dict[str, Any], driver: Any) -> bool:
-            steps.append(self._figures(step, found))
+        def watch(step: int, logged: dict[str, Any], driver: Any) -> bool:
+            steps.append(self._figures(step, logged))
             return True
 
         with _plain_jax():
@@ -183,8 +185,8 @@ class NetKetProblem:
         if not np.isfinite(values).all():
             raise FloatingPointError(f"amplitudes are not finite after step {self.driver.step_count}")
 
-    def _figures(self, step: int, found: dict[str, Any]) -> tuple[float, ...]:
-        energy = found["Energy"]
+    def _figures(self, step: int, logged: dict[str, Any]) -> tuple[float, ...]:
+        energy = logged["Energy"]
         mean, variance = complex(energy.mean), float(energy.variance)
         if not (np.isfinite(mean) and math.isfinite(variance)):
             raise FloatingPointError(f"the energy is not finite at step {step + 1}")
@@ -197,7 +199,7 @@ class NetKetProblem:
                 f"before ({self._watch.best:.6g} a site), or beyond what the Hamiltonian allows"
             )
         score = v_score(mean.real, variance, n)
-        others = (float(found.get(name, math.nan)) for name in ("acceptance", "effective_samples"))
+        others = (float(logged.get(name, math.nan)) for name in ("acceptance", "effective_samples"))
         return value, error, variance / n, score, *others
 
     def observe(self) -> dict[str, Recorded]:
@@ -268,8 +270,8 @@ def _power(driver: Any) -> float:
 
 def _chains(state: Any) -> Any:
     """Where the chains are; of a sampler without chains, its draws."""
-    found = getattr(state.sampler_state, "σ", None)
-    return state.samples.reshape(-1, state.hilbert.size) if found is None else found
+    chains = getattr(state.sampler_state, "σ", None)
+    return state.samples.reshape(-1, state.hilbert.size) if chains is None else chains
 
 
 def _fingerprint(hamiltonian: Any) -> str:
@@ -278,7 +280,7 @@ def _fingerprint(hamiltonian: Any) -> str:
         return repr(hamiltonian)
     with _plain_jax():
         rows = hamiltonian.hilbert.random_state(jax.random.key(0), 4)
-        columns, elements = (np.asarray(one) for one in hamiltonian.get_conn_padded(rows))
+        columns, elements = map(np.asarray, hamiltonian.get_conn_padded(rows))
     return hashlib.sha256(columns.tobytes() + np.round(elements, 10).tobytes()).hexdigest()
 
 

@@ -146,4 +146,4 @@ def _cycle_lengths(permutation: np.ndarray) -> list[int]:
 
 def _distinct(permutations: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Without repetitions, which small extents have: there a reflection can be the identity."""
-    return [np.array(one) for one in dict.fromkeys(tuple(each.tolist()) for each in permutations)]
+    return [np.array(sites) for sites in dict.fromkeys(tuple(each.tolist()) for each in permutations)]

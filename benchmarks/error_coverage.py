@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import Part, main
 from jaxtyping import Array
-from result_file import ResultFile, arguments, folders, table, use_all_cores
+from result_file import ResultFile, table
 from scipy.signal import lfilter
 
 from slmc.montecarlo import MetropolisHastings, Sequence, Sphere, State, Target, Update, init_chains, run_chains
@@ -237,17 +238,15 @@ def page(results: ResultFile, settings: Settings) -> str:
 _COLUMNS = {"ok": "d", "mean": ".2f", "deviation": ".2f", "draws": ".0f", "ess": ".0f"}
 
 
-def main() -> None:
-    use_all_cores()
-    options = arguments(__doc__.splitlines()[0], "systems: " + " ".join(SYSTEMS))
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "error_coverage.json", settings._asdict())
-    if not options.report_only:
-        for name in options.chosen or SYSTEMS:
-            results.make(name, lambda name=name: measured(SYSTEMS[name](settings), settings))
-    (page_folder / "error_coverage.md").write_text(page(results, settings))
+def part_of(name: str) -> Part:
+    """The groups of runs of one system."""
+    return lambda results, settings: results.make(name, lambda: measured(SYSTEMS[name](settings), settings))
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    (results.page_folder / "error_coverage.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    parts = {name: part_of(name) for name in SYSTEMS}
+    main(__file__, __doc__, (Settings(), QUICK), parts, write, choose="systems: " + " ".join(SYSTEMS))

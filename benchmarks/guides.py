@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
+from command import Part, main
 from gauge import labelled_changes, pseudofermion_hmc
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 from timing import least_seconds
 
 from slmc.montecarlo import Label
@@ -97,10 +98,10 @@ def force_seconds(action: Any, ends: Any) -> float:
     return least_seconds(lambda: force(action, start, phi), 10)
 
 
-def rows(results: ResultFile, settings: Settings, masses: list[float]) -> None:
+def rows(results: ResultFile, settings: Settings, wanted: float) -> None:
     several = functools.cache(lambda length, seed: data(settings, length, seed))
     for mass, length in settings.guides:
-        if masses and mass not in masses:
+        if mass != wanted:
             continue
         for kind in settings.smearings:
             for n_layers in settings.n_layers if kind != "none" else (0,):
@@ -164,15 +165,18 @@ def _error(losses: np.ndarray) -> float:
     return float(losses.std(ddof=1) / np.sqrt(len(losses)))
 
 
-def main() -> None:
-    options = arguments(__doc__, "masses of guides to run (all by default)")
-    settings = QUICK if options.quick else Settings()
-    json_folder, page_folder = folders(options)
-    results = ResultFile(json_folder / "guides.json", settings._asdict())
-    if not options.report_only:
-        rows(results, settings, [float(one) for one in options.chosen])
-    page(results, page_folder)
+def part_of(mass: float) -> Part:
+    """The guides of one mass."""
+    return lambda results, settings: rows(results, settings, mass)
+
+
+def parts(settings: Settings) -> dict[str, Part]:
+    return {f"{mass:g}": part_of(mass) for mass, _ in settings.guides}
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    page(results, results.page_folder)
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), parts, write, choose="masses of guides to run")

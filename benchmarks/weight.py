@@ -13,8 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from command import main
 from exact_labels import SPHERE
-from result_file import ResultFile, arguments, folders, table
+from result_file import ResultFile, table
 
 from slmc.systems.spins import DoubleExchange
 from slmc.systems.spins.elimination import elimination
@@ -255,20 +256,18 @@ def _lattice(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def main() -> None:
-    options = arguments(__doc__.splitlines()[0])
-    settings = QUICK if options.quick else Settings()
-    result_folder, page_folder = folders(options)
-    results = ResultFile(result_folder / "weight.json", settings._asdict())
-    if not options.report_only:
-        for point in settings.points:
-            results.make(point.name, timed, point, settings)
-        for temperature in settings.temperatures:
-            for coupling, mu in settings.couplings:
-                name = _error_name(temperature, coupling, mu)
-                results.make(name, accuracy, temperature, coupling, mu, settings)
-    (page_folder / "weight.md").write_text(page(results, settings))
+def measure_all(results: ResultFile, settings: Settings) -> None:
+    for point in settings.points:
+        results.make(point.name, timed, point, settings)
+    for temperature in settings.temperatures:
+        for coupling, mu in settings.couplings:
+            name = _error_name(temperature, coupling, mu)
+            results.make(name, accuracy, temperature, coupling, mu, settings)
+
+
+def write(results: ResultFile, settings: Settings) -> None:
+    (results.page_folder / "weight.md").write_text(page(results, settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, (Settings(), QUICK), {"all": measure_all}, write, on_one_device=["all"])

@@ -80,7 +80,7 @@ def test_staggered_sign():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="must list one or more positive extents"):
+    with pytest.raises(ValueError, match="must list one or more positive whole extents"):
         lattice.check_shape(())
     with pytest.raises(ValueError, match="n_shells must lie between 0 and 5"):
         lattice.resolve_n_shells((4, 4), 6)

@@ -354,7 +354,8 @@ def test_eigenvalues_outside_the_given_spectrum_are_an_error(lower, upper, holds
 def test_links_that_are_no_numbers_are_rejected():
     """As a trajectory with far too long a step makes them; the run goes on, as it does without fermions."""
     action = PseudofermionAction(GaugeAction((2, 2), 2, 1.0), Staggered((2, 2), 2, 0.4))
-    update, before = MetropolisHastings(action, PseudofermionTrajectory(action, jnp.inf, 1)), one_state(action)
+    far = eqx.tree_at(lambda path: path.step_size, PseudofermionTrajectory(action, 1.0, 1), jnp.asarray(jnp.inf))
+    update, before = MetropolisHastings(action, far), one_state(action)
     after, info = stepped(update, before)
     assert np.isnan(info.log_ratio)
     assert info.accepted == 0

@@ -16,47 +16,38 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from command import main
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from result_file import ROOT, ResultFile
 
-from slmc.montecarlo import over_chains, round_trips
+from slmc.montecarlo import round_trips
 
 SMALLER = ((r"shape, n_chains, n_steps = .*", "shape, n_chains, n_steps = (2, 2), 4, 20"),)
 
 
 def executed(name: str, quick: bool) -> tuple[dict[str, Any], str]:
-    """The variables an example leaves behind, and what it prints."""
+    """The variables an example leaves behind, and what it prints; its files are written where this is called."""
     source = (ROOT / "examples" / name).read_text()
     for pattern, replacement in SMALLER if quick else ():
         source = re.sub(pattern, replacement, source)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()) as printed:
-        path = Path(folder) / name
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        path = Path(name)
         path.write_text(source)
         variables = runpy.run_path(str(path))
     return variables, printed.getvalue()
 
 
-def _log_weight(target: Any, configuration: jax.Array) -> jax.Array:
-    return target.log_weight(configuration)
-
-
 def draw_own_target(found: dict[str, Any]) -> Figure:
-    """Exact against effective log-weight on the last configurations, and the couplings that were learned."""
-    spins = found["chains"].configuration
-    rng = np.random.default_rng(0)
-    moved = [spins + 0.15 * k * rng.normal(size=spins.shape) for k in range(6)]
-    spins = np.concatenate([one / np.linalg.norm(one, axis=-1, keepdims=True) for one in moved])
-    exact, effective = (np.asarray(over_chains(_log_weight, spins, one)) for one in
-                        (found["target"], found["learned"].model))  # fmt: skip
+    """Exact against effective log-weight of held-out configurations, and the couplings that were learned."""
+    learning = found["result"].records["learning"]
+    exact, effective = learning["exact"].values, learning["predicted"].values
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     left.plot(effective - effective.mean(), exact - exact.mean(), "o", markersize=4)
     left.axline((0, 0), slope=1, color="0.6", linewidth=0.8)
     left.set(xlabel=r"$\log W_\mathrm{eff}$, centred", ylabel=r"$\log W$, centred")
-    couplings = np.asarray(found["learned"].model.couplings)
+    couplings = np.asarray(found["result"].model.couplings)
     places = np.arange(len(couplings))
     right.bar(places - 0.2, couplings[:, 0], 0.4, label="$S_i \\cdot S_j$")
     right.bar(places + 0.2, couplings[:, 1], 0.4, label="$(S_i \\cdot r)(S_j \\cdot r)$")
@@ -90,8 +81,9 @@ PAGES: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Figure]]] = {
         "05_own_target.py",
         "A target of your own: dipolar magnet",
         "A classical magnet with exchange and dipolar forces between all pairs, whose weight is NumPy code outside "
-        "JAX. The effective model has four numbers. Left: exact and effective log-weight around sampled "
-        "configurations; right: what was learned. The two chains agree within their errors.",
+        "JAX. The effective model has four numbers. Left: exact and effective log-weight of held-out "
+        "configurations; right: what was learned. The chain that proposes with it and the exact one agree within their "
+        "errors.",
         draw_own_target,
     ),
     "replica_exchange": (
@@ -105,12 +97,13 @@ PAGES: dict[str, tuple[str, str, str, Callable[[dict[str, Any]], Figure]]] = {
 
 
 def make(results: ResultFile, settings: dict[str, Any], name: str) -> None:
-    """Runs an example, unless its row is there, and draws its figure."""
+    """Runs an example in a folder of its own, unless its row is there, and draws its figure."""
     if name in results.rows:
         return
     script, _, _, draw = PAGES[name]
-    left, printed = executed(script, settings["quick"])
-    figure = draw(left)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        variables, printed = executed(script, settings["quick"])
+        figure = draw(variables)
     figure.savefig(results.page_folder / f"{name}.svg")
     pyplot.close(figure)
     results.add(name, {"script": script, "printed": printed})

@@ -16,7 +16,7 @@ from slmc.selflearning import CumulativeUpdate
 from slmc.simulation import read_toml
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
-from slmc.system import UserError, load_model, save_model, validated
+from slmc.system import UserError, load_model, save_model, system_names, validated
 from slmc.systems.gauge import EffectiveAction, random_links, unit_links, write_ildg, write_nersc
 from slmc.systems.gauge.problem import gauge
 from slmc.systems.gauge.settings import GaugeRun, build_like, describe
@@ -255,7 +255,7 @@ def test_a_wrong_field_is_named(slmc: Slmc, tmp_path: Path, setting: str, words:
     [
         (
             'system = "water"',
-            ["system = 'water'", "double_exchange, gauge, plaquette_ising, replica_exchange, wavefunction"],
+            ["system = 'water'", ", ".join(system_names())],
         ),
         ('system = "gauge"\n[target]\nfermions = "staggered"', ["target", "mass is missing"]),
         ('system = "gauge"\n[target]\nfermions = "wilson"', ["target", "kappa is missing"]),

@@ -112,7 +112,7 @@ def _compiled(program: Callable[[jax.Array], Any], spins: jax.Array) -> Callable
     """Evaluations one after the other inside one program, as in a chain, and how many there are."""
     once = jax.jit(lambda spins: program(spins))
     jax.block_until_ready(once(spins))
-    n_repeats = int(np.clip(2e-3 / _seconds(lambda: (once(spins), 1)), 1, 50))
+    n_repeats = int(np.clip(0.03 / _seconds(lambda: (once(spins), 1)), 1, 300))
 
     def repeated(spins: jax.Array) -> jax.Array:
         def body(moved: jax.Array, _: None) -> tuple[jax.Array, None]:

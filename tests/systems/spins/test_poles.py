@@ -1,7 +1,6 @@
 """The pole weight against diagonalisations in NumPy; its error bound, its bits, its limits."""
 
 import functools
-import hashlib
 
 import equinox as eqx
 import jax

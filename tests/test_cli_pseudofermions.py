@@ -242,21 +242,14 @@ def test_time_scales_and_rational_functions_come_from_the_file() -> None:
     assert problem.start(jax.random.key(0), 3).links.shape[0] == 3
 
 
-def test_checkpoints_from_before_there_were_pseudofermions_and_poles_are_known(tmp_path: Path) -> None:
+def test_checkpoints_from_before_there_were_pseudofermions_are_known(tmp_path: Path) -> None:
     """The digest that they carry is that of the settings of their time, in their order."""
     free = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
     links = validated({"target": {"shape": (2, 2), "fermions": "staggered", "mass": 0.5}}, GaugeRun)
     data = json.loads(links.model_dump_json(exclude=free))
     del data["target"]["determinant"], data["pseudofermions"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-<<<<<<< HEAD:tests/test_cli_pseudofermions.py
     assert links.identity == hashlib.sha256(before.encode()).hexdigest()
-=======
-    assert gauge.identity == hashlib.sha256(before.encode()).hexdigest()
-    spins = validated({"target": {"shape": (2, 2)}}, DoubleExchangeConfig)
-    before = spins.model_dump_json(exclude=free | {"scan": True, "target": {"weight"}})
-    assert spins.identity == hashlib.sha256(before.encode()).hexdigest()
->>>>>>> poles:tests/test_exact_only.py
     for changed in ({"mass": 0.6}, {"mass": 0.5, "determinant": "pseudofermions"}):
         other = {"target": {"shape": (2, 2), "fermions": "staggered"} | changed, "learning": {"n_rounds": 0}}
         assert validated(other, GaugeRun).identity != links.identity

@@ -65,10 +65,10 @@ class Stored:
         return list(dict.fromkeys((*merit, *slow, "log_weight", *self.shown())))
 
     def traced(self) -> list[str]:
-        """The observables whose series are drawn, the slowest first; all where none is marked."""
+        """The observables whose series are drawn beside log W, the slowest first; all where none is marked."""
         names = self.by_slowness()
-        marked = [name for name in names if self.attributes(name).get("traced")]
-        return marked or names
+        marked = {name for name in names if self.attributes(name).get("traced")}
+        return [name for name in names if name in marked or name == "log_weight"] if marked else names
 
     def shown(self) -> list[str]:
         """The observables in the order in which they are shown."""

@@ -64,7 +64,6 @@ LOG_WEIGHT = Observable(
     words="exact log-weight",
     mathtext=r"$\log W$",
     html="log <i>W</i>",
-    traced=True,
 )
 """The exact log-weight, which every run records."""
 

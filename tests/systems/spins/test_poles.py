@@ -1,6 +1,7 @@
 """The pole weight against diagonalisations in NumPy; its error bound, its bits, its limits."""
 
 import functools
+import hashlib
 
 import equinox as eqx
 import jax

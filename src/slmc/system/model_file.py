@@ -71,7 +71,7 @@ def _check_size(path: Path, description: dict[str, Any], build: Callable[[dict[s
     """Raises ``UserError`` if the model would have more numbers than the file has bytes for."""
     size = path.stat().st_size
     counts = [value for value in description.values() if isinstance(value, int) and not isinstance(value, bool)]
-    lists = [value for value in description.values() if isinstance(value, list)]
+    lists = [value for value in description.values() if isinstance(value, list) and all(map(_is_number, value))]
     n_sites = [math.prod(float(extent) for extent in extents) for extents in lists]
     if not all(abs(count) <= size for count in counts) or not all(abs(number) <= _MOST_SITES for number in n_sites):
         raise UserError(f"the model file {path} tells of a model far larger than the file; it is damaged.")
@@ -84,6 +84,10 @@ def _check_size(path: Path, description: dict[str, Any], build: Callable[[dict[s
         raise UserError(
             f"the model file {path} tells of a model of {n_bytes} bytes and has {size}; it is cut short or damaged."
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_array(leaf: Any) -> bool:

@@ -1,7 +1,6 @@
 """The command that every benchmark is: options, result file, parts, page."""
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -51,17 +50,12 @@ def main(
     result_folder, page_folder = _folders(options)
     results = ResultFile(result_folder / f"{Path(script).stem}.json", belonging, page_folder)
     if not options.report_only:
-        if not set(chosen) & set(on_one_device):
-            use_all_cores()
+        if set(chosen) & set(on_one_device):
+            jax.config.update("jax_num_cpu_devices", 1)
         for name in chosen:
             named[name](results, settings)
     if write is not None:
         write(results, settings)
-
-
-def use_all_cores() -> None:
-    """One CPU device per core, so that chains spread over them; call before anything else uses JAX."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def _options(description: str, choose: str | None) -> argparse.Namespace:

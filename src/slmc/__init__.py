@@ -1,7 +1,8 @@
 """Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.
 
-Importing the package switches JAX to float64, which every decision needs, and gives each matrix one BLAS thread;
-where JAX has a GPU plugin, XLA's products by Triton are switched off (import slmc before JAX is first used).
+Importing the package switches JAX to float64, which every decision needs, gives each matrix one BLAS thread and JAX a
+CPU device for every core; where JAX has a GPU plugin, XLA's products by Triton are switched off. Import slmc before JAX
+is first used, or some of this comes too late.
 """
 
 import os
@@ -24,6 +25,10 @@ os.environ.setdefault("PJRT_NPROC", str(max(4, 2 * (os.cpu_count() or 1))))
 # On GPUs XLA hands some products of float64 matrices to Triton, which cannot compile them (jaxlib 0.11); cuBLAS can.
 if find_spec("jax_plugins") and "xla_gpu_enable_triton_gemm" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_triton_gemm=false"
+
+from slmc import devices  # noqa: E402
+
+devices.use_all_cores()
 
 from slmc.montecarlo import (  # noqa: E402
     HamiltonianTrajectory,

@@ -48,9 +48,9 @@ def load(context, address, index):
     """Eight numbers from ``address`` (a multiple of 64) + 64 ``index``."""
 
     def generate(context, builder, signature, arguments):
-        found = builder.load(_place(builder, *arguments))
-        found.align = _BYTES
-        return found
+        loaded = builder.load(_place(builder, *arguments))
+        loaded.align = _BYTES
+        return loaded
 
     return Lanes(types.uint64, types.int64), generate
 
@@ -61,9 +61,9 @@ def load_anywhere(context, address):
     """Eight numbers from any address of a number."""
 
     def generate(context, builder, signature, arguments):
-        found = builder.load(builder.inttoptr(arguments[0], _VECTOR.as_pointer()))
-        found.align = 8
-        return found
+        loaded = builder.load(builder.inttoptr(arguments[0], _VECTOR.as_pointer()))
+        loaded.align = 8
+        return loaded
 
     return Lanes(types.uint64), generate
 
@@ -148,12 +148,12 @@ def total(context, x):
     """The sum of the eight numbers, by halves."""
 
     def generate(context, builder, signature, arguments):
-        found, undefined = arguments[0], ir.Constant(_VECTOR, ir.Undefined)
+        summed, undefined = arguments[0], ir.Constant(_VECTOR, ir.Undefined)
         for width in (4, 2, 1):
             moved = [(number + width) % N_LANES for number in range(N_LANES)]
             order = ir.Constant(ir.VectorType(ir.IntType(32), N_LANES), moved)
-            found = builder.fadd(found, builder.shuffle_vector(found, undefined, order))
-        return builder.extract_element(found, ir.Constant(ir.IntType(32), 0))
+            summed = builder.fadd(summed, builder.shuffle_vector(summed, undefined, order))
+        return builder.extract_element(summed, ir.Constant(ir.IntType(32), 0))
 
     return types.float64(Lanes), generate
 

@@ -122,9 +122,9 @@ def displacements(shape: Shape) -> Displacements:
     shortest, multiplicity = _shortest_displacements(shape)
     components = np.sort(shortest, axis=-1)[:, ::-1]
     by_distance = np.column_stack([(components**2).sum(-1), components])
-    found, number = np.unique(by_distance, axis=0, return_inverse=True)
+    classes, number = np.unique(by_distance, axis=0, return_inverse=True)
     reached_by = _displacement_numbers(shape)
-    return Displacements(found[:, 1:], number.ravel()[reached_by], multiplicity[reached_by])
+    return Displacements(classes[:, 1:], number.ravel()[reached_by], multiplicity[reached_by])
 
 
 def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells") -> int:
@@ -142,9 +142,9 @@ def resolve_n_shells(shape: Shape, n_shells: int | None, name: str = "n_shells")
 
 def shell_sum_matrices(shape: Shape, n_shells: int) -> np.ndarray:
     """Matrices A with (A[n] x)_i = Σ over the displacements of shell n+1 of x at the site they reach from i."""
-    found = shells(shape)
+    of_lattice = shells(shape)
     return np.stack(
-        [np.where(found.shell == n, found.multiplicity, 0).astype(float) for n in range(1, n_shells + 1)]
+        [np.where(of_lattice.shell == n, of_lattice.multiplicity, 0).astype(float) for n in range(1, n_shells + 1)]
         or [np.zeros((0, n_sites(shape), n_sites(shape)))]
     ).reshape(n_shells, n_sites(shape), n_sites(shape))
 
@@ -156,12 +156,12 @@ def neighbours(shape: Shape, n_shells: int) -> tuple[np.ndarray, np.ndarray, np.
     ``sites[i, k]`` is the k-th distinct neighbour of i; by translation invariance ``shell[k]`` and
     ``multiplicity[k]`` are the same for every i.
     """
-    found = shells_of_origin(shape)
-    origin = np.flatnonzero((found.shell >= 1) & (found.shell <= n_shells))
+    of_origin = shells_of_origin(shape)
+    origin = np.flatnonzero((of_origin.shell >= 1) & (of_origin.shell <= n_shells))
     displacement = coordinates(shape)[origin]
     reached = (coordinates(shape)[:, None, :] + displacement[None, :, :]) % np.array(shape)
     sites = np.ravel_multi_index(tuple(np.moveaxis(reached, -1, 0)), shape)
-    return sites, found.shell[origin], found.multiplicity[origin]
+    return sites, of_origin.shell[origin], of_origin.multiplicity[origin]
 
 
 def colouring(neighbours_of: np.ndarray) -> np.ndarray:

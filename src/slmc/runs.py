@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slmc.devices import is_confined
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
     Optimisation,
@@ -30,7 +31,6 @@ from slmc.simulation import (
     summarise,
     summarise_optimisation,
     to_toml,
-    use_all_cores,
     with_overrides,
 )
 from slmc.system import (
@@ -90,7 +90,6 @@ def run(
     if seed is not None:
         data["seed"] = seed
     chosen = settings_of(data)
-    use_all_cores()
     problem = what if isinstance(what, Problem) else _built(chosen, Path())
     _check(chosen, problem)
     directory = new_directory(None if out is None else Path(out), name)
@@ -175,7 +174,6 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     """An existing run. Raises ``UserError`` if the directory holds none."""
     directory = Path(directory)
     settings = settings_of(read_toml(config_of(directory)))
-    use_all_cores()
     if settings.system != PYTHON:
         problem = _built(settings, directory)
     if problem is not None:
@@ -235,6 +233,11 @@ def _with_files_in(directory: Path, settings: Any) -> Any:
 
 def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
     reporter = Reporter(quiet=quiet)
+    if is_confined():
+        reporter.warn(
+            "JAX was used before slmc was imported, so chains have one CPU device and records other last bits than "
+            "the command line's; import slmc first."
+        )
     if opened.is_scan:
         complete = _carry_out_scan(opened, reporter)
         return scan_result(opened, complete)

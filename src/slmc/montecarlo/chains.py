@@ -55,8 +55,8 @@ def over_chains(
 def _length(chained: PyTree) -> int:
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(chained)}
     if len(lengths) != 1 or () in lengths or (0,) in lengths:
-        found = ", ".join(str(one[0]) if one else "none" for one in sorted(lengths)) or "none"
-        raise ValueError(f"arrays of chains need one leading axis, of at least one chain; its lengths are {found}.")
+        seen = ", ".join(str(length[0]) if length else "none" for length in sorted(lengths)) or "none"
+        raise ValueError(f"arrays of chains need one leading axis, of at least one chain; its lengths are {seen}.")
     return int(lengths.pop()[0])
 
 
@@ -97,7 +97,7 @@ def _mapped(
 ) -> Any:
     def local(dynamic: PyTree, chained: PyTree) -> Any:
         shared = eqx.combine(dynamic, static)
-        return _map(lambda one: function(shared, one, *options), chained, group_size)
+        return _map(lambda chain: function(shared, chain, *options), chained, group_size)
 
     split, whole = PartitionSpec(_AXIS), PartitionSpec()
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
@@ -108,8 +108,8 @@ def _map(function: Callable[[Any], Any], chained: PyTree, group_size: int) -> An
     """``jax.lax.map`` in groups, which cannot do results without elements: those are put back afterwards."""
     seen: dict[str, Any] = {}
 
-    def with_elements(one: Any) -> list[Array]:
-        leaves, seen["structure"] = jax.tree.flatten(function(one))
+    def with_elements(chain: Any) -> list[Array]:
+        leaves, seen["structure"] = jax.tree.flatten(function(chain))
         seen["empty"] = {place: leaf for place, leaf in enumerate(map(jnp.asarray, leaves)) if not leaf.size}
         return [leaf for place, leaf in enumerate(leaves) if place not in seen["empty"]]
 

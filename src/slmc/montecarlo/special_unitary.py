@@ -138,8 +138,8 @@ def exponential(algebra: Matrices) -> Matrices:
         )
     if n == 3:
         return _exponential_of_three(algebra)
-    found = jax.scipy.linalg.expm(jnp.moveaxis(algebra, (0, 1), (-2, -1)), max_squarings=_MOST_SQUARINGS)
-    return jnp.moveaxis(found, (-2, -1), (0, 1))
+    matrices = jax.scipy.linalg.expm(jnp.moveaxis(algebra, (0, 1), (-2, -1)), max_squarings=_MOST_SQUARINGS)
+    return jnp.moveaxis(matrices, (-2, -1), (0, 1))
 
 
 def exponential_of_small(algebra: Matrices) -> Matrices:
@@ -250,10 +250,10 @@ def _exponential_by_series(algebra: Matrices) -> Matrices:
     start = jnp.ones_like(half_trace), jnp.zeros_like(half_trace), jnp.zeros_like(half_trace)
     inverses = jnp.asarray(1 / np.arange(_N_TERMS, 0, -1), algebra.dtype)
     (a, b, c), _ = jax.lax.scan(add, start, inverses)
-    found = a[None, None] * identity(3, algebra.ndim - 2, algebra.dtype) + b[None, None] * x + c[None, None] * squared
+    result = a[None, None] * identity(3, algebra.ndim - 2, algebra.dtype) + b[None, None] * x + c[None, None] * squared
     for _ in range(_N_SQUARINGS):
-        found = multiply(found, found)
-    return found
+        result = multiply(result, result)
+    return result
 
 
 def _exponential_of_large(algebra: Matrices) -> Matrices:

@@ -135,8 +135,10 @@ def stacked(replicas: Sequence[Module]) -> Module:
     """
     if not replicas:
         raise ValueError("at least one replica is needed.")
-    arrays, rest = zip(*(eqx.partition(one, eqx.is_array) for one in replicas), strict=True)
-    if len({jax.tree.structure(one) for one in arrays}) > 1 or any(not eqx.tree_equal(one, rest[0]) for one in rest):
+    arrays, rest = zip(*(eqx.partition(part, eqx.is_array) for part in replicas), strict=True)
+    if len({jax.tree.structure(part) for part in arrays}) > 1 or any(
+        not eqx.tree_equal(part, rest[0]) for part in rest
+    ):
         raise ValueError("replicas must have the same structure and differ in the values of their arrays alone.")
     together: dict[tuple[int, ...], Array] = {}
 
@@ -211,13 +213,13 @@ def tuned_ladder(
     rejection = np.clip(1 - np.asarray(acceptance), 1e-3, 1.0)
     barrier = np.concatenate([[0.0], np.cumsum(rejection)])
     wanted = np.linspace(0, barrier[-1], len(temperatures))
-    found = np.exp(PchipInterpolator(barrier, np.log(temperatures))(wanted))
-    found[[0, -1]] = temperatures[0], temperatures[-1]
-    return found
+    tuned = np.exp(PchipInterpolator(barrier, np.log(temperatures))(wanted))
+    tuned[[0, -1]] = temperatures[0], temperatures[-1]
+    return tuned
 
 
 def _checked_ladder(temperatures: Any, acceptance: Any) -> tuple[np.ndarray, np.ndarray]:
-    temperatures, acceptance = (np.asarray(one, dtype=np.float64) for one in (temperatures, acceptance))
+    temperatures, acceptance = (np.asarray(values, dtype=np.float64) for values in (temperatures, acceptance))
     steps = np.diff(temperatures)
     if temperatures.ndim != 1 or not len(temperatures) or not np.all((temperatures > 0) & (temperatures < np.inf)):
         raise ValueError(f"a ladder is a list of positive temperatures; got {temperatures.tolist()}.")

@@ -76,11 +76,11 @@ def fit_gauss_newton(
     history = [(0.0, loss, best_residual)]
     for step in range(1, settings.n_steps + 1):
         trial = theta + _step(jacobian, differences, damping)
-        found, *linearised = _linearised(made(trial), labels, where)
-        if not found < loss:
+        trial_loss, *linearised = _linearised(made(trial), labels, where)
+        if not trial_loss < loss:
             damping *= 10
             continue
-        gained, theta, loss, damping = 1 - found / loss, trial, found, damping / 10
+        gained, theta, loss, damping = 1 - trial_loss / loss, trial, trial_loss, damping / 10
         jacobian, differences = linearised
         now = residual(made(theta), held_out)
         history.append((float(step), loss, now))
@@ -132,4 +132,4 @@ def _values_and_derivatives(
     def log_weight(theta: Array, configuration: Configuration) -> Array:
         return eqx.tree_at(where, model, eqx.combine(unravel(theta), static)).log_weight(configuration)
 
-    return jax.lax.map(lambda one: jax.value_and_grad(log_weight)(theta, one), configurations)
+    return jax.lax.map(lambda configuration: jax.value_and_grad(log_weight)(theta, configuration), configurations)

@@ -73,8 +73,8 @@ class ReplicaLearner(eqx.Module):
         """The state before the first round; a model for every replica."""
         parts = self._parts(chains.configuration)
         states = tuple(
-            learner.begin(one, init_chains(learner.exact, part))
-            for learner, one, part in zip(self.learners, model, parts, strict=True)
+            learner.begin(start, init_chains(learner.exact, part))
+            for learner, start, part in zip(self.learners, model, parts, strict=True)
         )
         return ReplicaLearningState(chains, states, tuple(model), np.asarray(0))
 
@@ -82,8 +82,8 @@ class ReplicaLearner(eqx.Module):
         """The state with its chains replaced."""
         parts = self._parts(chains.configuration)
         states = tuple(
-            learner.with_chains(one, init_chains(learner.exact, part))
-            for learner, one, part in zip(self.learners, state.states, parts, strict=True)
+            learner.with_chains(old, init_chains(learner.exact, part))
+            for learner, old, part in zip(self.learners, state.states, parts, strict=True)
         )
         return state._replace(chains=chains, states=states)
 
@@ -95,28 +95,32 @@ class ReplicaLearner(eqx.Module):
     ) -> tuple[ReplicaLearningState, RoundReport]:
         """One round of every replica; what is reported is that of the worst, with the figures of each beside it."""
         states, reports = [], []
-        for number, (learner, one) in enumerate(zip(self.learners, state.states, strict=True)):
-            one, found = learner.round(jax.random.fold_in(key, number), one, report)
-            states.append(one)
-            reports.append(found)
-        together = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(one.chains.configuration for one in states))
-        evaluations = sum(found.exact_evaluations for found in reports)
+        for number, (learner, state_of) in enumerate(zip(self.learners, state.states, strict=True)):
+            state_of, report_of = learner.round(jax.random.fold_in(key, number), state_of, report)
+            states.append(state_of)
+            reports.append(report_of)
+        together = jax.tree.map(
+            lambda *leaves: np.stack(leaves, axis=1), *(replica.chains.configuration for replica in states)
+        )
+        evaluations = sum(each.exact_evaluations for each in reports)
         chains = state.chains._replace(configuration=together)
-        models = tuple(one.model for one in states)
+        models = tuple(replica.model for replica in states)
         return ReplicaLearningState(chains, tuple(states), models, np.asarray(evaluations)), _of_all(reports)
 
     def is_finished(self, state: ReplicaLearningState) -> bool:
         """Whether every replica has finished."""
-        return all(learner.is_finished(one) for learner, one in zip(self.learners, state.states, strict=True))
+        return all(learner.is_finished(replica) for learner, replica in zip(self.learners, state.states, strict=True))
 
     def frozen(self, state: ReplicaLearningState, finished: Callable[[Any, Label], Any]) -> ReplicaLearningState:
         """The state with the models as they are stored, and without training data."""
-        states = tuple(learner.frozen(one, finished) for learner, one in zip(self.learners, state.states, strict=True))
-        return state._replace(states=states, model=tuple(one.model for one in states))
+        states = tuple(
+            learner.frozen(replica, finished) for learner, replica in zip(self.learners, state.states, strict=True)
+        )
+        return state._replace(states=states, model=tuple(replica.model for replica in states))
 
     def update(self, state: ReplicaLearningState) -> ReplicaExchange:
         """Replica exchange of the exact updates that propose with the models as they stand."""
-        updates = [learner.update(one) for learner, one in zip(self.learners, state.states, strict=True)]
+        updates = [learner.update(replica) for learner, replica in zip(self.learners, state.states, strict=True)]
         return ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
 
     def _parts(self, configurations: Any) -> list[Any]:
@@ -129,17 +133,17 @@ class ReplicaLearner(eqx.Module):
 
 def _of_all(reports: list[RoundReport]) -> RoundReport:
     """The round of the replica with the largest residual, with the counts and predictions of all."""
-    worst = max(reports, key=lambda found: found.residual)
-    centred = [found.predicted - found.predicted.mean() + found.exact.mean() for found in reports]
-    by_replica = {name: np.array([getattr(found, name) for found in reports]) for name in ("residual", "acceptance")}
+    worst = max(reports, key=lambda each: each.residual)
+    centred = [each.predicted - each.predicted.mean() + each.exact.mean() for each in reports]
+    by_replica = {name: np.array([getattr(each, name) for each in reports]) for name in ("residual", "acceptance")}
     return worst._replace(
-        n_labels=sum(found.n_labels for found in reports),
-        exact_evaluations=sum(found.exact_evaluations for found in reports),
+        n_labels=sum(each.n_labels for each in reports),
+        exact_evaluations=sum(each.exact_evaluations for each in reports),
         predicted=np.concatenate(centred),
-        exact=np.concatenate([found.exact for found in reports]),
-        seconds_sampling=sum(found.seconds_sampling for found in reports),
-        seconds_training=sum(found.seconds_training for found in reports),
-        warnings=tuple(dict.fromkeys(text for found in reports for text in found.warnings)),
+        exact=np.concatenate([each.exact for each in reports]),
+        seconds_sampling=sum(each.seconds_sampling for each in reports),
+        seconds_training=sum(each.seconds_training for each in reports),
+        warnings=tuple(dict.fromkeys(text for each in reports for text in each.warnings)),
         by_replica=by_replica,
     )
 
@@ -167,16 +171,16 @@ def learn_ladder(
     and if ``settings.n_updates`` is ``None``.
     """
     n_rounds, n_steps = positive_count(n_rounds, "n_rounds"), positive_count(n_steps, "n_steps")
-    found = np.asarray(positive(temperatures, "temperatures"), float)
-    if len(found) < 2:
-        raise ValueError(f"replica exchange needs at least 2 temperatures; got {len(found)}.")
-    if learner_at(float(found[0])).settings.n_updates is None:
+    ladder = np.asarray(positive(temperatures, "temperatures"), float)
+    if len(ladder) < 2:
+        raise ValueError(f"replica exchange needs at least 2 temperatures; got {len(ladder)}.")
+    if learner_at(float(ladder[0])).settings.n_updates is None:
         raise ValueError("all replicas share the length of the inner chain; give settings.n_updates a number.")
-    models: list[Any] = [None] * len(found)
+    models: list[Any] = [None] * len(ladder)
     reports: list[LadderReport] = []
     for round_ in range(n_rounds):
         updates, residuals, evaluations = [], [], 0
-        for number, temperature in enumerate(found):
+        for number, temperature in enumerate(ladder):
             start = models[number] if round_ else (models[number - 1] if number else model)
             key_learn = jax.random.fold_in(jax.random.fold_in(key, round_), number)
             learned = learn(key_learn, learner_at(float(temperature)), start, configurations[:, number])
@@ -187,20 +191,20 @@ def learn_ladder(
             evaluations += learned.reports[-1].exact_evaluations
         exchange = ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
         chains = init_chains(exchange, configurations)
-        key_swap = jax.random.fold_in(jax.random.fold_in(key, round_), len(found))
+        key_swap = jax.random.fold_in(jax.random.fold_in(key, round_), len(ladder))
         chains, seen = run_chains(key_swap, exchange, chains, n_steps, _swaps)
         tried, swapped, acceptance = jax.device_get(seen)
         configurations = chains.configuration
         by_pair = np.sum(acceptance, (0, 1)) / np.maximum(np.sum(tried, (0, 1)), 1)
-        trips = sum(round_trips(one).n_round_trips for one in swapped)
+        trips = sum(round_trips(row).n_round_trips for row in swapped)
         # A step evaluates every replica twice: its own update, and the configuration it may swap for.
-        evaluations += 2 * n_steps * len(found) * len(configurations)
-        reports.append(LadderReport(found, by_pair, np.array(residuals), trips, evaluations))
+        evaluations += 2 * n_steps * len(ladder) * len(configurations)
+        reports.append(LadderReport(ladder, by_pair, np.array(residuals), trips, evaluations))
         if report is not None:
             report(reports[-1])
         if round_ < n_rounds - 1:
-            found = tuned_ladder(found, by_pair)
-    return LadderResult(found, tuple(models), exchange, chains, tuple(reports))
+            ladder = tuned_ladder(ladder, by_pair)
+    return LadderResult(ladder, tuple(models), exchange, chains, tuple(reports))
 
 
 def _swaps(state: State, info: ReplicaInfo) -> tuple[Array, Array, Array]:

@@ -83,14 +83,14 @@ def _traced_features(model: Any, where: Callable[[Any], Any], configurations: An
     def force(theta: Array, configuration: Configuration) -> Array:
         return _flat(manifold.project(configuration, jax.grad(log_weight, argnums=1)(theta, configuration)))
 
-    def one(configuration: Configuration) -> Any:
+    def row(configuration: Configuration) -> Any:
         # log W_θ is linear in θ, so its derivatives do not depend on where they are taken.
         zero = jnp.zeros_like(theta)
         energies = jax.grad(log_weight)(zero, configuration)
         forces = jax.jacfwd(force)(zero, configuration)
         return energies, forces, log_weight(zero, configuration), force(zero, configuration)
 
-    return jax.lax.map(one, configurations, batch_size=32)
+    return jax.lax.map(row, configurations, batch_size=32)
 
 
 def _features(

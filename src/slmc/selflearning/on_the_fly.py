@@ -242,7 +242,7 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
     n_rounds, settings = int(state.n_rounds), learner.settings
     if n_rounds >= settings.n_rounds:
         return True
-    listed = (one for one in (settings.n_steps, settings.training_steps) if isinstance(one, tuple))
+    listed = (numbers for numbers in (settings.n_steps, settings.training_steps) if isinstance(numbers, tuple))
     if n_rounds < max([3, *map(len, listed)]):
         return False
     residuals = np.asarray(state.residuals)[:n_rounds]
@@ -304,9 +304,11 @@ def _tune(
     if choosing:
         assert learner.observable is not None
         acceptance = expected_acceptance(residual)
-        found = weigh_inner_chains(key, learner.target, tuple(updates), configurations, learner.observable, acceptance)
-        state = state._replace(inner=np.array([found[0].candidate, found[0].n_updates]))
-        lines, place = np.array(found, dtype=float), found[0].candidate
+        weighed = weigh_inner_chains(
+            key, learner.target, tuple(updates), configurations, learner.observable, acceptance
+        )
+        state = state._replace(inner=np.array([weighed[0].candidate, weighed[0].n_updates]))
+        lines, place = np.array(weighed, dtype=float), weighed[0].candidate
     chosen, words = tuned[place]
     size = _inner_step_size(chosen)
     return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines, words
@@ -424,10 +426,10 @@ def learn(
     state = start_learning(learner, model, chains)
     reports = []
     while not is_finished(learner, state):
-        state, found = learning_round(jax.random.fold_in(key, int(state.n_rounds)), learner, state)
-        reports.append(found)
+        state, report_ = learning_round(jax.random.fold_in(key, int(state.n_rounds)), learner, state)
+        reports.append(report_)
         if report is not None:
-            report(found)
+            report(report_)
     update = self_learning_update(learner, state)
     return LearningResult(state.model, update, init_chains(update, state.chains.configuration), tuple(reports))
 

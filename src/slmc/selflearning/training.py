@@ -181,29 +181,29 @@ def _lines(labels: Label, members: np.ndarray) -> Label:
 def _warnings(
     model: Target, held_out: float, training: float, history: list[tuple[float, float, float]]
 ) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if held_out > 1.5 * training + 0.02:
-        found.append(
+        warnings.append(
             f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
             "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
         )
     trained = history[1:]
     if not trained:
-        return tuple(found)
+        return tuple(warnings)
     if not math.isfinite(history[-1][1]):
-        found.append("training diverged and was stopped; the best model before that is used. Lower learning_rate.")
+        warnings.append("training diverged and was stopped; the best model before that is used. Lower learning_rate.")
     if min(residual for _, _, residual in trained) > 1.5 * history[0][2]:
-        found.append(
+        warnings.append(
             f"training only made the held-out residual worse ({trained[-1][2]:.2f}, before it {held_out:.2f}), so the "
             "model before training is kept; lower learning.learning_rate."
         )
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(model, eqx.is_inexact_array)):
         if leaf.size > 1 and float(jnp.max(jnp.abs(leaf))) < 1e-6:
-            found.append(
+            warnings.append(
                 f"the weights model{jax.tree_util.keystr(path)} have collapsed to zero, where they have no gradient; "
                 "lower learning.learning_rate or weight_decay, or start from another seed."
             )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
@@ -236,11 +236,11 @@ class _Workers:
 
         def on_device(number: int) -> list[tuple[np.ndarray, PyTree]]:
             copy = jax.device_put(parameters, self.devices[number])
-            found = []
+            gradients = []
             for group in range(number, n_groups, n_devices):
                 lines = jax.device_put(_lines(batch, np.asarray(group)), self.devices[number])
-                found.append(jax.device_get(_group_gradient(copy, static, manifold, lines, *options)))
-            return found
+                gradients.append(jax.device_get(_group_gradient(copy, static, manifold, lines, *options)))
+            return gradients
 
         by_device = list(self.pool.map(on_device, range(n_devices)))
         in_order = [by_device[group % n_devices][group // n_devices] for group in range(n_groups)]

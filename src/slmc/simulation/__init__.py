@@ -11,7 +11,6 @@
 
 from slmc.simulation.config_file import read_toml, with_overrides
 from slmc.simulation.described import described_tree
-from slmc.simulation.devices import use_all_cores
 from slmc.simulation.directory import config_of, locked, new_directory, records_path
 from slmc.simulation.loop import run_blocks
 from slmc.simulation.optimisation import WAVE_FUNCTION, Optimisation, summarise_optimisation
@@ -43,6 +42,5 @@ __all__ = [
     "summarise",
     "summarise_optimisation",
     "to_toml",
-    "use_all_cores",
     "with_overrides",
 ]

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from slmc.devices import forget_failed_programs
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
-from slmc.simulation.devices import forget_failed_programs
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records
 from slmc.simulation.stopping import Stopped, Stopper

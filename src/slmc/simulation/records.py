@@ -133,10 +133,10 @@ class Records:
 
     def check(self, lengths: Mapping[str, int]) -> None:
         """Raises ``DamagedRecordsError`` if a variable is missing or shorter than it was at the last checkpoint."""
-        found = self.lengths()
+        stored = self.lengths()
         for path, length in lengths.items():
-            if found.get(path, 0) < length:
-                what = f"has {found[path]} of {length} entries" if path in found else "is missing"
+            if stored.get(path, 0) < length:
+                what = f"has {stored[path]} of {length} entries" if path in stored else "is missing"
                 raise DamagedRecordsError(self.path, f"{path} {what}, as the last checkpoint says")
 
     def truncate(self, lengths: Mapping[str, int]) -> None:

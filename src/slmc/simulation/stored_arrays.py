@@ -62,12 +62,12 @@ def _metadata(path: Path, file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _LARGEST_METADATA:
             raise DamagedRecordsError(path, f"{file.relative_to(path)} is far too long")
-        found = json.loads(file.read_text())
+        metadata = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError):
         raise DamagedRecordsError(path, f"{file.relative_to(path)} cannot be read") from None
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise DamagedRecordsError(path, f"{file.relative_to(path)} describes nothing")
-    return found
+    return metadata
 
 
 def _fault_of(directory: Path, metadata: dict[str, Any]) -> str:

@@ -23,5 +23,5 @@ def autocorrelation(series: Series) -> Float[np.ndarray, " lag"]:
 
 def autocorrelation_time(series: Series) -> float:
     """Integrated autocorrelation time τ = n / (2 ESS), in draws: 1/2 for independent draws."""
-    found = estimate(series)
-    return math.nan if not found.ess else series.size / (2 * found.ess)
+    estimated = estimate(series)
+    return math.nan if not estimated.ess else series.size / (2 * estimated.ess)

@@ -28,18 +28,18 @@ def disorder_average(samples: Sequence[Estimate]) -> Estimate:
     """
     if not samples:
         raise ValueError("an average over disorder needs at least one sample; got none.")
-    values = np.array([one.value for one in samples])
+    values = np.array([sample.value for sample in samples])
     n = len(values)
     error = float(values.std(ddof=1) / n**0.5) if n > 1 else math.nan
-    noise = math.sqrt(sum(one.error**2 for one in samples)) / n
-    r_hats = [one.r_hat for one in samples]
-    stuck = None in r_hats and any(one is not None for one in r_hats)
-    known = [one.ess for one in samples if one.ess is not None]
+    noise = math.sqrt(sum(sample.error**2 for sample in samples)) / n
+    r_hats = [sample.r_hat for sample in samples]
+    stuck = None in r_hats and any(r_hat is not None for r_hat in r_hats)
+    known = [sample.ess for sample in samples if sample.ess is not None]
     ess = 0.0 if 0 in known else (sum(known) if known else None)
     return Estimate(float(values.mean()), error, math.inf if stuck else worst(r_hats), ess, noise)
 
 
 def worst(r_hats: Iterable[float | None]) -> float | None:
     """The largest R-hat of those that are defined, NaN if one of them is not known; ``None`` if none is defined."""
-    defined = [one for one in r_hats if one is not None]
+    defined = [r_hat for r_hat in r_hats if r_hat is not None]
     return float(np.max(defined)) if defined else None

@@ -31,16 +31,16 @@ def jackknife(
         raise ValueError("the jackknife needs at least one series; got none.")
     n_blocks = count(n_blocks, "n_blocks", 2)
     if n_samples > 1:
-        divided = {name: samples_of(one, n_samples) for name, one in series.items()}
-        parts = [{name: one[number] for name, one in divided.items()} for number in range(n_samples)]
+        divided = {name: samples_of(chains, n_samples) for name, chains in series.items()}
+        parts = [{name: of_samples[number] for name, of_samples in divided.items()} for number in range(n_samples)]
         return disorder_average([jackknife(function, part, n_blocks, 1, moved) for part in parts])
-    n_draws = min(one.shape[1] for one in series.values())
+    n_draws = min(chains.shape[1] for chains in series.values())
     n_chains = len(next(iter(series.values())))
-    inputs = [estimate(one, 1, moved) for one in series.values()]
-    r_hat = worst(one.r_hat for one in inputs)
-    known = [one.ess for one in inputs if one.ess is not None]
+    inputs = [estimate(chains, 1, moved) for chains in series.values()]
+    r_hat = worst(each.r_hat for each in inputs)
+    known = [each.ess for each in inputs if each.ess is not None]
     ess = float(np.min(known)) if known else None
-    if not all(math.isfinite(one.value) for one in inputs):
+    if not all(math.isfinite(each.value) for each in inputs):
         return Estimate(math.nan, math.nan, r_hat, ess)
     if ess is not None and math.isfinite(ess):
         n_blocks = max(2, min(n_blocks, int(ess / n_chains / 10)))
@@ -51,7 +51,7 @@ def jackknife(
     for chain, start in itertools.product(range(n_chains), range(0, n_blocks * length, length)):
         kept = np.ones((n_chains, n_blocks * length), dtype=bool)
         kept[chain, start : start + length] = False
-        left_out.append(function({name: one[:, : n_blocks * length][kept] for name, one in series.items()}))
+        left_out.append(function({name: chains[:, : n_blocks * length][kept] for name, chains in series.items()}))
     values, n = np.array(left_out), len(left_out)
     error = math.sqrt((n - 1) / n * float(np.sum((values - values.mean()) ** 2)))
     return Estimate(float(function(series)), error, r_hat, ess)

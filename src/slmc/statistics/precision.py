@@ -27,10 +27,10 @@ def is_known_to(series: Series | RunningSeries, wanted: float, n_samples: int = 
     """
     if not 0 < wanted < math.inf:
         raise ValueError(f"a wanted error must be positive and finite; got {wanted}.")
-    found = estimate(series, n_samples, moved)
-    if found.verdict or found.ess is None or not found.error <= wanted:
+    current = estimate(series, n_samples, moved)
+    if current.verdict or current.ess is None or not current.error <= wanted:
         return False
-    if found.error == 0:
+    if current.error == 0:
         return True
     first = series.first_half() if isinstance(series, RunningSeries) else series[:, : series.shape[1] // 2]
     half = estimate(first, n_samples, moved)

@@ -62,7 +62,11 @@ def reweighted(
 
 def _independent(several: Sequence[np.ndarray]) -> np.ndarray:
     """Positions in the flattened series that are about two autocorrelation times apart."""
-    sizes = [found.ess or 1.0 for found in map(estimate, several) if found.ess is None or math.isfinite(found.ess)]
+    sizes = [
+        estimated.ess or 1.0
+        for estimated in map(estimate, several)
+        if estimated.ess is None or math.isfinite(estimated.ess)
+    ]
     n_chains, n_draws = several[0].shape
     stride = max(1, math.ceil(several[0].size / max(1.0, min(sizes, default=1.0))))
     return (np.arange(n_chains)[:, None] * n_draws + np.arange(0, n_draws, stride)[None]).ravel()

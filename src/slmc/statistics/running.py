@@ -72,7 +72,7 @@ class RunningSeries:
 
     def _part(self, chains: slice, blocks: slice) -> "RunningSeries":
         part = RunningSeries(0)
-        part._blocks = _Blocks(*(one[chains, blocks] for one in self._blocks))
+        part._blocks = _Blocks(*(array[chains, blocks] for array in self._blocks))
         part.block_length, part._waiting = self.block_length, self._waiting[chains, :0]
         part.n_draws = part.means.shape[1] * part.block_length
         return part

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
+from slmc.devices import forget_failed_programs
 from slmc.montecarlo import (
     OMELYAN,
     Label,
@@ -21,7 +22,6 @@ from slmc.montecarlo.integrators import integrate
 from slmc.montecarlo.special_unitary import as_matrices
 from slmc.montecarlo.target import evaluate
 from slmc.selflearning import TrainingSettings, fit
-from slmc.simulation.devices import forget_failed_programs
 from slmc.systems.gauge import (
     ActionChange,
     DrivenManifold,

@@ -83,15 +83,17 @@ class CaskSmearing(Smearing):
 
     def _attended_staples(self, links: Links, query: Links, key: Links, value: Links) -> LinkMatrices:
         """Σ_ν a^ν C^ν[U^V] of every link."""
-        u, u_query, u_key, u_value = (as_matrices(one) for one in (links, query, key, value))
+        u, u_query, u_key, u_value = (as_matrices(field) for field in (links, query, key, value))
         dimension, sums = len(links), []
         for mu in range(dimension):
             total = jnp.zeros_like(u[:, :, mu])
             for nu in range(dimension):
                 if nu == mu:
                     continue
-                plain, of_key, of_value = (two_staples(one, mu, nu) for one in (u, u_key, u_value))
-                scores = [_score(u[:, :, mu], u_query[:, :, mu], *one) for one in zip(plain, of_key, strict=True)]
+                plain, of_key, of_value = (two_staples(matrices, mu, nu) for matrices in (u, u_key, u_value))
+                scores = [
+                    _score(u[:, :, mu], u_query[:, :, mu], *staples) for staples in zip(plain, of_key, strict=True)
+                ]
                 if self.scores == "upper links":
                     scores = [scores[0], scores[0]]
                 for score, staple in zip(scores, of_value, strict=True):

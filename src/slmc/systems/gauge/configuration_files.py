@@ -19,7 +19,7 @@ def read_links(path: str | Path, shape: Shape | None = None) -> StoredLinks:
     if not is_nersc:
         return stored_ildg(path, shape)
     stored = stored_nersc(path)
-    found = stored.links.shape[1:5]
-    if shape is not None and tuple(shape) != found:
-        raise BrokenConfigurationError(f"{path} holds links of a lattice {list(found)}, not {list(shape)}.")
+    of_file = stored.links.shape[1:5]
+    if shape is not None and tuple(shape) != of_file:
+        raise BrokenConfigurationError(f"{path} holds links of a lattice {list(of_file)}, not {list(shape)}.")
     return stored

@@ -133,4 +133,4 @@ def columns(function, shape: tuple[int, ...]) -> Complex[Array, "out state"]:
     """The matrix of a linear function of a field of the given shape."""
     size = int(np.prod(shape))
     units = jnp.eye(size, dtype=jnp.complex128).reshape(size, *shape)
-    return jax.vmap(lambda one: function(one).reshape(-1), out_axes=1)(units)
+    return jax.vmap(lambda unit: function(unit).reshape(-1), out_axes=1)(units)

@@ -11,16 +11,16 @@ def reduced_gammas(dimension: int) -> list[np.ndarray]:
     if dimension == 2:
         return [np.array([[1.0 + 0j]]), np.array([[-1j]])]
     pauli = [np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.array([[1, 0], [0, -1]])]
-    return [*(-1j * one for one in pauli), np.eye(2, dtype=complex)][:dimension]
+    return [*(-1j * sigma for sigma in pauli), np.eye(2, dtype=complex)][:dimension]
 
 
 def gamma_matrices(dimension: int) -> list[np.ndarray]:
     """γ_μ with γ_μ γ_ν + γ_ν γ_μ = 2 δ_μν."""
-    found = []
+    gammas = []
     for sigma in reduced_gammas(dimension):
         zero = np.zeros_like(sigma)
-        found.append(np.block([[zero, sigma], [sigma.conj().T, zero]]))
-    return found
+        gammas.append(np.block([[zero, sigma], [sigma.conj().T, zero]]))
+    return gammas
 
 
 def times_gamma_5(field: FermionField) -> FermionField:

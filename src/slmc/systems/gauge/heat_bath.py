@@ -164,7 +164,7 @@ def draw_first_component(key: Key[Array, ""], strength: Float[Array, "*lattice"]
         return ~jnp.all(carry[1])
 
     def attempt(carry):
-        found, done, n_attempts = carry
+        drawn, done, n_attempts = carry
         u = 1 - jax.random.uniform(jax.random.fold_in(key, n_attempts), (4, *strength.shape), jnp.float64)
         squared = -(jnp.log(u[0]) + jnp.cos(2 * jnp.pi * u[1]) ** 2 * jnp.log(u[2])) / (2 * k)
         pendleton, accepted_pendleton = 1 - 2 * squared, u[3] ** 2 <= 1 - squared
@@ -172,7 +172,7 @@ def draw_first_component(key: Key[Array, ""], strength: Float[Array, "*lattice"]
         accepted_creutz = u[3] ** 2 <= 1 - creutz**2
         proposed = jnp.where(small, creutz, pendleton)
         accepted = jnp.where(small, accepted_creutz, accepted_pendleton)
-        return jnp.where(done, found, proposed), done | accepted, n_attempts + 1
+        return jnp.where(done, drawn, proposed), done | accepted, n_attempts + 1
 
     # What is not a number would never be accepted; it is left as it is found.
     start = strength, ~jnp.isfinite(strength), jnp.asarray(0)

@@ -96,8 +96,8 @@ def stored_ildg(path: str | Path, shape: Shape | None = None) -> StoredLinks:
     matrices = numbers.reshape(*described.shape[::-1], 4, described.n_colours, described.n_colours)
     stored = on_the_group(path, matrices, described.bits, _notes(path, records, has_checksum, plaquette))
     if plaquette is not None:
-        found = mean_plaquette(stored.links)
-        check_average(path, found, plaquette, described.bits, "plaquette", verified=has_checksum)
+        average = mean_plaquette(stored.links)
+        check_average(path, average, plaquette, described.bits, "plaquette", verified=has_checksum)
     return stored
 
 
@@ -167,11 +167,11 @@ def _verify_checksum(path: str | Path, records: dict[str, Record], data: bytes, 
         raise BrokenConfigurationError(
             f"{path}: the {_CHECKSUM} record does not hold two sums in hexadecimal: {str(error)[:200]}."
         ) from error
-    found = _checksums(data, n_sites)
-    if found != stored:
+    computed = _checksums(data, n_sites)
+    if computed != stored:
         raise BrokenConfigurationError(
-            f"{path}: the checksum is {found[0]:x} {found[1]:x}, not {fields['suma'][:40]} {fields['sumb'][:40]}: it "
-            "is damaged."
+            f"{path}: the checksum is {computed[0]:x} {computed[1]:x}, not {fields['suma'][:40]} "
+            f"{fields['sumb'][:40]}: it is damaged."
         )
     return True
 
@@ -205,4 +205,4 @@ def _fields(record: Record) -> dict[str, str]:
         elements = list(ElementTree.fromstring(text).iter())
     except (ElementTree.ParseError, LookupError) as error:
         raise ValueError(f"it is no XML ({error})") from error
-    return {re.sub(r"^\{.*\}", "", one.tag): (one.text or "").strip() for one in elements}
+    return {re.sub(r"^\{.*\}", "", element.tag): (element.text or "").strip() for element in elements}

@@ -46,13 +46,13 @@ def lime_records(path: str | Path) -> dict[str, Record]:
     """The records by type; the first of each. Raises ``BrokenConfigurationError`` for a file that is cut or no LIME."""
     path = Path(path)
     size = path.stat().st_size
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     with path.open("rb") as file:
         while file.tell() < size:
             kind, record = _next(path, file, size)
-            found.setdefault(kind, record)
+            records.setdefault(kind, record)
             file.seek(record.place + record.length + -record.length % 8)
-    return found
+    return records
 
 
 def _next(path: Path, file: BinaryIO, size: int) -> tuple[str, Record]:

@@ -59,21 +59,21 @@ def measured_links(
     ``key`` draws the sources of the condensate. Raises ``ValueError`` where they are asked for without one, for a flow
     without steps, and for loops longer than the lattice.
     """
-    found: dict[str, float | complex | np.ndarray] = {
+    measured: dict[str, float | complex | np.ndarray] = {
         "plaquette": float(plaquette(links)),
         "rectangle": float(wilson_loop(links, 1, 2)),
         "polyakov_loop": complex(polyakov_loop(links)),
     }
     if min(what.largest_loop) > 0:
-        found["wilson_loops"] = np.asarray(wilson_loops(links, *what.largest_loop))
+        measured["wilson_loops"] = np.asarray(wilson_loops(links, *what.largest_loop))
     if what.flow_time:
-        found |= _flowed(links, what.flow_time, what.flow_step)
+        measured |= _flowed(links, what.flow_time, what.flow_step)
     if what.operator is not None:
         if key is None:
             raise ValueError("the condensate is estimated from random sources; give the key that draws them.")
-        found["condensate"] = float(noisy_condensate(key, what.operator, links, what.n_sources, what.solver))
-        found["pion_correlator"] = np.asarray(pion_correlator(what.operator, links, what.solver))
-    return found
+        measured["condensate"] = float(noisy_condensate(key, what.operator, links, what.n_sources, what.solver))
+        measured["pion_correlator"] = np.asarray(pion_correlator(what.operator, links, what.solver))
+    return measured
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -90,8 +90,8 @@ def stored_nersc(path: str | Path) -> StoredLinks:
     dtype = _order_of_bytes(path, data, header)
     bits = 8 * dtype.itemsize
     stored = on_the_group(path, _matrices(data, dtype, header), bits)
-    found = {"PLAQUETTE": mean_plaquette(stored.links), "LINK_TRACE": mean_link_trace(stored.links)}
-    for name, value in found.items():
+    averages = {"PLAQUETTE": mean_plaquette(stored.links), "LINK_TRACE": mean_link_trace(stored.links)}
+    for name, value in averages.items():
         check_average(path, value, header.averages[name], bits, name.lower().replace("_", " "), verified=True)
     return stored
 
@@ -135,7 +135,7 @@ def _colours(datatype: str) -> tuple[int, int]:
     if datatype == "4D_SU3_GAUGE":
         return 3, 2
     match = re.fullmatch(r"4D_SU(\d{1,3})_GAUGE_(\d{1,3})x(\d{1,3})", datatype, re.ASCII)
-    sizes = [int(one) for one in match.groups()] if match else []
+    sizes = [int(digits) for digits in match.groups()] if match else []
     if not match or sizes[0] < 2 or len(set(sizes)) > 1:
         raise ValueError(f"DATATYPE = {datatype}")
     return sizes[0], sizes[0]
@@ -143,14 +143,14 @@ def _colours(datatype: str) -> tuple[int, int]:
 
 def _order_of_bytes(path: str | Path, data: bytes, header: _Header) -> np.dtype:
     """The type of the numbers by which the checksum is that of the header."""
-    found = {}
+    sums = {}
     for numbers in header.numbers:
-        found[numbers] = _checksum(data, f"{numbers[0]}u4")
-        if found[numbers] == header.checksum:
+        sums[numbers] = _checksum(data, f"{numbers[0]}u4")
+        if sums[numbers] == header.checksum:
             return np.dtype(numbers)
-    sums = " or ".join(f"{one:x}" for one in found.values())
+    words = " or ".join(f"{value:x}" for value in sums.values())
     raise BrokenConfigurationError(
-        f"{path}: the checksum is {sums}, the header says {f'{header.checksum:x}'[:40]}; the file is damaged."
+        f"{path}: the checksum is {words}, the header says {f'{header.checksum:x}'[:40]}; the file is damaged."
     )
 
 

@@ -29,7 +29,7 @@ def wilson_loop(links: Links, first: int, second: int) -> Float[Array, ""]:
     """Re tr W/N of R×T loops, averaged over sites, planes and, for R ≠ T, both orientations."""
     u = as_matrices(links)
     sides = {(first, second), (second, first)}
-    values = [jnp.mean(rectangle(u, mu, nu, one)) for mu, nu in planes(len(links)) for one in sorted(sides)]
+    values = [jnp.mean(rectangle(u, mu, nu, extents)) for mu, nu in planes(len(links)) for extents in sorted(sides)]
     return jnp.mean(jnp.stack(values)) / len(u)
 
 
@@ -73,12 +73,12 @@ def noisy_condensate(
     hopping = operator.prepare(as_matrices(links))
     shape = (*operator.components, *operator.shape)
 
-    def one(key: Key[Array, ""]) -> Array:
+    def of_source(key: Key[Array, ""]) -> Array:
         source = gaussian_field(key, shape)
-        found = _propagated(operator, hopping, source, solver)
-        return real_part_of_product(source, found)
+        propagated = _propagated(operator, hopping, source, solver)
+        return real_part_of_product(source, propagated)
 
-    return jnp.mean(jax.lax.map(one, jax.random.split(key, n_sources))) / n_sites(operator.shape)
+    return jnp.mean(jax.lax.map(of_source, jax.random.split(key, n_sources))) / n_sites(operator.shape)
 
 
 @eqx.filter_jit
@@ -123,12 +123,12 @@ def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = ST
     components = operator.components
     n_components = math.prod(components)
 
-    def one(component: Array) -> Array:
+    def of_component(component: Array) -> Array:
         source = jnp.zeros((n_components, n_sites(operator.shape)), jnp.complex128).at[component, 0].set(1.0)
-        found = _propagated(operator, hopping, source.reshape(*components, *operator.shape), solver)
-        return jnp.sum(found.real**2 + found.imag**2, axis=tuple(range(found.ndim - 1)))
+        propagated = _propagated(operator, hopping, source.reshape(*components, *operator.shape), solver)
+        return jnp.sum(propagated.real**2 + propagated.imag**2, axis=tuple(range(propagated.ndim - 1)))
 
-    return jnp.sum(jax.lax.map(one, jnp.arange(n_components)), axis=0)
+    return jnp.sum(jax.lax.map(of_component, jnp.arange(n_components)), axis=0)
 
 
 def _propagated(operator: FermionOperator, hopping, source: FermionField, solver: Solver) -> FermionField:
@@ -162,7 +162,7 @@ def topological_charge(links: Links) -> Float[Array, ""]:
         raise ValueError(f"the topological charge needs 4 dimensions; got {len(links)}.")
     u = as_matrices(links)
     pairs = (((0, 1), (2, 3), 1), ((0, 2), (1, 3), -1), ((0, 3), (1, 2), 1))
-    density = [sign * trace(multiply(clover(u, *one), clover(u, *other))).real for one, other, sign in pairs]
+    density = [sign * trace(multiply(clover(u, *plane), clover(u, *other))).real for plane, other, sign in pairs]
     return -jnp.sum(sum(density[1:], density[0])) / (4 * jnp.pi**2)
 
 

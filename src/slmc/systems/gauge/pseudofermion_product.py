@@ -44,23 +44,23 @@ class PseudofermionProduct(PseudofermionTarget):
 
     def fermion_log_weight(self, configuration: Dynamical) -> LogWeight:
         """The sum over factors."""
-        terms = [factor.fermion_log_weight(one) for factor, one in self._each(configuration)]
+        terms = [factor.fermion_log_weight(part) for factor, part in self._each(configuration)]
         return sum(terms, jnp.zeros(()))
 
     def log_weight_and_observables(self, configuration: Dynamical) -> tuple[LogWeight, dict[str, Array]]:
         """log W, and the estimate of tr A⁻¹ of the first factor."""
         first, *others = self._each(configuration)
         log_weight, trace = first[0].fermion_log_weight_and_trace(first[1])
-        for factor, one in others:
-            log_weight = log_weight + factor.fermion_log_weight(one)
+        for factor, part in others:
+            log_weight = log_weight + factor.fermion_log_weight(part)
         return self.gauge.log_weight(configuration.links) + log_weight, {"trace_inverse": trace}
 
     def noise(self, key: Key[Array, ""]) -> tuple[FermionField, ...]:
         keys = jax.random.split(key, len(self.factors))
-        return tuple(factor.noise(one) for factor, one in zip(self.factors, keys, strict=True))
+        return tuple(factor.noise(key) for factor, key in zip(self.factors, keys, strict=True))
 
     def coloured(self, chi: Sequence[FermionField], links: Links) -> tuple[FermionField, ...]:
-        return tuple(factor.coloured(one, links) for factor, one in zip(self.factors, chi, strict=True))
+        return tuple(factor.coloured(field, links) for factor, field in zip(self.factors, chi, strict=True))
 
     @property
     def drawn_within(self) -> float | None:

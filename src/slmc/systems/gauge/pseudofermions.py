@@ -172,8 +172,8 @@ class PseudofermionAction(PseudofermionTarget):
         return self.coloured(self.noise(key), links)
 
     def noise(self, key: Key[Array, ""]) -> FermionField:
-        one = self.operator.noise_shape if self.draw_power is None else self.operator.field_shape
-        return gaussian_field(key, self._for_each_field(one))
+        shape = self.operator.noise_shape if self.draw_power is None else self.operator.field_shape
+        return gaussian_field(key, self._for_each_field(shape))
 
     def coloured(self, chi: FermionField, links: Links) -> FermionField:
         """φ of χ with ⟨χχ†⟩ = 1: B χ with A = B B†, r(A) χ with r(x) ≈ x^(α/2), or B_d⁻¹B χ."""
@@ -231,11 +231,11 @@ class RefreshPseudofermions(Update):
 
     def _checked(self, drawn: State, chi: PseudofermionField, within: float) -> LogWeight:
         """The log-weight, which the exact evaluation has made already, so that the check costs no solution."""
-        found = self.target.gauge.log_weight(drawn.configuration.links) - drawn.log_weight
+        difference = self.target.gauge.log_weight(drawn.configuration.links) - drawn.log_weight
         expected = sum((real_part_of_product(leaf, leaf) for leaf in jax.tree.leaves(chi)), jnp.zeros(()))
         return eqx.error_if(
             drawn.log_weight,
-            jnp.abs(found - expected) > within * expected,
+            jnp.abs(difference - expected) > within * expected,
             "eigenvalues of A lie outside the spectrum for which the rational functions of PseudofermionAction were "
             "made; give a wider spectrum=(lower, upper).",
         )

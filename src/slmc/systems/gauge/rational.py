@@ -56,8 +56,8 @@ def rational_power(power: float, lower: float, upper: float, tolerance: float = 
         design = np.concatenate([np.ones((len(grid), 1)), 1 / (grid[:, None] + shifts)], axis=1)
         weights = grid**-power
         scale = np.linalg.norm(design * weights[:, None], axis=0)
-        found = np.linalg.lstsq(design * weights[:, None] / scale, np.ones(len(grid)), rcond=None)[0] / scale
-        rational = Rational(jnp.asarray(found[0]), jnp.asarray(found[1:]), jnp.asarray(shifts))
+        coefficients = np.linalg.lstsq(design * weights[:, None] / scale, np.ones(len(grid)), rcond=None)[0] / scale
+        rational = Rational(jnp.asarray(coefficients[0]), jnp.asarray(coefficients[1:]), jnp.asarray(shifts))
         error = float(np.max(np.abs(rational(check) / check**power - 1)))
         if error <= tolerance:
             return Approximation(rational, error)

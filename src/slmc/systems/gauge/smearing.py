@@ -72,7 +72,7 @@ class StoutSmearing(Smearing):
 
 def check_loops(loops: Sequence[str]) -> tuple[str, ...]:
     """Raises ``ValueError`` unless all are in ``LOOPS``."""
-    unknown = [one for one in loops if one not in LOOPS]
+    unknown = [loop for loop in loops if loop not in LOOPS]
     if unknown or not loops:
         raise ValueError(f"loops must be some of {', '.join(LOOPS)}; got {', '.join(unknown) or 'none'}.")
     return tuple(loops)

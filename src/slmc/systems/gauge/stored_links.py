@@ -70,14 +70,15 @@ def checked_extents(path: str | Path, extents: Sequence[int]) -> Shape:
     return tuple(extents)
 
 
-def check_length(path: str | Path, found: int, shape: Shape, bytes_per_site: int) -> None:
+def check_length(path: str | Path, n_bytes: int, shape: Shape, bytes_per_site: int) -> None:
     """Raises ``BrokenConfigurationError`` unless a lattice of the shape takes as many bytes as there are.
 
     To be called before anything of the size that a header claims is allocated.
     """
-    if found != math.prod(shape) * bytes_per_site:
+    if n_bytes != math.prod(shape) * bytes_per_site:
         raise BrokenConfigurationError(
-            f"{path}: {found} bytes of links do not fill a lattice of {_shortened(shape)}; the file is cut or damaged."
+            f"{path}: {n_bytes} bytes of links do not fill a lattice of {_shortened(shape)}; the file is cut or "
+            "damaged."
         )
 
 
@@ -103,15 +104,15 @@ def mean_link_trace(links: Links) -> float:
     return float(np.mean(np.trace(np.asarray(links)[..., 0, :, :], axis1=-2, axis2=-1)) / links.shape[-1])
 
 
-def check_average(path: str | Path, found: float, written: str, bits: int, name: str, verified: bool) -> None:
+def check_average(path: str | Path, average: float, written: str, bits: int, name: str, verified: bool) -> None:
     """Raises ``BrokenConfigurationError`` unless a number of the header is that of the links as far as it is rounded.
 
     ``verified`` links, whose checksum agrees, may differ by 1e-5: other codes average in single precision.
     """
     stored, tolerance = float(written), _CHECKSUM_DECIDES if verified or bits == 32 else 1e-9
-    if not abs(found - stored) <= max(tolerance, _rounding(written)):
+    if not abs(average - stored) <= max(tolerance, _rounding(written)):
         raise BrokenConfigurationError(
-            f"{path}: the {name} of the links is {found:.10g}, the file says {stored:.10g}; the links are damaged or "
+            f"{path}: the {name} of the links is {average:.10g}, the file says {stored:.10g}; the links are damaged or "
             "in another order."
         )
 

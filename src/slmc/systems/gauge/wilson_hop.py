@@ -36,8 +36,8 @@ def hop(hopping: Hopping, field: FermionField, parity: int | None) -> FermionFie
     turned = [_times(gamma, lower) for gamma in gammas]
     # (1 ∓ γ_μ) has rank two: h = ψ_u ∓ σ_μ ψ_l carries all there is, (1 ∓ γ_μ) ψ = (h, ∓ σ_μ† h). All ways are one
     # array, so that the links' product is one loop over memory and one program to compile.
-    forward = [neighbour(upper - one, mu, 1, dimension, parity) for mu, one in enumerate(turned)]
-    backward = [neighbour(upper + one, mu, -1, dimension, parity) for mu, one in enumerate(turned)]
+    forward = [neighbour(upper - lower_part, mu, 1, dimension, parity) for mu, lower_part in enumerate(turned)]
+    backward = [neighbour(upper + lower_part, mu, -1, dimension, parity) for mu, lower_part in enumerate(turned)]
     arrived = _each_way(links, jnp.stack([*forward, *backward]))
     differences = arrived[dimension:] - arrived[:dimension]
     back = [_times(gamma.conj().T, difference) for gamma, difference in zip(gammas, differences, strict=True)]

@@ -232,17 +232,17 @@ def propagated_labels(bonds: Bonds) -> Int[Array, "*lattice"]:
 
     def spread(state: tuple[Array, Array]) -> tuple[Array, Array]:
         labels, _ = state
-        found = labels
+        smallest = labels
         for axis in range(len(shape)):
-            found = jnp.where(bonds[axis], jnp.minimum(found, _next(found, axis)), found)
+            smallest = jnp.where(bonds[axis], jnp.minimum(smallest, _next(smallest, axis)), smallest)
             back = jnp.roll(bonds[axis], 1, axis)
-            found = jnp.where(back, jnp.minimum(found, jnp.roll(found, 1, axis)), found)
+            smallest = jnp.where(back, jnp.minimum(smallest, jnp.roll(smallest, 1, axis)), smallest)
         # The label of the site that a label names belongs to the same cluster.
-        flat = found.ravel()
+        flat = smallest.ravel()
         flat = flat[flat]
         flat = flat[flat]
-        found = flat.reshape(shape)
-        return found, jnp.any(found != labels)
+        smallest = flat.reshape(shape)
+        return smallest, jnp.any(smallest != labels)
 
     start = jnp.arange(n_sites(shape), dtype=jnp.int32).reshape(shape)
     return jax.lax.while_loop(lambda state: state[1], spread, (start, jnp.asarray(True)))[0]

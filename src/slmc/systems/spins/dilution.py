@@ -28,6 +28,6 @@ def diluted(
     if n_chains % positive_count(n_samples, "n_samples"):
         raise ValueError(f"{n_chains} chains cannot be divided among {n_samples} samples; give a multiple of them.")
     n_kept = max(1, round(concentration * n_sites(shape)))
-    ranks = jax.vmap(lambda one: jax.random.permutation(one, n_sites(shape)))(jax.random.split(key, n_samples))
+    ranks = jax.vmap(lambda key: jax.random.permutation(key, n_sites(shape)))(jax.random.split(key, n_samples))
     occupied = jnp.repeat(ranks < n_kept, n_chains // n_samples, axis=0).reshape(n_chains, *shape, 1)
     return jnp.where(occupied, spins, 0.0)

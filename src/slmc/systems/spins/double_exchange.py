@@ -166,7 +166,7 @@ class DoubleExchange(MeasuredTarget):
 
 @eqx.filter_jit
 def _levels(target: DoubleExchange, spins: Float[Array, "chain ..."]) -> Float[Array, "chain level"]:
-    return jax.lax.map(lambda one: eigenvalues(target.hamiltonian(one)), spins)
+    return jax.lax.map(lambda of_chain: eigenvalues(target.hamiltonian(of_chain)), spins)
 
 
 def _hopping_matrix(shape: Shape, hopping: Float[Array, " shell"]) -> Float[Array, "site site"]:

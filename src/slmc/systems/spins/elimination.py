@@ -156,13 +156,13 @@ def _minimum_degree(adjacency: list[set[int]]) -> tuple[list[int], list[set[int]
 
 
 def _merge_if_cheaper(fronts: dict[int, Front], child: int, parent: int) -> None:
-    one, other = fronts[child], fronts[parent]
-    n_pivots = len(one.pivots) + len(other.pivots)
-    apart = _cost(len(one.pivots), one.size) + _cost(len(other.pivots), other.size)
-    if _cost(n_pivots, len(one.pivots) + other.size) <= apart:
-        other.pivots[:0] = one.pivots
-        other.children.remove(child)
-        other.children.extend(one.children)
+    lower, upper = fronts[child], fronts[parent]
+    n_pivots = len(lower.pivots) + len(upper.pivots)
+    apart = _cost(len(lower.pivots), lower.size) + _cost(len(upper.pivots), upper.size)
+    if _cost(n_pivots, len(lower.pivots) + upper.size) <= apart:
+        upper.pivots[:0] = lower.pivots
+        upper.children.remove(child)
+        upper.children.extend(lower.children)
         del fronts[child]
 
 

@@ -71,11 +71,11 @@ def filter_matrix(
 
     Shells count from 1, or from 0 (the site itself) with ``on_site``. Leading axes of ``weights`` are kept.
     """
-    found = shells(shape)
+    of_lattice = shells(shape)
     n_listed = weights.shape[-1]
-    index = found.shell if on_site else found.shell - 1
+    index = of_lattice.shell if on_site else of_lattice.shell - 1
     known = (index >= 0) & (index < n_listed)
-    factor = jnp.asarray(np.where(known, found.multiplicity, 0), weights.dtype)
+    factor = jnp.asarray(np.where(known, of_lattice.multiplicity, 0), weights.dtype)
     if n_listed == 0:
         return jnp.zeros((*weights.shape[:-1], *index.shape), weights.dtype)
     return weights[..., np.where(known, index, 0)] * factor.reshape((1,) * (weights.ndim - 1) + factor.shape)

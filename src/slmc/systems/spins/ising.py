@@ -122,7 +122,7 @@ class PlaquetteIsing(IsingTarget):
         """−H/T of a configuration."""
         axes = [axis for axis, extent in enumerate(self.shape) if extent > 1]
         along = {axis: spins * jnp.roll(spins, -1, axis) for axis in axes}
-        pairs = sum((jnp.sum(one) for one in along.values()), jnp.zeros(()))
+        pairs = sum((jnp.sum(products) for products in along.values()), jnp.zeros(()))
         squares = sum(
             (jnp.sum(along[a] * jnp.roll(along[a], -1, b)) for a, b in itertools.combinations(axes, 2)), jnp.zeros(())
         )
@@ -136,15 +136,15 @@ class PlaquetteIsing(IsingTarget):
 
 def _bonds_by_shell(shape: Shape, n_shells: int) -> list[tuple[int, list[tuple[tuple[int, ...], float]]]]:
     """For each shell the displacements, one of each pair ±d, and the number of bonds a site has along it."""
-    found, sites = shells_of_origin(shape), coordinates(shape)
+    of_origin, sites = shells_of_origin(shape), coordinates(shape)
     result = []
     for shell in range(1, n_shells + 1):
         weights: dict[tuple[int, ...], float] = {}
-        for site in np.flatnonzero(found.shell == shell):
+        for site in np.flatnonzero(of_origin.shell == shell):
             there = tuple(int(x) for x in sites[site])
             back = tuple(int(x) for x in -sites[site] % np.array(shape))
             pair = min(there, back)
-            weights[pair] = weights.get(pair, 0.0) + found.multiplicity[site] / 2
+            weights[pair] = weights.get(pair, 0.0) + of_origin.multiplicity[site] / 2
         result.append((shell, list(weights.items())))
     return result
 

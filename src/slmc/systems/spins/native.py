@@ -39,11 +39,11 @@ def join(extents, bonds, labels):
             step = -stride * (extent - 1) if row % extent == extent - 1 else stride
             for site in range(row * stride, (row + 1) * stride):
                 if bonds[axis, site]:
-                    one, other = _root(labels, site), _root(labels, site + step)
-                    if one < other:
-                        labels[other] = one
+                    root, other = _root(labels, site), _root(labels, site + step)
+                    if root < other:
+                        labels[other] = root
                     else:
-                        labels[one] = other
+                        labels[root] = other
     for site in range(len(labels)):
         labels[site] = labels[labels[site]]
 
@@ -166,11 +166,11 @@ def reflect_spins(neighbours, strength, order, numbers, spins):
 def _join_call(frame_address):
     frame = frame_words(frame_address)
     if not answers_version(frame):
-        drawn, found = arguments(frame, 1)[0], results(frame, 1)[0]
+        drawn, result = arguments(frame, 1)[0], results(frame, 1)[0]
         lattice = extents(drawn)[1:]
         n_sites = size(lattice)
         bonds = numba.carray(data(drawn), (len(lattice), n_sites), np.uint8)
-        join(lattice, bonds, numba.carray(data(found), (n_sites,), np.int32))
+        join(lattice, bonds, numba.carray(data(result), (n_sites,), np.int32))
     return np.uint64(0)
 
 
@@ -178,7 +178,7 @@ def _join_call(frame_address):
 def _grow_call(frame_address):
     frame = frame_words(frame_address)
     if not answers_version(frame):
-        given, found = arguments(frame, 6), results(frame, 1)[0]
+        given, result = arguments(frame, 6), results(frame, 1)[0]
         n_sites, n_neighbours = extents(given[0])
         sign, probability = numba.carray(data(given[5]), (2,), np.float64)
         grow(
@@ -189,7 +189,7 @@ def _grow_call(frame_address):
             numba.carray(data(given[4]), (1,), np.int32)[0],
             sign,
             probability,
-            numba.carray(data(found), (n_sites,), np.uint8),
+            numba.carray(data(result), (n_sites,), np.uint8),
         )
     return np.uint64(0)
 
@@ -200,9 +200,9 @@ def _sweep_call(sweep):
     def call(frame_address):
         frame = frame_words(frame_address)
         if not answers_version(frame):
-            given, found = arguments(frame, 5), results(frame, 1)[0]
+            given, result = arguments(frame, 5), results(frame, 1)[0]
             n_sites, n_neighbours = extents(given[0])
-            spins = numba.carray(data(found), (n_sites, 3), np.float64)
+            spins = numba.carray(data(result), (n_sites, 3), np.float64)
             spins[:] = numba.carray(data(given[4]), (n_sites, 3), np.float64)
             sweep(
                 numba.carray(data(given[0]), (n_sites, n_neighbours), np.int32),

@@ -167,7 +167,12 @@ class EquivariantNetwork(Target):
         on_site = jnp.concatenate([jnp.zeros(1, jnp.float64), self.linear.couplings])
         constant = self.linear.constant * (n_sites(moved.shape) / n_sites(self.shape))
         linear = QuadraticForm(scale * carry(on_site)[1:], scale * constant)
-        perceptrons = tuple(Perceptron(one.weights, one.bias, scale * one.readout) for one in self.perceptrons)
-        messages = tuple(Message(one.gates, carry(one.filters), one.mixing) for one in self.messages)
+        perceptrons = tuple(
+            Perceptron(perceptron.weights, perceptron.bias, scale * perceptron.readout)
+            for perceptron in self.perceptrons
+        )
+        messages = tuple(Message(message.gates, carry(message.filters), message.mixing) for message in self.messages)
         parts = (linear, carry(self.filters), perceptrons, messages)
-        return eqx.tree_at(lambda one: (one.linear, one.filters, one.perceptrons, one.messages), moved, parts)
+        return eqx.tree_at(
+            lambda network: (network.linear, network.filters, network.perceptrons, network.messages), moved, parts
+        )

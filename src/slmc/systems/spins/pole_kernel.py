@@ -401,18 +401,18 @@ def call(frame_address):
     """
     frame = frame_words(frame_address)
     if not answers_version(frame):
-        given, found = arguments(frame, 3), results(frame, 3)
+        given, made = arguments(frame, 3), results(frame, 3)
         tables = numba.carray(data(given[0]), (size(extents(given[0])),), np.int32)
         n_columns, n_numbers = _last(given[1], 1), _last(given[2], 1)
         poles = numba.carray(data(given[1]), (size(extents(given[1])) // n_columns, n_columns), np.float64)
         n_chains = size(extents(given[2])) // n_numbers
         numbers = numba.carray(data(given[2]), (n_chains, n_numbers), np.float64)
-        log_weights = numba.carray(data(found[0]), (n_chains,), np.float64)
+        log_weights = numba.carray(data(made[0]), (n_chains,), np.float64)
         observables, force = np.empty((n_chains, 0)), np.empty((n_chains, 0, 3))
-        if _last(found[1], 1) > 0:
-            observables = numba.carray(data(found[1]), (n_chains, _last(found[1], 1)), np.float64)
-        if _last(found[2], 2) > 0:
-            force = numba.carray(data(found[2]), (n_chains, _last(found[2], 2), 3), np.float64)
+        if _last(made[1], 1) > 0:
+            observables = numba.carray(data(made[1]), (n_chains, _last(made[1], 1)), np.float64)
+        if _last(made[2], 2) > 0:
+            force = numba.carray(data(made[2]), (n_chains, _last(made[2], 2), 3), np.float64)
         for chain in range(n_chains):
             log_weights[chain] = evaluate(tables, poles, numbers[chain], observables[chain], force[chain])
     return np.uint64(0)

@@ -91,7 +91,7 @@ def _called(shape: Shape, electrons: Electrons, n_observables: int, n_forces: in
     hops = -electrons.hopping[shell - 1] * jnp.asarray(multiplicity, jnp.float64)
     scalars = jnp.stack([electrons.temperature, electrons.chemical_potential, electrons.half_coupling])
     numbers = jnp.concatenate([scalars, hops, electrons.fields.ravel()])
-    results = [jax.ShapeDtypeStruct(one, jnp.float64) for one in ((), (n_observables,), (n_forces, 3))]
+    results = [jax.ShapeDtypeStruct(shape, jnp.float64) for shape in ((), (n_observables,), (n_forces, 3))]
     call = jax.ffi.ffi_call(custom_call("poles", pole_kernel.call), results, vmap_method="expand_dims")
     tables = jnp.asarray(elimination(shape, len(electrons.hopping)).tables)
     return call(tables, jnp.asarray(pole_table().packed()), numbers)

@@ -63,7 +63,7 @@ def poles_of_log_cosh(reach: float) -> Poles:
     """As few groups of lanes as keep to the tolerance, and the best poles that fill them; else the least error."""
     best: Poles | None = None
     for most in range(N_LANES, MAX_POLES + 1, N_LANES):
-        best = min(_candidates(most, reach), key=lambda found: found.error)
+        best = min(_candidates(most, reach), key=lambda poles: poles.error)
         if best.error <= TOLERANCE:
             break
     assert best is not None
@@ -74,9 +74,9 @@ def _candidates(most: int, reach: float) -> Iterator[Poles]:
     for n_kept in range(min(most - 5, 15)):
         for n_others in range(max(4, most - n_kept - 4), most - n_kept + 1):
             for n_samples in (300, 400, 500, 800, 1300):
-                found = _with_kept(n_kept, n_others, n_samples, reach)
-                if found is not None and len(found.frequencies) <= most:
-                    yield found
+                poles = _with_kept(n_kept, n_others, n_samples, reach)
+                if poles is not None and len(poles.frequencies) <= most:
+                    yield poles
 
 
 def _with_kept(n_kept: int, n_others: int, n_samples: int, reach: float) -> Poles | None:

@@ -1,0 +1,46 @@
+"""The devices of JAX, over which chains spread."""
+
+import os
+from importlib.util import find_spec
+
+import equinox as eqx
+import jax
+import numpy as np
+
+
+def use_all_cores() -> None:
+    """One CPU device per core that this process may use, unless their number is set already; at least two.
+
+    Two on a single core too, because the bits of a run are the same on any number of devices but one. Comes too late
+    where JAX has been used before (see ``is_confined``).
+    """
+    if not find_spec("jax_plugins"):
+        # NetKet would divide its samples among the devices, which on the cores of one processor gains nothing.
+        os.environ.setdefault("NETKET_SHARDING", "0")
+    if jax.config.jax_num_cpu_devices in (None, -1):  # type: ignore[attr-defined]
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            jax.config.update("jax_num_cpu_devices", max(2, n_cores))
+        except RuntimeError:  # JAX has been used already.
+            return
+
+
+def is_confined() -> bool:
+    """Whether chains have a single CPU device though the number was not chosen: JAX was used before the import."""
+    chosen = jax.config.jax_num_cpu_devices not in (None, -1)  # type: ignore[attr-defined]
+    return not chosen and len(jax.devices()) == 1 and jax.devices()[0].platform == "cpu"
+
+
+def forget_failed_programs() -> None:
+    """Keeps JAX from telling once more, when the process ends, of a compiled program that raised an error.
+
+    For every device it remembers the last program that may call the host, and waits for it at the end; here one that
+    succeeds takes the place of one that did not.
+    """
+    for device in jax.local_devices():
+        jax.block_until_ready(_harmless(jax.device_put(np.zeros(()), device)))
+
+
+@eqx.filter_jit
+def _harmless(x: jax.Array) -> jax.Array:
+    return eqx.error_if(x, x < 0, "cannot happen")

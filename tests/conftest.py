@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # Programs are compiled once for all processes of a test run, those that tests start included. Set before JAX is
@@ -35,6 +36,22 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 install_import_hook("slmc", "runtime_checks.check")
 
 import slmc  # noqa: E402, F401
+
+TAKEN_OUT = [
+    folder.name
+    for folder in (Path(__file__).parent / "systems").iterdir()
+    if any(folder.glob("test_*.py")) and find_spec(f"slmc.systems.{folder.name}") is None
+]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A system may be taken out with its entry point: its own tests go with it."""
+    return True if collection_path.parent.name == "systems" and collection_path.name in TAKEN_OUT else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """So do its examples, pages and benchmarks, which carry its name."""
+    items[:] = [item for item in items if not any(name in item.nodeid for name in TAKEN_OUT)]
 
 
 @pytest.fixture(name="slmc")

@@ -28,7 +28,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         ("plaquette", ("Ratios per N spins", "plaquette.svg", "three shells")),
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),
         ("gauge", ("Two dimensions", "## Quenched", "RHMC", "effective action", "gauge_slhmc.svg", "floor")),
-        ("guides", ("held-out loss", "stout", "own couplings")),
+        pytest.param("guides", ("held-out loss", "stout", "own couplings"), id="gauge guides"),
     ],
 )
 def test_benchmark_writes_its_page(tmp_path, name, words):

@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 PLANTED = {
     "montecarlo/local.py": "import slmc.systems.spins",
-    "systems/spins/ising.py": "import slmc.systems.gauge.links",
+    "systems/spins/ising.py": "import slmc.systems.wavefunctions.symmetry",
     "testing.py": "import slmc.selflearning",
-    "systems/gauge/links.py": "import netket",
+    "systems/spins/clusters.py": "import netket",
     "systems/spins/sweeps.py": "import matplotlib",
     "report/stored.py": "import zarr",
     "simulation/loop.py": "import numba",

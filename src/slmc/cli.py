@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slmc import runs
-from slmc.results import Result, ScanResult
+from slmc.results import TABLE, Result, ScanResult
 from slmc.simulation import make_console, read_toml, to_toml
 from slmc.statistics import notation
 from slmc.system import UserError, ready_made
@@ -131,22 +131,43 @@ def _print_result(result: Result | ScanResult) -> None:
 
 
 def _print_scan(console: Console, result: ScanResult) -> None:
+    """A line a point, with as many observables as the width has room for."""
     shown = [point for point in result.points if point.get("observables") or point.get("energy")]
     if not shown:
         console.print("no point has been measured yet")
         return
+    columns = {
+        about["symbol"]: [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for point in shown]
+        for key, about in zip(result.keys, result.fields.values(), strict=True)
+    }
+    ends = {
+        "acceptance": [_number(point.get("acceptance"), ".3f") for point in shown],
+        "verdict": [point["verdict"] for point in shown],
+    }
+    merit = shown[0].get("figure_of_merit")
+    n_left_out = 0
+    for name in sorted(result.observables, key=lambda name: name != merit):
+        figures = [point.get("observables", {}).get(name) or {} for point in shown]
+        column = [notation(of_point.get("value"), of_point.get("error")) for of_point in figures]
+        if _width({**columns, name: column, **ends}) <= console.width:
+            columns[name] = column
+        else:
+            n_left_out += 1
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    symbols = [about["symbol"] for about in result.fields.values()]
-    for heading in (*symbols, *result.observables, "acceptance", "verdict"):
-        justify: Any = "left" if heading == "verdict" else "right"
-        table.add_column(escape(heading), justify=justify, overflow="fold")
-    for point in shown:
-        fields = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in result.keys]
-        estimates = [point.get("observables", {}).get(name) or {} for name in result.observables]
-        values = [notation(figures.get("value"), figures.get("error")) for figures in estimates]
-        accepted = _number(point.get("acceptance"), ".3f")
-        table.add_row(*map(escape, fields), *values, accepted, escape(point["verdict"]))
+    for heading in (*columns, "acceptance"):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for row in zip(*columns.values(), *ends.values(), strict=True):
+        table.add_row(*map(escape, row))
     console.print(table)
+    if n_left_out:
+        console.print(f"{n_left_out} more observables: {result.directory / TABLE}", soft_wrap=True, markup=False)
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    """How wide a table is; verdicts, which may be sentences, wrap where they take more than a third of a line."""
+    widest = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
+    return sum(2 + (min(width, 40) if name == "verdict" else width) for name, width in widest.items())
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:

@@ -50,9 +50,10 @@ from slmc.selflearning.inner_chain import InnerLine
 from slmc.statistics import estimate
 from slmc.system import load_model, save_model
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
+from slmc.systems.spins.models import build_like, describe
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
 from slmc.systems.spins.problem import linear_part, nested_update
-from slmc.systems.spins.settings import InnerSettings, build_like, describe
+from slmc.systems.spins.settings import InnerSettings
 
 
 class System(NamedTuple):

@@ -24,9 +24,9 @@ from slmc.selflearning import CumulativeUpdate, TrainingSettings, expected_accep
 from slmc.statistics import estimate
 from slmc.system import load_model, save_model
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
+from slmc.systems.spins.models import build_like, describe
 from slmc.systems.spins.observables import magnetization_squared
 from slmc.systems.spins.problem import linear_part
-from slmc.systems.spins.settings import build_like, describe
 
 
 class Settings(NamedTuple):

@@ -16,7 +16,7 @@ from slmc.lattice import displacements
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress, time_split
 from slmc.system import UserError, load_model, save_model
-from slmc.systems.spins.settings import build_like, describe
+from slmc.systems.spins.models import build_like, describe
 
 MODEL = objects.random_heisenberg((4, 4))
 

@@ -41,7 +41,7 @@ from slmc.simulation.loop import Files, Phase, following, phase_of
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.stopping import Stopped, Stopper
-from slmc.statistics import estimate, has_moved, is_known_to
+from slmc.statistics import estimate, has_moved
 from slmc.system import Problem, RunSettings, UserError, save_model
 
 THERMALISE, LEARN, MEASURE, BASELINE, DONE = (
@@ -393,14 +393,11 @@ class Sampling:
     # --------------------------------------------------------------- checks
 
     def _is_precise_enough(self) -> bool:
-        wanted = self.settings.measurement.wanted_error
-        if not wanted:
-            return False
         series = self._series["measurement"]
         if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
             return False
-        moved, n_samples = has_moved(series["log_weight"], series["accepted"]), self.problem.n_samples
-        return all(is_known_to(series[name], error, n_samples, moved) for name, error in wanted.items())
+        moved = has_moved(series["log_weight"], series["accepted"])
+        return self.settings.measurement.are_met(series, self.problem.n_samples, moved)
 
     def _samples_a_second(self) -> float:
         series, seconds = self._series["measurement"], self.clock.seconds("measure")

@@ -16,6 +16,7 @@ from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
 from slmc.system.scan_settings import ScanSettings, check_points
 from slmc.system.settings import Settings, changed_fields, is_default, no_effect
+from slmc.system.stopping import StoppingRules
 
 Rounds = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 """A number for each round; the last holds for all further ones."""
@@ -102,16 +103,18 @@ class InnerSection(Settings):
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned, if it has one")
 
 
-class MeasurementSettings(Settings):
-    """Sampling with the frozen model: what counts."""
+class MeasuredSteps(Settings):
+    """How much is measured, and of what."""
 
     n_chains: int = Field(8, ge=2, description="chains, at least 2")
     n_steps: PositiveInt = Field(1000, description="outer steps per chain at most, rounded up to whole blocks")
     n_thermalise: int = Field(50, ge=0, description="outer steps with the frozen model before measuring")
     block_size: int = Field(50, ge=4, description="outer steps between writing records and a checkpoint")
     observables: tuple[str, ...] | None = Field(None, description="names of those to measure; left out: all")
-    wanted_error: dict[str, PositiveFloat] = Field({}, description="stop when these observables are known this well")
-    wall_time: PositiveFloat | None = Field(None, description="seconds after which to stop and leave a checkpoint")
+
+
+class MeasurementSettings(StoppingRules, MeasuredSteps):
+    """Sampling with the frozen model: what counts."""
 
 
 class BaselineSettings(Settings):
@@ -131,8 +134,7 @@ class RunSettings(Settings):
     may_change: ClassVar[tuple[str, ...]] = (
         "title",
         "measurement.n_steps",
-        "measurement.wanted_error",
-        "measurement.wall_time",
+        *(f"measurement.{name}" for name in StoppingRules.model_fields),
         "baseline.n_steps",
         "scan",
     )
@@ -220,9 +222,7 @@ class RunSettings(Settings):
 
     def check_wanted_errors(self, names: tuple[str, ...]) -> None:
         """Raises ``ValueError`` for an error wanted of something that is not measured."""
-        for name in self.measurement.wanted_error:
-            if name not in names:
-                raise ValueError(f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(names)}")
+        self.measurement.check_names(names)
 
 
 def nested(names: tuple[str, ...]) -> dict[str, Any]:

@@ -28,14 +28,9 @@ from slmc.systems.spins.dilution import diluted
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.measured import BINDER_RATIOS, by_slowness, scalar_names, specific_heat, structure_factor
+from slmc.systems.spins.models import EffectiveModel, build_like, describe
 from slmc.systems.spins.network import EquivariantNetwork
-from slmc.systems.spins.settings import (
-    DoubleExchangeRun,
-    EffectiveModel,
-    InnerSettings,
-    build_like,
-    describe,
-)
+from slmc.systems.spins.settings import DoubleExchangeRun, InnerSettings
 from slmc.systems.spins.sweeps import HeatBathSweep
 from slmc.systems.spins.transformer import EquivariantTransformer
 

@@ -16,9 +16,9 @@ from slmc.montecarlo.tempering import WALKERS, replica, tuned_ladder
 from slmc.selflearning import Learner, LearningSettings, ReplicaLearner
 from slmc.system import Derived, Fit, Observable, Problem, Sought, System, UserError
 from slmc.systems.spins.measured import ALL_OBSERVABLES, BINDER_RATIOS
+from slmc.systems.spins.models import build_like, describe
 from slmc.systems.spins.problem import constant_of, exact_update, inner_update, solve_linear_part
 from slmc.systems.spins.replica_settings import LadderSettings, ReplicaExchangeRun, shown_names
-from slmc.systems.spins.settings import build_like, describe
 
 _MODEL_KEY = 98
 

@@ -9,7 +9,8 @@ from slmc.lattice import n_sites
 from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.measured import ALL_OBSERVABLES, scalar_names
-from slmc.systems.spins.settings import InnerSettings, ModelSettings
+from slmc.systems.spins.models import ModelSettings
+from slmc.systems.spins.settings import InnerSettings
 
 
 class LadderSettings(Settings):

@@ -1,21 +1,15 @@
 """What a configuration file may say about the double-exchange model."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import jax
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.lattice import n_sites, shells
 from slmc.montecarlo.integrators import INTEGRATORS
 from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
-from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.measured import scalar_names
-from slmc.systems.spins.network import EquivariantNetwork
-from slmc.systems.spins.transformer import EquivariantTransformer
-
-AllOrNumber = Literal["all"] | int
-EffectiveModel = Heisenberg | EquivariantTransformer | EquivariantNetwork
+from slmc.systems.spins.models import ModelSettings
 
 
 class DoubleExchangeSettings(Settings):
@@ -64,52 +58,6 @@ class DoubleExchangeSettings(Settings):
     def build(self) -> DoubleExchange:
         return DoubleExchange(
             self.shape, self.hopping, self.coupling, self.chemical_potential, self.temperature, self.weight
-        )
-
-
-class ModelSettings(Settings):
-    """The effective model."""
-
-    name: Literal["transformer", "network", "linear"] = Field(
-        "transformer", description='"transformer", "network" or "linear"'
-    )
-    n_layers: int = Field(2, ge=0, description="attention layers (transformer); layers, 1 or more (network)")
-    n_channels: PositiveInt = Field(12, description="vectors per site (network)")
-    n_hidden: PositiveInt = Field(32, description="hidden values per site (network)")
-    reach: AllOrNumber = Field("all", description='largest displacement component in a filter (network), or "all"')
-    n_heads: PositiveInt = Field(4, description="heads in each layer (transformer)")
-    n_shells: AllOrNumber = Field("all", description='neighbour shells in Q, K, V; of the linear model: in H; or "all"')
-    head_shells: AllOrNumber = Field("all", description='shells of the Heisenberg head (transformer), or "all"')
-    attention: Literal["dot-product", "factored"] = Field("dot-product", description='or "factored" (transformer)')
-    initial_scale: PositiveFloat = Field(0.1, description="initial attention weights times sqrt(N) (transformer)")
-    file: str | None = Field(None, description="a stored model.eqx to start from; its form replaces the fields above")
-
-    @field_validator("n_shells", "head_shells", "reach")
-    @classmethod
-    def _not_negative(cls, value: AllOrNumber) -> AllOrNumber:
-        if value != "all" and value < 0:
-            raise ValueError('must be "all" or a number, 0 or more')
-        return value
-
-    def build(self, shape: tuple[int, ...], temperature: float, key: jax.Array) -> EffectiveModel:
-        """A model to start learning from. Raises ``ValueError`` for more shells than the torus has."""
-        n_shells = None if self.n_shells == "all" else self.n_shells
-        if self.name == "linear":
-            return Heisenberg(shape, n_shells, temperature=temperature)
-        if self.name == "network":
-            reach = None if self.reach == "all" else self.reach
-            return EquivariantNetwork(shape, self.n_layers, self.n_channels, self.n_hidden, reach, temperature, key=key)
-        head_shells = None if self.head_shells == "all" else self.head_shells
-        return EquivariantTransformer(
-            shape,
-            self.n_layers,
-            self.n_heads,
-            n_shells,
-            head_shells,
-            self.attention,
-            temperature,
-            self.initial_scale,
-            key=key,
         )
 
 
@@ -175,42 +123,3 @@ class DoubleExchangeRun(RunSettings):
                 f"measurement.n_chains = {n_chains} must be a multiple of target.n_samples = {self.target.n_samples}"
             )
         return self
-
-
-def describe(model: EffectiveModel) -> dict[str, Any]:
-    """What ``build_like`` needs to know to make a model of the same structure."""
-    if isinstance(model, Heisenberg):
-        return {
-            "name": "linear",
-            "shape": model.shape,
-            "temperature": model.temperature,
-            "n_shells": len(model.reduced_couplings),
-        }
-    if isinstance(model, EquivariantNetwork):
-        return {
-            "name": "network",
-            "shape": model.shape,
-            "temperature": model.temperature,
-            "n_layers": len(model.perceptrons),
-            "n_channels": len(model.filters),
-            "n_hidden": len(model.perceptrons[0].bias),
-            "reach": "all" if model.reach is None else model.reach,
-        }
-    layers = model.layers
-    return {
-        "name": "transformer",
-        "shape": model.shape,
-        "temperature": model.temperature,
-        "n_layers": len(layers),
-        "n_heads": layers[0].filters.shape[1] if layers else 1,
-        "n_shells": layers[0].filters.shape[2] - 1 if layers else 0,
-        "head_shells": len(model.head.reduced_couplings),
-        "attention": "factored" if layers and layers[0].scores is not None else "dot-product",
-    }
-
-
-def build_like(description: dict[str, Any]) -> EffectiveModel:
-    """A model of the structure that ``describe`` found, with numbers to be replaced."""
-    form = dict(description)
-    shape, temperature = tuple(form.pop("shape")), form.pop("temperature")
-    return ModelSettings(**form).build(shape, temperature, jax.random.key(0))

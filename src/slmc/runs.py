@@ -29,6 +29,7 @@ from slmc.simulation import (
     carry_out_points,
     changed_settings,
     check_scan,
+    check_size,
     checksum,
     config_of,
     described_tree,
@@ -51,7 +52,6 @@ from slmc.system import (
     ProblemSettings,
     UserError,
     VariationalSettings,
-    brief,
     field_about,
     ready_made,
     shortened,
@@ -200,7 +200,7 @@ def settings_of(data: Mapping[str, Any]) -> Any:
     name = data.get("system")
     if name is None:
         raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
-    kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else brief(name)).settings
+    kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else str(name)).settings
     return validated(dict(data), kind)
 
 
@@ -247,7 +247,10 @@ def _text(settings: Any) -> str:
 
 
 def _built(settings: Any, directory: Path) -> Any:
-    return system_named(settings.system).build(settings, directory)
+    try:
+        return system_named(settings.system).build(settings, directory)
+    except ValueError as error:  # what the parts of a system say of their parameters
+        raise UserError(f"{error}") from None
 
 
 def _check(settings: Any, problem: Any) -> None:
@@ -265,6 +268,7 @@ def _check(settings: Any, problem: Any) -> None:
         settings.check_wanted_errors(tuple(observable.name for observable in problem.observables))
     except ValueError as error:
         raise UserError(f"{error}.") from None
+    check_size(settings, problem)
 
 
 _WITHOUT_MODEL = {"learning": {"n_rounds": 0}}
@@ -354,6 +358,11 @@ def _run_of(point: Point) -> Run:
     return Run(point.directory, point.settings, _built(point.settings, point.directory))
 
 
+def _checked(opened: Run) -> Run:
+    _check(opened.settings, opened.problem)
+    return opened
+
+
 def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
     def told(point: Point, complete: bool) -> None:
         _write_report(opened)
@@ -365,7 +374,10 @@ def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
     reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
     try:
         return carry_out_points(
-            opened.directory, opened.settings, lambda point: _carry_out(_run_of(point), Reporter(quiet=True)), told
+            opened.directory,
+            opened.settings,
+            lambda point: _carry_out(_checked(_run_of(point)), Reporter(quiet=True)),
+            told,
         )
     finally:
         _write_report(opened)

@@ -38,7 +38,7 @@ def check_on_manifold(manifold: Manifold, configurations: Configuration, toleran
 
 
 def check_chains(update: Any, configurations: Configuration) -> None:
-    """``check_on_manifold`` for the manifold on which an update moves, if it tells one and configurations are arrays."""
+    """``check_on_manifold`` for the manifold that an update tells, if it does, and configurations are arrays."""
     manifold = manifold_of(update)
     if manifold is not None and isinstance(configurations, jax.Array | np.ndarray):
         check_on_manifold(manifold, configurations)

@@ -7,7 +7,7 @@
 - ``clock``: where time goes
 - ``records``, ``described``, ``checkpoint``, ``directory``, ``files``: what is on disk; ``marks``, ``verification``:
   whether it belongs together
-- ``summary``: what was found; ``watched``: what is kept in mind of it while running
+- ``summary``: what was found; ``watched``: what is kept in mind of it while running; ``size``: what it takes
 """
 
 from slmc.simulation.checkpoint import Checkpoints, changed_settings
@@ -29,6 +29,7 @@ from slmc.simulation.progress import Reporter, make_console
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.sampling import MODEL, Sampling
 from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan
+from slmc.simulation.size import check_size
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
 from slmc.simulation.verification import Stored, stored_run
@@ -51,6 +52,7 @@ __all__ = [
     "carry_out_points",
     "changed_settings",
     "check_scan",
+    "check_size",
     "checksum",
     "config_of",
     "described_tree",

@@ -166,8 +166,8 @@ class Checkpoints:
 def changed_settings(directory: Path, free: str) -> str:
     """The sentence about a run whose settings are not those it was begun with."""
     return (
-        f"config.toml in {directory} was changed since the run began, in more than {free}, or what lies beside it is of "
-        "another run; restore it, or start a new run with slmc run."
+        f"config.toml in {directory} was changed since the run began, in more than {free}, or what lies beside it is "
+        "of another run; restore it, or start a new run with slmc run."
     )
 
 

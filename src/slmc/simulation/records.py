@@ -11,6 +11,7 @@ the common length. Records of older versions, a chunk a block and without checks
 import contextlib
 import json
 import math
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import xarray
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ZarrUserWarning
 
 from slmc.simulation.marks import Marks
 from slmc.simulation.stored_arrays import GROWING, DamagedRecordsError, check_files
@@ -120,7 +122,7 @@ class Records:
     def describe(self, group: str, variables: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> None:
         """Writes attributes of variables of a group, and of the group itself, where they are not so already."""
         members = self._root.require_group(group)
-        for name, array in members.arrays():
+        for name, array in _arrays(members):
             attributes = variables.get(name, {})
             if any(array.attrs.get(key) != value for key, value in attributes.items()):
                 array.attrs.update(attributes)
@@ -133,7 +135,7 @@ class Records:
             return {}, {}
         members = self._root[group]
         assert isinstance(members, zarr.Group)
-        return dict(members.attrs), {name: dict(array.attrs) for name, array in members.arrays()}
+        return dict(members.attrs), {name: dict(array.attrs) for name, array in _arrays(members)}
 
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
@@ -156,9 +158,9 @@ class Records:
         Unless they are ``final``, those of variables that do not grow are left out, for they may yet be replaced.
         """
         forms = {}
-        for group, members in self._root.groups():
+        for group, members in _groups(self._root):
             forms[group] = _checksum(dict(members.attrs))
-            for name, array in members.arrays():
+            for name, array in _arrays(members):
                 if not (final or set(_dimensions(array)) & set(GROWING)):
                     continue
                 about = array.metadata.to_dict()
@@ -183,7 +185,7 @@ class Records:
 
     def verify(self) -> None:
         """Reads everything once. Raises ``DamagedRecordsError`` for what does not fit its checksum."""
-        for group, members in self._root.groups():
+        for group, members in _groups(self._root):
             for name, array in self._known(members).items():
                 axis, length = self._extent(f"{group}/{name}", array)
                 for start in range(0, length, _PORTION):
@@ -206,7 +208,7 @@ class Records:
     def tree(self) -> xarray.DataTree:
         """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have."""
         return xarray.DataTree.from_dict(
-            {f"/{group}": self._data_set(members) for group, members in self._root.groups()}
+            {f"/{group}": self._data_set(members) for group, members in _groups(self._root)}
         )
 
     def read(self, group: str) -> dict[str, np.ndarray]:
@@ -278,7 +280,7 @@ class Records:
 
     def _known(self, members: zarr.Group) -> dict[str, zarr.Array]:
         """The variables of a group of which the last checkpoint knows."""
-        arrays = dict(members.arrays())
+        arrays = dict(_arrays(members))
         if self._marks is None:
             return arrays
         grow = {name: bool(set(_dimensions(array)) & set(GROWING)) for name, array in arrays.items()}
@@ -286,14 +288,26 @@ class Records:
 
     def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:
         """Path, array and growing axis of every variable that grows."""
-        for group, members in self._root.groups():
-            for name, array in members.arrays():
+        for group, members in _groups(self._root):
+            for name, array in _arrays(members):
                 dimensions = _dimensions(array)
                 if set(dimensions) & set(GROWING):
                     yield f"{group}/{name}", array, self._growing_axis(dimensions)
 
     def _growing_axis(self, dimensions: tuple[str, ...]) -> int:
         return next(axis for axis, name in enumerate(dimensions) if name in GROWING)
+
+
+def _groups(root: zarr.Group) -> list[tuple[str, zarr.Group]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # a directory that a crash left behind
+        return sorted(root.groups(), key=lambda group: group[0])
+
+
+def _arrays(members: zarr.Group) -> list[tuple[str, zarr.Array]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        return sorted(members.arrays(), key=lambda array: array[0])
 
 
 def _checksum(about: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from slmc.system.errors import UserError, brief
-from slmc.system.settings import Settings
+from slmc.system.settings import Settings, is_default, no_effect
 from slmc.system.validation import validated, with_fields
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class ScanSettings(Settings):
     @model_validator(mode="after")
     def _of_one_length(self) -> "ScanSettings":
         lengths = {name: len(_listed(values)) for name, values in self.fields.items()}
+        if not self.fields and (given := [name for name in ("points", "start") if not is_default(self, name)]):
+            raise ValueError(no_effect(given, "without fields to scan over"))
         if self.points == "list" and len(set(lengths.values())) > 1:
             raise ValueError(f'points = "list" needs equally many values of every field; got {lengths}')
         if math.prod(self.extents) > MOST_POINTS:
@@ -151,7 +153,7 @@ def check_points(settings: "RunSettings") -> None:
     for name in settings.scan.names:
         if name.split(".")[0] in ("scan", "seed", "title", "system") or not _is_field(settings, name):
             raise ValueError(
-                f"scan.fields: {name!r} is no field that can be scanned over; give dotted names such as "
+                f"scan.fields: {brief(name)} is no field that can be scanned over; give dotted names such as "
                 '"target.temperature"'
             )
     for number in range(len(settings.scan.all_points)):

@@ -108,7 +108,7 @@ MODELS = {
 
 def describe(model: EffectiveModel) -> dict[str, Any]:
     """What ``build_like`` needs to know to make a model of the same structure."""
-    name, kind = next((name, kind) for name, kind in MODELS.items() if isinstance(model, kind.type))
+    name, kind = next((name, kind) for name, kind in MODELS.items() if type(model) is kind.type)
     return {"name": name, "shape": model.shape, "temperature": model.temperature, **kind.form(model)}
 
 

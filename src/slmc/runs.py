@@ -59,6 +59,7 @@ from slmc.system import (
     system_names,
     validated,
     with_fields,
+    without_idle,
 )
 
 PYTHON = "python"
@@ -114,10 +115,12 @@ def run(
     else:
         path = config_path(what)
         data, name = read_toml(path), path.stem
-    data = with_overrides(with_fields(data, _by_dotted_names(settings or {})), overrides)
+    dotted, overrides = _by_dotted_names(settings or {}), tuple(overrides)
+    data = with_overrides(with_fields(data, dotted), overrides)
     if seed is not None:
         data["seed"] = seed
-    chosen = settings_of(data)
+    given = {*dotted, *(text.partition("=")[0].strip() for text in overrides)}
+    chosen = settings_of(without_idle(data, _kind(data), given) if given else data)
     out = Path(out) if out is not None else (Path("runs", name) if go_on else None)
     if go_on and out is not None and holds_run(out):
         _take_over(out, chosen)
@@ -197,11 +200,15 @@ def config_path(config: str | Path) -> Path:
 
 def settings_of(data: Mapping[str, Any]) -> Any:
     """The validated settings that a configuration file holds. Raises ``UserError`` naming what is wrong."""
+    return validated(dict(data), _kind(data))
+
+
+def _kind(data: Mapping[str, Any]) -> Any:
+    """The class of the settings of the system that is named."""
     name = data.get("system")
     if name is None:
         raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
-    kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else str(name)).settings
-    return validated(dict(data), kind)
+    return ProblemSettings if name == PYTHON else system_named(str(name)).settings
 
 
 def open_run(directory: str | Path, problem: Problem | None = None) -> Run:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmc.devices import is_confined
+from slmc.devices import is_confined, why_none
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
     CHECKPOINTS,
@@ -103,6 +103,7 @@ def run(
     anything else that differs is refused. ``what`` may also be the directory of a run, which is then continued as it
     is.
     """
+    _check_devices()
     if go_on and not isinstance(what, Problem) and Path(what).is_dir():
         if settings or out is not None or seed is not None or tuple(overrides):
             raise UserError(
@@ -213,6 +214,7 @@ def _kind(data: Mapping[str, Any]) -> Any:
 
 def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
+    _check_devices()
     directory = Path(directory)
     settings = settings_of(read_toml(config_of(directory)))
     _check_identity(Run(directory, settings, None))
@@ -221,6 +223,11 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     if problem is not None:
         _check(settings, problem)
     return Run(directory, settings, problem)
+
+
+def _check_devices() -> None:
+    if reason := why_none():
+        raise UserError(f"{reason}; set JAX_PLATFORMS=cpu, or install what drives the device.")
 
 
 def _check_identity(opened: Run) -> None:

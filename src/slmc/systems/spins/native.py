@@ -208,6 +208,30 @@ def _gathered(sites, strength, x, y, z):
     return a, b, c
 
 
+@numba.njit(fastmath={"contract"})
+@no_type_check
+def _along(a, b, c, u, v, w):
+    """A spin from exp(h·S) for the field h = (a, b, c), from a number u and a point (v, w) of the unit disc.
+
+    ``_turned`` with as few divisions and roots as can be: they are what a sweep waits for.
+    """
+    squared = a * a + b * b + c * c
+    if squared < 1e-12:
+        cosine = 2 * u - 1
+        a, b, c = 0.0, 0.0, 1.0
+    else:
+        h = math.sqrt(squared)
+        inverse = 1 / h
+        cosine = min(max(1 + math.log(u + (1 - u) * math.exp(-2 * h)) * inverse, -1.0), 1.0)
+        a, b, c = a * inverse, b * inverse, c * inverse
+    sine = math.sqrt(1 - cosine * cosine) / (v * v + w * w)
+    first, second = sine * (v * v - w * w), sine * 2 * v * w
+    sign = math.copysign(1.0, c)
+    r = -1 / (sign + c)
+    s = first * sign * a + second * b
+    return cosine * a + first + a * r * s, cosine * b + second * sign + b * r * s, cosine * c - s
+
+
 @numba.njit
 @no_type_check
 def draw_often(neighbours, strengths, seed, n_sweeps, spins):
@@ -230,16 +254,18 @@ def draw_often(neighbours, strengths, seed, n_sweeps, spins):
                 a, b, c = _product(strengths[site], x, y, z)
             else:
                 a, b, c = _gathered(neighbours[site], strengths[0], x, y, z)
-            h = math.sqrt(a * a + b * b + c * c)
-            cosine = _cosine(_uniform(state), h)
+            u = _uniform(state)
             # The azimuth is twice the angle of a point drawn in the unit disc: von Neumann, Natl. Bur. Stand. Appl.
             # Math. Ser. 12, 36 (1951).
             v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
             while not 0 < v * v + w * w <= 1:
                 v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
-            sine = math.sqrt(1 - cosine * cosine) / (v * v + w * w)
-            a, b, c = _axis(a, b, c, h)
-            x[site], y[site], z[site] = _turned(a, b, c, cosine, sine * (v * v - w * w), sine * 2 * v * w)
+            x[site], y[site], z[site] = _along(a, b, c, u, v, w)
+    # Every spin was made anew from its field, so that rounding has not added up.
+    for site in range(n_sites):
+        length = math.sqrt(x[site] * x[site] + y[site] * y[site] + z[site] * z[site])
+        if length > 0:
+            x[site], y[site], z[site] = x[site] / length, y[site] / length, z[site] / length
     spins[:, 0], spins[:, 1], spins[:, 2] = x, y, z
 
 

@@ -29,7 +29,7 @@ from command import main
 from matplotlib import pyplot
 from result_file import ResultFile, table
 
-from slmc.simulation import WAVE_FUNCTION, Records, summarise_optimisation
+from slmc.simulation import WAVE_FUNCTION, Records, stored_run, summarise_optimisation
 from slmc.statistics import notation
 from slmc.system import load_model
 from slmc.systems.wavefunctions import build_like, exact_ground_state, fidelity, j1j2
@@ -145,7 +145,7 @@ def _phase(directory: Path) -> str:
 
 def row(directory: Path) -> dict[str, Any]:
     """What the page and the figures need of a run."""
-    found = summarise_optimisation(directory)
+    found = summarise_optimisation(stored_run(directory))
     records = Records(directory / "records.zarr", read_only=True)
     steps, attention = records.read("optimisation"), records.read("attention")
     kept = {name: found[name] for name in ("n_parameters", "n_steps", "exact_energy", "energy", "relative_error")}

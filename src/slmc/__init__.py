@@ -10,9 +10,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-import jax
-import scipy.linalg  # noqa: F401  (loads the BLAS that jaxlib calls, so that its threads can be limited)
-from threadpoolctl import threadpool_limits
+from slmc import starting
+
+starting.begin()
+
+import jax  # noqa: E402
+import scipy.linalg  # noqa: E402, F401  (loads the BLAS that jaxlib calls, so that its threads can be limited)
+from threadpoolctl import threadpool_limits  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 if "OPENBLAS_NUM_THREADS" not in os.environ:

@@ -1,10 +1,10 @@
 """The command line: ``slmc run | resume | report | info | init | examples``. Options and printing."""
 
-import errno
+import io
 import json
 import math
+import os
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from slmc import runs
+from slmc.failures import told
 from slmc.results import TABLE, Result, ScanResult
 from slmc.simulation import make_console, read_toml, to_toml
+from slmc.starting import STOPPED, signals_in_a_sentence
 from slmc.statistics import notation
-from slmc.system import UserError, ready_made
+from slmc.system import ready_made
 
 app = typer.Typer(
     help="Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.",
@@ -31,20 +33,31 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
 
-STOPPED = 75
-"""Exit code of a run that was stopped early and can be resumed, EX_TEMPFAIL of sysexits.h."""
-
 
 @app.command()
 def run(
-    config: Annotated[str, typer.Argument(metavar="CONFIG_OR_NAME", help="A TOML file, or a name from slmc examples.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG_OR_NAME",
+            help="A TOML file, a name from slmc examples, or, to continue it, a run's directory.",
+        ),
+    ],
     out: Out = None,
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--continue",
+            help="Continue the run that is there already, begin it if there is none; to be given again until it exits "
+            "with 0.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Thermalise, learn, freeze, measure, report; without a model (learning.n_rounds = 0) by exact updates alone."""
-    _show(runs.run(config, out=out, seed=seed, quiet=quiet, overrides=set_ or ()), quiet)
+    _show(runs.run(config, out=out, seed=seed, quiet=quiet, overrides=set_ or (), go_on=go_on), quiet)
 
 
 @app.command()
@@ -87,27 +100,24 @@ def examples() -> None:
     table.add_column()
     for name, path in sorted(ready_made().items()):
         # Titles without checking the rest: the system may need an extra that is not installed.
-        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(tomllib.loads(path.read_text()).get("title", ""))))
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(read_toml(path).get("title", ""))))
     make_console().print(table)
 
 
 def main() -> None:
-    """Entry point: user errors become one sentence and exit code 2."""
-    try:
-        app()
-    except UserError as error:
-        _fail(str(error))
-    except FloatingPointError as error:
-        _fail(f"{error}")
-    except Exception as error:
-        if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error):
-            _fail("the disk is full; free some space and continue with slmc resume DIR (what was measured is kept).")
-        raise
-
-
-def _fail(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
-    sys.exit(2)
+    """Entry point: whatever ends a command early is told in one sentence; ``starting`` has the exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # signs that a terminal does not have must not end a run
+            stream.reconfigure(errors="replace")
+    with signals_in_a_sentence():
+        try:
+            app()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on
+        except Exception as error:
+            sentence, code = told(error)
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
+            sys.exit(code)
 
 
 def _show(result: Result | ScanResult, quiet: bool) -> None:

@@ -17,6 +17,9 @@ from slmc.numbers import count, positive_count
 
 Shape = tuple[int, ...]
 
+MOST_SITES = 2**24
+"""Sites of a lattice; more do not fit into the memory of a machine, whatever lives on them."""
+
 _MOST_SITES = 2**14
 """Sites of a lattice of which all pairs are tabulated, which takes 2 GB."""
 
@@ -49,6 +52,8 @@ def check_shape(shape: Shape) -> Shape:
         result = ()
     if not result:
         raise ValueError(f"shape must list one or more positive whole extents, for instance (6, 6); got {shape!r}.")
+    if math.prod(result) > MOST_SITES:
+        raise ValueError(f"a lattice may have at most {MOST_SITES} sites; got {math.prod(result)}.")
     return result
 
 

@@ -6,6 +6,8 @@
 ``run`` takes the name of a ready-made configuration, a TOML file, or a ``Problem`` built in Python.
 """
 
+import contextlib
+import functools
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,24 +16,36 @@ from typing import Any, NamedTuple
 from slmc.devices import is_confined
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
+    CHECKPOINTS,
+    CONFIG,
+    FREE,
+    Checkpoints,
     Optimisation,
     Point,
-    Records,
     Reporter,
     Sampling,
+    Stored,
     begun_points,
     carry_out_points,
+    changed_settings,
+    check_scan,
+    check_size,
+    checksum,
     config_of,
     described_tree,
+    digest_of,
+    holds_run,
     locked,
     new_directory,
     read_toml,
     records_path,
     run_blocks,
+    stored_run,
     summarise,
     summarise_optimisation,
     to_toml,
     with_overrides,
+    write_whole,
 )
 from slmc.system import (
     Problem,
@@ -40,6 +54,7 @@ from slmc.system import (
     VariationalSettings,
     field_about,
     ready_made,
+    shortened,
     system_named,
     system_names,
     validated,
@@ -73,13 +88,26 @@ def run(
     seed: int | None = None,
     quiet: bool = False,
     overrides: Iterable[str] = (),
+    go_on: bool = False,
 ) -> Result | ScanResult:
     """Thermalises, learns, freezes, measures, reports; without a model by exact updates alone.
 
     ``settings`` are fields by their dotted names, ``{"measurement.n_steps": 2000}``, in place of what the configuration
     says; ``overrides`` are the same as texts ``"section.field=value"``. Results are in ``out``, which must not exist or
     be empty, by default in a new folder of ``runs``. Raises ``UserError`` with one sentence for what is wrong.
+
+    With ``go_on`` a run that is in ``out`` already is continued, and begun if there is none: the same call can be
+    repeated until the run is complete, and then returns what it found. ``out`` is by default the folder of ``runs``
+    with the name of the configuration. What may change in a run, as how long it is, is taken from the configuration;
+    anything else that differs is refused. ``what`` may also be the directory of a run, which is then continued as it
+    is.
     """
+    if go_on and not isinstance(what, Problem) and Path(what).is_dir():
+        if settings or out is not None or seed is not None or tuple(overrides):
+            raise UserError(
+                f"{what} is continued with the settings that are in it; give the configuration to change them."
+            )
+        return resume(what, quiet=quiet)
     if isinstance(what, Problem):
         data: dict[str, Any] = {"system": PYTHON, **({} if what.model is not None else _WITHOUT_MODEL)}
         name = "problem"
@@ -90,12 +118,16 @@ def run(
     if seed is not None:
         data["seed"] = seed
     chosen = settings_of(data)
+    out = Path(out) if out is not None else (Path("runs", name) if go_on else None)
+    if go_on and out is not None and holds_run(out):
+        _take_over(out, chosen)
+        return resume(out, what if isinstance(what, Problem) else None, quiet)
     problem = what if isinstance(what, Problem) else _built(chosen, Path())
     _check(chosen, problem)
-    directory = new_directory(None if out is None else Path(out), name)
+    directory = new_directory(out, name)
     with locked(directory):
         chosen = _with_files_in(directory, chosen)
-        (directory / "config.toml").write_text(to_toml(chosen, without=getattr(chosen, "without_effect", ())))
+        write_whole(directory / CONFIG, _text(chosen))
     return _carried_out(Run(directory, chosen, problem), quiet)
 
 
@@ -105,7 +137,7 @@ def resume(directory: str | Path, problem: Problem | None = None, quiet: bool = 
     Several processes may resume one scan at once: each takes points that no other is working on.
     """
     opened = open_run(directory, problem)
-    if opened.problem is None:
+    if opened.problem is None and opened.settings.system == PYTHON:
         raise UserError(
             f"{directory} holds a run of a problem that was built in Python; continue it there with "
             "slmc.resume(directory, problem)."
@@ -151,12 +183,14 @@ def scan(
 
 def config_path(config: str | Path) -> Path:
     """The TOML file of that path, or the ready-made one of that name. Raises ``UserError`` if there is none."""
-    if Path(config).is_file():
-        return Path(config)
     known = ready_made()
+    with contextlib.suppress(OSError, ValueError):  # names that no file can have
+        if Path(config).is_file():
+            return Path(config)
     if str(config) not in known:
         raise UserError(
-            f"{config} is neither a file nor a ready-made configuration; those are {', '.join(sorted(known))}."
+            f"{shortened(str(config))} is neither a file nor a ready-made configuration; those are "
+            f"{', '.join(sorted(known))}."
         )
     return known[str(config)]
 
@@ -166,14 +200,15 @@ def settings_of(data: Mapping[str, Any]) -> Any:
     name = data.get("system")
     if name is None:
         raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
-    kind = ProblemSettings if name == PYTHON else system_named(str(name)).settings
+    kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else str(name)).settings
     return validated(dict(data), kind)
 
 
 def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
-    """An existing run. Raises ``UserError`` if the directory holds none."""
+    """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
     directory = Path(directory)
     settings = settings_of(read_toml(config_of(directory)))
+    _check_identity(Run(directory, settings, None))
     if settings.system != PYTHON:
         problem = _built(settings, directory)
     if problem is not None:
@@ -181,8 +216,41 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     return Run(directory, settings, problem)
 
 
+def _check_identity(opened: Run) -> None:
+    """Raises ``UserError`` for checkpoints, or records of a scan, of other settings than those in config.toml."""
+    if opened.is_scan:
+        check_scan(opened.directory, opened.settings)
+    else:
+        _checkpoints(opened).marks()
+
+
+def _take_over(directory: Path, settings: Any) -> None:
+    """Puts those settings that may change into the configuration of a run. Raises ``UserError`` for other changes."""
+    stored, copies = settings_of(read_toml(config_of(directory))), {}
+    for name, kept in getattr(settings, "files", {}).items():
+        file = _value(settings, name)
+        if file is not None and checksum(Path(file)) == checksum(directory / kept):
+            copies[name] = kept
+    changed = validated(with_fields(settings.model_dump(), copies), type(settings))
+    if type(stored) is not type(changed) or changed.identity != stored.identity:
+        raise UserError(changed_settings(directory, ", ".join(stored.may_change)))
+    with locked(directory):
+        write_whole(directory / CONFIG, _text(changed))
+
+
+def _value(settings: Any, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), settings)
+
+
+def _text(settings: Any) -> str:
+    return to_toml(settings, without=getattr(settings, "without_effect", ()))
+
+
 def _built(settings: Any, directory: Path) -> Any:
-    return system_named(settings.system).build(settings, directory)
+    try:
+        return system_named(settings.system).build(settings, directory)
+    except ValueError as error:  # what the parts of a system say of their parameters
+        raise UserError(f"{error}") from None
 
 
 def _check(settings: Any, problem: Any) -> None:
@@ -200,6 +268,7 @@ def _check(settings: Any, problem: Any) -> None:
         settings.check_wanted_errors(tuple(observable.name for observable in problem.observables))
     except ValueError as error:
         raise UserError(f"{error}.") from None
+    check_size(settings, problem)
 
 
 _WITHOUT_MODEL = {"learning": {"n_rounds": 0}}
@@ -248,24 +317,50 @@ def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
 
 
 def _carry_out(opened: Run, reporter: Reporter) -> bool:
-    """One run, to its end or until it is stopped; its report is written in any case."""
+    """One run, to its end or until it is stopped; its report is written in any case but that of damage."""
     try:
-        return run_blocks(_job(opened, reporter))
-    finally:
-        if (records_path(opened.directory)).is_dir():
-            _write_report(opened)
+        complete = run_blocks(_job(opened, reporter))
+    except (UserError, FloatingPointError):
+        with contextlib.suppress(UserError):
+            if records_path(opened.directory).is_dir():
+                _write_report(opened)
+        raise
+    _write_report(opened)
+    return complete
 
 
 def _job(opened: Run, reporter: Reporter) -> Any:
     directory, settings, problem = opened
     if isinstance(settings, VariationalSettings):
         return Optimisation(directory, settings.optimisation, problem, reporter, settings.identity)  # type: ignore[attr-defined]
-    identity = f"{settings.identity} {problem.identity}" if settings.system == PYTHON else None
-    return Sampling(directory, settings, problem, reporter, identity)
+    return Sampling(directory, settings, problem, reporter, _identity(opened))
+
+
+def _identity(opened: Run) -> str:
+    """What must be the same when a run is continued or read: the settings, and a problem that they do not describe."""
+    identity: str = opened.settings.identity
+    if isinstance(opened.settings, VariationalSettings):
+        return digest_of(identity)
+    is_python = opened.settings.system == PYTHON and opened.problem is not None
+    return f"{identity} {opened.problem.identity}" if is_python else identity
+
+
+def _checkpoints(opened: Run) -> Checkpoints:
+    free = FREE if isinstance(opened.settings, VariationalSettings) else ", ".join(opened.settings.may_change)
+    return Checkpoints(opened.directory / CHECKPOINTS, _identity(opened), free)
+
+
+def _stored(opened: Run) -> Stored:
+    return stored_run(opened.directory, _checkpoints(opened))
 
 
 def _run_of(point: Point) -> Run:
     return Run(point.directory, point.settings, _built(point.settings, point.directory))
+
+
+def _checked(opened: Run) -> Run:
+    _check(opened.settings, opened.problem)
+    return opened
 
 
 def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
@@ -279,7 +374,10 @@ def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
     reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
     try:
         return carry_out_points(
-            opened.directory, opened.settings, lambda point: _carry_out(_run_of(point), Reporter(quiet=True)), told
+            opened.directory,
+            opened.settings,
+            lambda point: _carry_out(_checked(_run_of(point)), Reporter(quiet=True)),
+            told,
         )
     finally:
         _write_report(opened)
@@ -316,9 +414,13 @@ def _model_builder(opened: Run) -> Any:
 def _summary(opened: Run) -> dict[str, Any]:
     if opened.is_scan:
         return {"points": [_summary_of(point) for point in begun_points(opened.directory, opened.settings)]}
+    return _summary_of_stored(opened, _stored(opened))
+
+
+def _summary_of_stored(opened: Run, stored: Stored) -> dict[str, Any]:
     if isinstance(opened.settings, VariationalSettings):
-        return summarise_optimisation(opened.directory)
-    return summarise(opened.directory, opened.problem)
+        return summarise_optimisation(stored)
+    return summarise(stored, opened.problem)
 
 
 def _summary_of(point: Point) -> dict[str, Any]:
@@ -339,7 +441,7 @@ def _write_report(opened: Run) -> Path:
     from slmc.report import Scanned, write_optimisation_report, write_report, write_scan_report
 
     path = opened.directory / "report.html"
-    config = (opened.directory / "config.toml").read_text()
+    config = (opened.directory / CONFIG).read_text(encoding="utf-8")
     about = {"title": opened.title, "directory": opened.directory.name, "version": _version()}
     if opened.is_scan:
         result = scan_result(opened)
@@ -349,9 +451,10 @@ def _write_report(opened: Run) -> Path:
         )
         write_scan_report(scanned, {**about, "n_points": len(opened.settings.scan.all_points)}, config, path)
         return path
-    records = Records(records_path(opened.directory), read_only=True)
+    stored = _stored(opened)
+    summary = {**_summary_of_stored(opened, stored), **about}
     if isinstance(opened.settings, VariationalSettings):
-        write_optimisation_report(records.tree(), {**_summary(opened), **about}, config, path)
+        write_optimisation_report(stored.records.tree(), summary, config, path)
     else:
-        write_report(described_tree(records, opened.problem), {**_summary(opened), **about}, config, path)
+        write_report(described_tree(stored.records, opened.problem), summary, config, path)
     return path

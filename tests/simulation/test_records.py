@@ -10,6 +10,7 @@ import pytest
 import xarray
 import zarr
 
+from slmc.simulation.marks import Marks
 from slmc.simulation.records import Records, Variable
 from slmc.statistics import RunningSeries, estimate
 from slmc.system import UserError
@@ -37,10 +38,16 @@ def edited(file: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def everything(path: Path, lengths: dict[str, int] | None = None) -> xarray.DataTree:
-    records = Records(path, read_only=True)
-    records.check(lengths or {})
+def everything(path: Path, marks: Marks | None = None) -> xarray.DataTree:
+    records = Records(path, read_only=True, marks=marks)
+    records.check(marks or Marks())
+    records.verify()
     return records.tree()
+
+
+def marks_of(path: Path) -> Marks:
+    records = Records(path)
+    return Marks(lengths=records.lengths(), forms=records.forms())
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -76,7 +83,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["empty", "cut", "deleted"])
 def test_every_file_that_is_harmed_is_noticed(tmp_path: Path, harm: str) -> None:
     written(tmp_path / "r")
-    lengths = Records(tmp_path / "r").lengths()
+    marks = marks_of(tmp_path / "r")
     files = [file.relative_to(tmp_path / "r") for file in (tmp_path / "r").rglob("*") if file.is_file()]
     for number, name in enumerate(files):
         shutil.copytree(tmp_path / "r", copy := tmp_path / str(number))
@@ -85,10 +92,43 @@ def test_every_file_that_is_harmed_is_noticed(tmp_path: Path, harm: str) -> None
             file.unlink()
         else:
             file.write_bytes(file.read_bytes()[: 0 if harm == "empty" else file.stat().st_size // 2])
-        if harm == "deleted" and name.parts[:2] in (("learning", "exact"), ("learning", "nothing")):
-            continue  # what does not grow has no length; only its chunks are missed
         with pytest.raises(UserError, match="are damaged"):
-            everything(copy, lengths)
+            everything(copy, marks)
+
+
+def test_what_is_behind_the_last_checkpoint_is_not_read(tmp_path: Path) -> None:
+    """A run that goes on is writing it, or was killed there: files not yet written, a group just begun."""
+    values = written(tmp_path / "r")
+    marks = Marks(lengths={"measurement/energy": 70, "measurement/field": 1}, forms={"measurement": 0})
+    (tmp_path / "r" / "baseline" / "energy").mkdir(parents=True)
+    edited(tmp_path / "r" / "measurement" / "energy" / "zarr.json", shape=[4, 10**5])
+    tree = Records(tmp_path / "r", read_only=True, marks=marks).tree()
+    np.testing.assert_array_equal(tree["measurement/energy"], values[:, :70])
+    assert "exact" not in tree["learning"]
+    records = Records(tmp_path / "r", marks=marks)
+    records.truncate(marks.lengths)
+    np.testing.assert_array_equal(records.read("measurement")["energy"], values[:, :70])
+    with pytest.raises(UserError, match="there is no zarr.json of format 3 in baseline"):
+        Records(tmp_path / "r", read_only=True)
+
+
+def test_another_description_than_at_the_last_checkpoint_is_noticed(tmp_path: Path) -> None:
+    written(tmp_path / "r")
+    marks, file = marks_of(tmp_path / "r"), tmp_path / "r" / "measurement" / "energy" / "zarr.json"
+    edited(file, attributes={"units": "J", "description": "a sentence"})
+    with pytest.raises(UserError, match="measurement/energy is described otherwise than at the last checkpoint"):
+        everything(tmp_path / "r", marks)
+
+
+def test_consolidated_metadata_do_not_stand_in_for_files(tmp_path: Path) -> None:
+    """They could name codecs that nobody looked at."""
+    written(tmp_path / "r")
+    array = json.loads((tmp_path / "r" / "measurement" / "energy" / "zarr.json").read_text())
+    array |= {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    inside = {"kind": "inline", "must_understand": False, "metadata": {"measurement": group, "measurement/energy": array}}
+    edited(tmp_path / "r" / "zarr.json", consolidated_metadata=inside)
+    assert everything(tmp_path / "r")["measurement/energy"].shape == (4, 150)
 
 
 def test_what_a_checkpoint_knows_must_be_there(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import objects
 from slmc.lattice import displacements
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress, time_split
+from slmc.simulation.marks import Marks
 from slmc.system import UserError, load_model, save_model
 from slmc.systems.spins.models import build_like, describe
 
@@ -127,18 +128,18 @@ STATE = {"chains": jnp.arange(6.0).reshape(2, 3), "labels": np.zeros((0, 3)), "n
 def test_checkpoints_in_directories_of_any_name(tmp_path: Path, name: str) -> None:
     checkpoints = Checkpoints(tmp_path / name / "checkpoints", "identity", "free")
     for number in (1, 2, 3):
-        checkpoints.save(number, STATE, {"measurement/energy": number})
+        checkpoints.save(number, STATE, Marks(lengths={"measurement/energy": number}))
     assert checkpoints.numbers() == [2, 3]
     found = Checkpoints(tmp_path / name / "checkpoints", "identity", "free").restore(STATE)
     assert found is not None
-    assert found[1] == checkpoints.lengths() == {"measurement/energy": 3}
+    assert found[1] == checkpoints.marks() == Marks(lengths={"measurement/energy": 3})
     assert eqx.tree_equal(found[0], STATE)
 
 
 def test_a_checkpoint_larger_than_the_run_is_not_unpacked(tmp_path: Path) -> None:
     """Zeros: a file of some kilobytes for any number of them."""
     checkpoints = Checkpoints(tmp_path / "checkpoints", "identity", "free")
-    checkpoints.save(1, STATE | {"chains": np.zeros(10**7)}, {})
+    checkpoints.save(1, STATE | {"chains": np.zeros(10**7)}, Marks())
     with pytest.raises(UserError, match=r"is damaged and cannot be read \(ValueError\)"):
         checkpoints.restore(STATE)
 
@@ -146,7 +147,7 @@ def test_a_checkpoint_larger_than_the_run_is_not_unpacked(tmp_path: Path) -> Non
 def test_no_message_advises_to_delete(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "checkpoints", "identity", "free")
     for number in (1, 2):
-        checkpoints.save(number, STATE, {})
+        checkpoints.save(number, STATE, Marks())
     for file in (tmp_path / "checkpoints" / "000002").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")

@@ -20,7 +20,7 @@ from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OME
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Product, Signs, SiteManifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
-from slmc.montecarlo.soundness import check_on_manifold, check_weights, manifold_of
+from slmc.montecarlo.soundness import check_chains, check_on_manifold, check_weights, manifold_of
 from slmc.montecarlo.special_unitary import SpecialUnitary
 from slmc.montecarlo.target import (
     Configuration,
@@ -88,6 +88,7 @@ __all__ = [
     "TwoTimeScaleTrajectory",
     "Update",
     "accept_or_reject",
+    "check_chains",
     "check_on_manifold",
     "check_weights",
     "decision_of",

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
-from slmc.montecarlo.soundness import check_on_manifold, check_weights, is_known, manifold_of
+from slmc.montecarlo.soundness import check_chains, check_weights, is_known
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
 from slmc.numbers import count
@@ -130,9 +130,8 @@ def init_chains(update: Update, configurations: Configuration) -> State:
     Raises ``ValueError`` for configurations off the manifold on which the update moves (spins of another length than 1,
     links that are not in the group), ``FloatingPointError`` for a log-weight that is NaN or +∞.
     """
-    manifold = manifold_of(update)
-    if manifold is not None and eqx.is_array_like(configurations) and is_known(configurations):
-        check_on_manifold(manifold, configurations)
+    if is_known(configurations):
+        check_chains(update, configurations)
     states = over_chains(_init, configurations, update)
     if is_known(states):
         check_weights(states, "where it starts")

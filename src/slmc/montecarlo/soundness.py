@@ -37,6 +37,13 @@ def check_on_manifold(manifold: Manifold, configurations: Configuration, toleran
             )
 
 
+def check_chains(update: Any, configurations: Configuration) -> None:
+    """``check_on_manifold`` for the manifold that an update tells, if it does, and configurations are arrays."""
+    manifold = manifold_of(update)
+    if manifold is not None and isinstance(configurations, jax.Array | np.ndarray):
+        check_on_manifold(manifold, configurations)
+
+
 def check_weights(states: State, when: str) -> None:
     """Raises ``FloatingPointError`` for the first chain whose log-weight is NaN or +∞, where no chain gets away from.
 

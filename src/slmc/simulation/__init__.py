@@ -5,42 +5,69 @@
   of a variational one; ``scan``: many runs, a point each
 - ``progress``: what it tells; ``stopping``: signals and wall time
 - ``clock``: where time goes
-- ``records``, ``described``, ``checkpoint``, ``directory``: what is on disk
-- ``summary``: what was found; ``devices``: where it runs
+- ``records``, ``described``, ``checkpoint``, ``directory``, ``files``: what is on disk; ``marks``, ``verification``:
+  whether it belongs together
+- ``summary``: what was found; ``watched``: what is kept in mind of it while running; ``size``: what it takes
 """
 
+from slmc.simulation.checkpoint import Checkpoints, changed_settings
 from slmc.simulation.config_file import read_toml, with_overrides
 from slmc.simulation.described import described_tree
-from slmc.simulation.directory import config_of, locked, new_directory, records_path
+from slmc.simulation.directory import (
+    CHECKPOINTS,
+    CONFIG,
+    config_of,
+    holds_run,
+    locked,
+    new_directory,
+    records_path,
+)
+from slmc.simulation.files import checksum, write_whole
 from slmc.simulation.loop import run_blocks
-from slmc.simulation.optimisation import WAVE_FUNCTION, Optimisation, summarise_optimisation
+from slmc.simulation.optimisation import FREE, WAVE_FUNCTION, Optimisation, digest_of, summarise_optimisation
 from slmc.simulation.progress import Reporter, make_console
 from slmc.simulation.records import Records, Variable
-from slmc.simulation.sampling import Sampling
-from slmc.simulation.scan import Point, begun_points, carry_out_points
+from slmc.simulation.sampling import MODEL, Sampling
+from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan
+from slmc.simulation.size import check_size
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
+from slmc.simulation.verification import Stored, stored_run
 
 __all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "FREE",
+    "MODEL",
     "WAVE_FUNCTION",
+    "Checkpoints",
     "Optimisation",
     "Point",
     "Records",
     "Reporter",
     "Sampling",
+    "Stored",
     "Variable",
     "begun_points",
     "carry_out_points",
+    "changed_settings",
+    "check_scan",
+    "check_size",
+    "checksum",
     "config_of",
     "described_tree",
+    "digest_of",
+    "holds_run",
     "locked",
     "make_console",
     "new_directory",
     "read_toml",
     "records_path",
     "run_blocks",
+    "stored_run",
     "summarise",
     "summarise_optimisation",
     "to_toml",
     "with_overrides",
+    "write_whole",
 ]

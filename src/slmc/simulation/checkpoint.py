@@ -1,15 +1,17 @@
 """Checkpoints: everything needed to continue to the bit, written atomically by orbax.
 
-A checkpoint is the list of array leaves of the run's state and of the lengths of its records. The structure is built
-anew from the configuration, so no code is ever loaded from a file.
+A checkpoint is the list of array leaves of the run's state, and what it says of the records and files beside it, all
+with checksums. The structure is built anew from the configuration, so no code is ever loaded from a file.
 """
 
 import contextlib
+import functools
 import json
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from slmc.simulation.files import is_signed, signed
+from slmc.simulation.marks import Marks
 from slmc.system import UserError
 
 FORMAT = 1
@@ -29,76 +33,66 @@ _ROOM = 2**20
 
 
 class Checkpoints:
-    """Numbered checkpoints in a directory, the two latest kept.
+    """Numbered checkpoints in a directory, the two latest kept, and those that the latest asks for.
 
-    ``identity`` says which settings they belong to, ``free`` names those that may change nevertheless; ``other`` is the
-    sentence about those of another identity, for runs that have no file of settings.
+    ``identity`` says which settings they belong to (``None`` reads them whatever that is), ``free`` names those that
+    may change nevertheless; ``other`` is the sentence about those of another identity, for runs that have no file of
+    settings.
     """
 
-    def __init__(self, directory: Path, identity: str, free: str, other: str | None = None) -> None:
+    def __init__(self, directory: Path, identity: str | None, free: str, other: str | None = None) -> None:
         self.directory, self.identity = directory, identity
-        self._other = other or (
-            f"config.toml beside {directory} was changed since the run began, in more than {free}; "
-            "restore it, or start a new run with slmc run."
-        )
-        self._writer = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        self.other = other or changed_settings(directory.parent, free)
 
-    def save(self, number: int, state: Any, lengths: dict[str, int]) -> None:
+    @functools.cached_property
+    def _writer(self) -> ocp.Checkpointer:
+        return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+
+    def save(self, number: int, state: Any, marks: Marks) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         # Orbax refuses arrays without elements; their shape says all there is to know.
         empty = {i: (leaf.shape, leaf.dtype.name) for i, leaf in enumerate(leaves) if not leaf.size}
-        about = json.dumps(
-            {
-                "format": FORMAT,
-                "identity": self.identity,
-                "lengths": lengths,
-                "n_leaves": len(leaves),
-                "empty": empty,
-            }
-        )
+        about = {
+            "format": FORMAT,
+            "identity": self.identity,
+            "n_leaves": len(leaves),
+            "empty": empty,
+            "leaves_crc32": _checksum(leaves),
+            **{name: dict(mark) if isinstance(mark, Mapping) else mark for name, mark in marks._asdict().items()},
+        }
         tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
-        tree["about"] = np.frombuffer(about.encode(), np.uint8)
+        tree["about"] = np.frombuffer(signed(about).encode(), np.uint8)
         with _plain(self.directory) as directory:
             self._writer.save(directory / self._path(number).name, args=ocp.args.PyTreeSave(tree))
         for old in self.numbers()[:-_KEPT]:
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            if old not in marks.kept:
+                shutil.rmtree(self._path(old), ignore_errors=True)
 
-    def restore(self, template: Any) -> tuple[Any, dict[str, int]] | None:
-        """The latest state, in the structure of ``template``, and the lengths of the records; ``None`` without one.
+    def restore(self, template: Any, number: int | None = None) -> tuple[Any, Marks] | None:
+        """The latest state, or that of a ``number``, in the structure of ``template``; ``None`` without one.
 
-        Raises ``UserError`` if it is damaged or of another version.
+        Raises ``UserError`` if it is damaged, of another version or of other settings.
         """
-        numbers = self.numbers()
-        if not numbers:
+        path = self._latest() if number is None else self._path(number)
+        if path is None:
             return None
-        path = self._path(numbers[-1])
-        advice = (
-            f"move {path} elsewhere and resume: the run goes on from the checkpoint before it."
-            if len(numbers) > 1
-            else "start the run again in a new directory (the records stay readable)."
-        )
         likes, structure = jax.tree.flatten(template)
-        try:
-            with _plain(self.directory) as directory:
-                self._check_size(directory / path.name, likes)
-                tree = self._writer.restore(directory / path.name)
-            about = json.loads(np.asarray(tree["about"]).tobytes().decode())
-            is_ours = about["format"] == FORMAT and about["n_leaves"] == len(likes)
+        with self._reading(path), _plain(self.directory) as directory:
+            self._check_size(directory / path.name, likes)
+            tree = self._writer.restore(directory / path.name)
+            about = _read_about(tree)
+            if self.identity not in (None, about["identity"]):
+                raise UserError(self.other)
+            if about["format"] != FORMAT or about["n_leaves"] != len(likes):
+                raise UserError(f"the checkpoint {path} was written by another version of slmc; {self._advice()}")
             empty = {int(i): _without_elements(*form) for i, form in about["empty"].items()}
-            places = range(len(likes)) if is_ours else ()
-            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in places]
-        except (Exception, MemoryError) as error:
-            raise UserError(
-                f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {advice}"
-            ) from None
-        if not is_ours:
-            raise UserError(f"the checkpoint {path} was written by another version of slmc; {advice}")
-        if about["identity"] != self.identity:
-            raise UserError(self._other)
+            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in range(len(likes))]
+            if _checksum(leaves) != about.get("leaves_crc32", _checksum(leaves)):
+                raise ValueError("numbers that do not fit their checksum")
         alike = [
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]
-        return jax.tree.unflatten(structure, alike), about["lengths"]
+        return jax.tree.unflatten(structure, alike), Marks.of(about)
 
     def _check_size(self, path: Path, likes: list[Any]) -> None:
         """Raises ``ValueError`` for arrays larger than the run's own, before there is room made for them.
@@ -110,31 +104,90 @@ class Checkpoints:
         if sum(sizes) > sum(np.asarray(like).nbytes for like in likes) + _ROOM:
             raise ValueError("arrays larger than those of the run")
 
-    def lengths(self) -> dict[str, int] | None:
-        """The lengths of the records at the latest checkpoint, and nothing else of it; ``None`` without one.
+    def marks(self) -> Marks | None:
+        """What the latest checkpoint says, without its state; ``None`` without one.
 
-        Raises ``UserError`` if it cannot be read.
+        Raises ``UserError`` if it is damaged or of other settings.
         """
-        numbers = self.numbers()
-        if not numbers:
-            return None
-        arguments = ocp.args.PyTreeRestore(item={"about": 0}, partial_restore=True)
+        while (path := self._latest()) is not None:
+            try:
+                with self._reading(path), _plain(self.directory) as directory:
+                    about = _read_about(self._restored(directory / path.name))
+            except UserError:
+                if path != self._latest():  # a run that is going on has replaced it meanwhile
+                    continue
+                raise
+            if not belongs(about["identity"], self.identity):
+                raise UserError(self.other)
+            return Marks.of(about)
+        return None
+
+    def _restored(self, path: Path) -> Any:
+        """What a checkpoint says of itself alone."""
+        stored = self._writer.metadata(path).item_metadata.tree["about"]
+        if math.prod(stored.shape) > _ROOM:
+            raise ValueError("a description far too long")
+        return self._writer.restore(path, args=ocp.args.PyTreeRestore(item={"about": 0}, partial_restore=True))
+
+    @contextlib.contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        """Whatever goes wrong on reading is damage, and told in one sentence."""
         try:
-            with _plain(self.directory) as directory:
-                tree = self._writer.restore(directory / self._path(numbers[-1]).name, args=arguments)
-            return json.loads(np.asarray(tree["about"]).tobytes().decode())["lengths"]
+            yield
+        except UserError:
+            raise
         except (Exception, MemoryError) as error:
-            path = self._path(numbers[-1])
-            raise UserError(f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}).") from None
+            raise UserError(
+                f"the checkpoint {path} is damaged and cannot be read ({type(error).__name__}); {self._advice()}"
+            ) from None
+
+    def _advice(self) -> str:
+        numbers = self.numbers()
+        if len(numbers) > 1:
+            return (
+                f"move {self._path(numbers[-1])} elsewhere and resume: the run goes on from the checkpoint before it."
+            )
+        return "restore it from a copy, or start the run again in a new directory (the records stay as they are)."
 
     def numbers(self) -> list[int]:
         """Numbers of the complete checkpoints, ascending."""
         if not self.directory.is_dir():
             return []
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdigit())
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+    def _latest(self) -> Path | None:
+        numbers = self.numbers()
+        return self._path(numbers[-1]) if numbers else None
 
     def _path(self, number: int) -> Path:
         return self.directory / f"{number:06d}"
+
+
+def changed_settings(directory: Path, free: str) -> str:
+    """The sentence about a run whose settings are not those it was begun with."""
+    return (
+        f"config.toml in {directory} was changed since the run began, in more than {free}, or what lies beside it is "
+        "of another run; restore it, or start a new run with slmc run."
+    )
+
+
+def _read_about(tree: Any) -> dict[str, Any]:
+    about = json.loads(np.asarray(tree["about"]).tobytes().decode())
+    if not is_signed(about):
+        raise ValueError("a description that does not fit its checksum")
+    return about
+
+
+def belongs(identity: str, wanted: str | None) -> bool:
+    """Whether identities agree; of a problem that was built in Python and is not at hand, that of the settings."""
+    return wanted is None or identity == wanted or identity.split(" ")[0] == wanted
+
+
+def _checksum(leaves: list[np.ndarray]) -> int:
+    total = 0
+    for leaf in leaves:
+        total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
+    return total
 
 
 def _without_elements(shape: list[int], dtype: str) -> np.ndarray:

@@ -3,13 +3,14 @@
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from slmc.simulation.files import is_signed, signed, write_whole
 
 _LONGEST = 2**24
 """Bytes of a file of progress, at most."""
@@ -62,7 +63,7 @@ class Clock:
         return self._laps.get(activity, 0.0)
 
     def save(self, **about: Any) -> None:
-        """Writes the times, with ``about`` beside them, atomically."""
+        """Writes the times, with ``about`` beside them and a checksum, atomically."""
         stored = {
             **about,
             "laps": self._laps,
@@ -70,23 +71,21 @@ class Clock:
             "warnings": self.warnings,
             "total": self._before + time.perf_counter() - self._started,
         }
-        temporary = self.path.with_suffix(".part")
-        temporary.write_text(json.dumps(stored, indent=1))
-        os.replace(temporary, self.path)
+        write_whole(self.path, signed(stored))
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """What ``Clock`` stored; empty if there is nothing or it cannot be read, for no result hangs on it.
+    """What ``Clock`` stored; empty if there is nothing or it is damaged, for no result hangs on it.
 
     Entries that are not of the kind that ``Clock`` and runs store are left out.
     """
     try:
         if not path.is_file() or path.stat().st_size > _LONGEST:
             return {}
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(stored, dict):
+    if not isinstance(stored, dict) or not is_signed(stored):
         return {}
     return {name: value for name, value in stored.items() if name not in _KINDS or _KINDS[name](value)}
 

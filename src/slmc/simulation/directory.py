@@ -9,6 +9,10 @@ from pathlib import Path
 from slmc.system import UserError
 
 RECORDS = "records.zarr"
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.toml"
+PROGRESS = "progress.json"
+_LOCK = ".lock"
 
 
 def new_directory(out: Path | None, name: str) -> Path:
@@ -19,16 +23,40 @@ def new_directory(out: Path | None, name: str) -> Path:
     if out is None:
         names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
         out = next(path for path in map(Path("runs").joinpath, names) if not path.exists())
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif is_taken(out):
         raise UserError(
             f"--out {out} exists and is not empty; give a new directory, or continue the run in it with: "
-            f"slmc resume {out}"
+            f"slmc run --continue {out}"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out} cannot be made: {error.strerror}.") from None
     return out
+
+
+def is_taken(out: Path) -> bool:
+    """Whether there is something else than an empty directory, or one in which a run was stopped before it began."""
+    if not (out.exists() or out.is_symlink()):
+        return False
+    return not out.is_dir() or any(path.name != _LOCK and not path.name.startswith(".config") for path in out.iterdir())
+
+
+def holds_run(directory: Path) -> bool:
+    """Whether there is a run in a directory."""
+    return (directory / CONFIG).exists()
+
+
+def is_worked_on(directory: Path) -> bool:
+    """Whether another process is working on a run."""
+    try:
+        with (directory / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def records_path(directory: Path) -> Path:
@@ -39,16 +67,17 @@ def records_path(directory: Path) -> Path:
 
 def config_of(directory: Path) -> Path:
     """The configuration of an existing run. Raises ``UserError`` if the directory holds none."""
-    path = directory / "config.toml"
+    path = directory / CONFIG
     if not path.is_file():
-        raise UserError(f"{directory} holds no run (there is no config.toml in it); give a directory made by slmc run.")
+        what = "there is no config.toml in it" if not path.exists() else "its config.toml is no file"
+        raise UserError(f"{directory} holds no run ({what}); give a directory made by slmc run.")
     return path
 
 
 @contextlib.contextmanager
 def claimed(directory: Path) -> Iterator[bool]:
     """Whether this process alone may work on a run while the context lasts; the claim of one that dies ends."""
-    with (directory / ".lock").open("w") as file:
+    with (directory / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -13,6 +13,8 @@ import numpy as np
 from slmc.devices import forget_failed_programs
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
+from slmc.simulation.files import checksum
+from slmc.simulation.marks import Marks
 from slmc.simulation.progress import Reporter
 from slmc.simulation.records import Records
 from slmc.simulation.stopping import Stopped, Stopper
@@ -40,6 +42,7 @@ class Files(NamedTuple):
 class Job(Protocol):
     """What the loop needs of a run that samples, or that optimises.
 
+    ``other_files`` are names of files that it writes, or reads, in its directory beside those of the loop.
     Its state is a named tuple with the fields ``phase`` (a number), ``block`` (blocks done in it) and ``number``
     (blocks done in all), whose leaves are arrays. The last of ``phases`` says that it is complete.
     """
@@ -50,6 +53,8 @@ class Job(Protocol):
     def phases(self) -> tuple[Phase, ...]: ...
     @property
     def wall_time(self) -> float | None: ...
+    @property
+    def other_files(self) -> tuple[str, ...]: ...
 
     def new_state(self) -> Any:
         """The state before the first block."""
@@ -57,8 +62,11 @@ class Job(Protocol):
     def begin(self, state: Any) -> Any:
         """What comes before the first block of a run that is not continued."""
 
-    def go_on(self, state: Any, lengths: dict[str, int]) -> Any:
-        """What comes before the first block after an interruption; ``lengths`` are those of the records."""
+    def rewound(self, state: Any, marks: Marks) -> int | None:
+        """The number of an older checkpoint to go on from, where the settings ask for more of an earlier phase."""
+
+    def go_on(self, state: Any, marks: Marks) -> Any:
+        """What comes before the first block after an interruption, or where a complete run is to be longer."""
 
     def n_blocks(self, state: Any) -> int:
         """Blocks of the phase."""
@@ -71,6 +79,12 @@ class Job(Protocol):
 
     def about(self, state: Any) -> dict[str, Any]:
         """What is told of the state beside the records."""
+
+    def is_final(self, state: Any) -> bool:
+        """Whether variables that do not grow are as they will stay."""
+
+    def kept(self, state: Any) -> tuple[int, ...]:
+        """Numbers of older checkpoints that this state needs."""
 
 
 def run_blocks(job: Job) -> bool:
@@ -94,10 +108,11 @@ def run_blocks(job: Job) -> bool:
 
 
 def _run_blocks(job: Job) -> bool:
-    files, state = job.files, _first_state(job)
-    _announce(job, state)
+    files = job.files
     with contextlib.closing(files.reporter), Stopper(job.wall_time) as stopper:
-        while not _is_complete(job, state):
+        state = _first_state(job)
+        _announce(job, state)
+        while not _is_complete(job, state) and not stopper.signalled:
             before = int(state.phase)
             try:
                 state = job.advance(state, stopper)
@@ -106,7 +121,7 @@ def _run_blocks(job: Job) -> bool:
             state = state._replace(number=np.asarray(int(state.number) + 1))
             sound = job.is_sound(state)
             if sound:
-                files.checkpoints.save(int(state.number), state, files.records.lengths())
+                _save(job, state)
             _save_progress(job, state)
             if int(state.phase) != before:
                 _announce(job, state)
@@ -119,10 +134,37 @@ def _run_blocks(job: Job) -> bool:
 
 
 def _first_state(job: Job) -> Any:
+    """The state to go on from; from then on there is a checkpoint for whatever is recorded."""
     files, new = job.files, job.new_state()
     stored = files.checkpoints.restore(new)
-    files.records.truncate(stored[1] if stored else {})
-    return job.go_on(*stored) if stored else job.begin(new)
+    if stored is None:
+        files.records.truncate({})
+        state = job.begin(new)
+        _save(job, state)
+        return state
+    state, marks = stored
+    if (older := job.rewound(state, marks)) is not None:
+        number = state.number
+        state, marks = files.checkpoints.restore(new, older) or stored
+        state = state._replace(number=np.asarray(int(number) + 1))
+        # Before anything is cut that the last checkpoint counts on.
+        files.checkpoints.save(int(state.number), state, marks._replace(kept=(older,)))
+    files.records.truncate(marks.lengths)
+    files.records.verify()
+    return job.go_on(state, marks)
+
+
+def _save(job: Job, state: Any) -> None:
+    files = job.files
+    sums = {name: checksum(files.directory / name) for name in job.other_files}
+    marks = Marks(
+        phase=phase_of(job, state).name,
+        lengths=files.records.lengths(),
+        forms=files.records.forms(job.is_final(state)),
+        files={name: total for name, total in sums.items() if total is not None},
+        kept=job.kept(state),
+    )
+    files.checkpoints.save(int(state.number), state, marks)
 
 
 def phase_of(job: Job, state: Any) -> Phase:

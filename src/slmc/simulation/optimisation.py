@@ -11,16 +11,20 @@ import numpy as np
 
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress
+from slmc.simulation.directory import CHECKPOINTS, PROGRESS
 from slmc.simulation.loop import Files, Phase, following
+from slmc.simulation.marks import Marks
 from slmc.simulation.progress import Reporter
-from slmc.simulation.records import Records, Variable
+from slmc.simulation.records import Variable
 from slmc.simulation.stopping import Stopper
+from slmc.simulation.summary import with_doubts
+from slmc.simulation.verification import Stored, opened_records
 from slmc.statistics import estimate
 from slmc.system import StepSettings, Variational, save_model
 
 OPTIMISE, MEASURE, DONE = (Phase(name, number) for number, name in enumerate(("optimise", "measure", "done")))
 
-_FREE = (
+FREE = (
     "[reconfiguration], optimisation.n_steps (until the measurement begins), measurement_blocks, measurement_draws, "
     "measurement_sweeps and wall_time"
 )
@@ -56,15 +60,23 @@ class Optimisation:
         identity: str | None = None,
     ) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
-        self.records = Records(directory / "records.zarr")
-        digest = hashlib.sha256((problem.identity if identity is None else identity).encode()).hexdigest()
         other = (
             f"{directory} holds a run of another model, Hamiltonian, sampler or driver; "
             "restore what it was made with, or choose an empty directory."
         )
-        self.checkpoints = Checkpoints(directory / "checkpoints", digest, _FREE, other if identity is None else None)
-        self.clock = Clock(directory / "progress.json")
+        self.checkpoints = Checkpoints(
+            directory / CHECKPOINTS,
+            digest_of(problem.identity if identity is None else identity),
+            FREE,
+            other if identity is None else None,
+        )
+        self.records = opened_records(directory, self.checkpoints)
+        self.clock = Clock(directory / PROGRESS)
         self._n_kept = 0  # steps before the last checkpoint
+
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        return (WAVE_FUNCTION,)
 
     @property
     def files(self) -> Files:
@@ -86,14 +98,29 @@ class Optimisation:
             self.problem.start()
         return state._replace(problem=self.problem.state())
 
-    def go_on(self, state: VariationalState, lengths: dict[str, int]) -> VariationalState:
+    def rewound(self, state: VariationalState, marks: Marks) -> int | None:
+        return None
+
+    def kept(self, state: VariationalState) -> tuple[int, ...]:
+        return ()
+
+    def is_final(self, state: VariationalState) -> bool:
+        return True
+
+    def go_on(self, state: VariationalState, marks: Marks) -> VariationalState:
+        """Goes on; a complete run whose settings ask for more blocks of the measurement has them."""
         self.problem.restore(state.problem)
-        self._n_kept = lengths.get("optimisation/energy", 0)
+        self._n_kept = marks.lengths.get("optimisation/energy", 0)
         if int(state.phase) != OPTIMISE.number and self.settings.n_steps > self._n_kept:
             self.reporter.note(
                 f"optimisation.n_steps = {self.settings.n_steps} has no effect any more: the optimisation ended after "
                 f"{self._n_kept} steps and its result is being measured; for more steps start a new run"
             )
+        if int(state.phase) != OPTIMISE.number:
+            self._save_parameters()
+        n_blocks = marks.lengths.get("measurement/energy", 0) // self.settings.measurement_draws
+        if int(state.phase) == DONE.number and n_blocks < self.settings.measurement_blocks:
+            return state._replace(phase=np.asarray(MEASURE.number), block=np.asarray(n_blocks))
         return state
 
     def is_sound(self, state: VariationalState) -> bool:
@@ -118,8 +145,11 @@ class Optimisation:
         if block + 1 < self.n_blocks(state):
             return state
         if optimising:
-            save_model(self.directory / WAVE_FUNCTION, self.problem.parameters, self.problem.describe_model())
+            self._save_parameters()
         return following(self, state)
+
+    def _save_parameters(self) -> None:
+        save_model(self.directory / WAVE_FUNCTION, self.problem.parameters, self.problem.describe_model())
 
     def _optimise(self, block: int) -> None:
         n_steps = min(self.settings.block_size, self.settings.n_steps - block * self.settings.block_size)
@@ -164,12 +194,16 @@ class Optimisation:
             raise FloatingPointError(f"{text} {advice}.") from None
 
 
-def summarise_optimisation(directory: Path) -> dict[str, Any]:
+def digest_of(identity: str) -> str:
+    """What checkpoints keep of an identity."""
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def summarise_optimisation(run: Stored) -> dict[str, Any]:
     """What a variational run found, from its records: the dictionary that ``slmc info --json`` prints."""
-    stored = read_progress(directory / "progress.json")
-    records = Records(directory / "records.zarr", read_only=True)
+    stored, records = read_progress(run.directory / PROGRESS), run.records
     steps, measured = records.read("optimisation"), records.read("measurement")
-    exact, n_sites, phase = stored.get("exact_energy"), stored.get("n_sites", 0), stored.get("phase", "optimise")
+    exact, n_sites, phase = stored.get("exact_energy"), stored.get("n_sites", 0), run.phase or "optimise"
     energy = estimate(measured["energy"]) if measured else None
     n_steps = len(steps.get("energy", ()))
     trend = _trend(steps["energy"], steps["energy_error"]) if n_steps else 0.0
@@ -191,8 +225,9 @@ def summarise_optimisation(directory: Path) -> dict[str, Any]:
         "warnings": stored.get("warnings", []),
     }
     variance = result["variance"]
-    result["v_score"] = None if energy is None else variance / energy.value**2 / n_sites
-    result["verdict"] = _verdict(energy.verdict if energy is not None else None, phase, trend)
+    result["v_score"] = None if energy is None or not n_sites else variance / energy.value**2 / n_sites
+    verdict = _verdict(energy.verdict if energy is not None else None, phase, trend)
+    result["verdict"] = with_doubts(verdict, run.doubts)
     return result
 
 

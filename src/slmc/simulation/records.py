@@ -9,7 +9,10 @@ the common length. Records of older versions, a chunk a block and without checks
 """
 
 import contextlib
+import json
 import math
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +21,10 @@ import numpy as np
 import xarray
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.errors import ZarrUserWarning
 
-from slmc.simulation.stored_arrays import DamagedRecordsError, check_files
+from slmc.simulation.marks import Marks
+from slmc.simulation.stored_arrays import GROWING, DamagedRecordsError, check_files
 from slmc.system import UserError
 
 _CHUNK_BYTES = 2**17
@@ -27,6 +32,9 @@ _LONGEST_CHUNK = 2048
 """Size of a chunk, at most, and its length in the growing dimension."""
 
 _CHUNKS_PER_FILE = 8
+
+_PORTION = 65536
+"""Draws that are read at once, where not all are wanted."""
 
 
 class Variable(NamedTuple):
@@ -41,22 +49,24 @@ class Variable(NamedTuple):
 class Records:
     """Appends blocks of variables to groups, along the dimension each group grows in.
 
-    Raises ``DamagedRecordsError``, a ``UserError``, for files that are not what was written, or nothing that
-    ``Records`` writes (see ``stored_arrays``).
+    The ``marks`` of the last checkpoint tell what there must be; what is beyond is not read, for a run that goes on is
+    writing it, or a crash has left it behind. Raises ``DamagedRecordsError``, a ``UserError``, for files that are not
+    what was written, or nothing that ``Records`` writes (see ``stored_arrays``).
     """
 
-    GROWING = ("draw", "block", "round", "evaluation", "step")
-
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, read_only: bool = False, marks: Marks | None = None) -> None:
+        self.path, self._marks = path, marks if read_only else None
         self._open: dict[tuple[str, str], zarr.Array] = {}
         if read_only and not path.is_dir():
             self._root = zarr.group()  # in memory: nothing has been recorded yet
         else:
             if path.is_dir() and any(path.iterdir()):
-                check_files(path)
+                check_files(path, marks)
             with self._noticing("it cannot be opened"):
-                self._root = zarr.open_group(str(path), mode="r" if read_only else "a", zarr_format=3)
+                # Consolidated metadata would stand in for the files that were looked at.
+                self._root = zarr.open_group(
+                    str(path), mode="r" if read_only else "a", zarr_format=3, use_consolidated=False
+                )
 
     def append(self, group: str, variables: Mapping[str, Variable]) -> None:
         """Adds a block to the end of each variable, which is created by its first block."""
@@ -112,7 +122,7 @@ class Records:
     def describe(self, group: str, variables: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> None:
         """Writes attributes of variables of a group, and of the group itself, where they are not so already."""
         members = self._root.require_group(group)
-        for name, array in members.arrays():
+        for name, array in _arrays(members):
             attributes = variables.get(name, {})
             if any(array.attrs.get(key) != value for key, value in attributes.items()):
                 array.attrs.update(attributes)
@@ -125,26 +135,69 @@ class Records:
             return {}, {}
         members = self._root[group]
         assert isinstance(members, zarr.Group)
-        return dict(members.attrs), {name: dict(array.attrs) for name, array in members.arrays()}
+        return dict(members.attrs), {name: dict(array.attrs) for name, array in _arrays(members)}
 
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
         return {path: array.shape[axis] for path, array, axis in self._growing_arrays()}
 
-    def check(self, lengths: Mapping[str, int]) -> None:
-        """Raises ``DamagedRecordsError`` if a variable is missing or shorter than it was at the last checkpoint."""
+    @property
+    def identity(self) -> str | None:
+        """That of the settings with which they were made; ``None`` where it is not told."""
+        told = self._root.attrs.get("identity")
+        return None if told is None else str(told)
+
+    def sign(self, identity: str, settings: str) -> None:
+        """Tells with which settings they are made."""
+        if self.identity is None:
+            self._root.attrs.update({"identity": identity, "settings": settings})
+
+    def forms(self, final: bool = True) -> dict[str, int]:
+        """A checksum of how every group and variable is described, by its path; lengths are no part of it.
+
+        Unless they are ``final``, those of variables that do not grow are left out, for they may yet be replaced.
+        """
+        forms = {}
+        for group, members in _groups(self._root):
+            forms[group] = _checksum(dict(members.attrs))
+            for name, array in _arrays(members):
+                if not (final or set(_dimensions(array)) & set(GROWING)):
+                    continue
+                about = array.metadata.to_dict()
+                forms[f"{group}/{name}"] = _checksum({key: about[key] for key in about if key != "shape"})
+        return forms
+
+    def check(self, marks: Marks) -> None:
+        """Raises ``DamagedRecordsError`` for what is missing, shorter or described otherwise than at a checkpoint."""
+        self._check_lengths(marks.lengths)
+        described = self.forms() if marks.forms else {}
+        for path, form in marks.forms.items():
+            if described.get(path) != form:
+                what = "is described otherwise than" if path in described else "is missing, which was there"
+                raise DamagedRecordsError(self.path, f"{path} {what} at the last checkpoint")
+
+    def _check_lengths(self, lengths: Mapping[str, int]) -> None:
         stored = self.lengths()
         for path, length in lengths.items():
             if stored.get(path, 0) < length:
                 what = f"has {stored[path]} of {length} entries" if path in stored else "is missing"
                 raise DamagedRecordsError(self.path, f"{path} {what}, as the last checkpoint says")
 
-    def truncate(self, lengths: Mapping[str, int]) -> None:
-        """Cuts every growing variable back to its length at the last checkpoint; those unknown there to nothing.
+    def verify(self) -> None:
+        """Reads everything once. Raises ``DamagedRecordsError`` for what does not fit its checksum."""
+        for group, members in _groups(self._root):
+            for name, array in self._known(members).items():
+                axis, length = self._extent(f"{group}/{name}", array)
+                for start in range(0, length, _PORTION):
+                    part = slice(start, min(start + _PORTION, length))
+                    self._values(array, (slice(None),) * axis + (part,))
 
-        Checks them first: nothing is cut from records of which a part is missing.
+    def truncate(self, lengths: Mapping[str, int]) -> None:
+        """Cuts every growing variable back to its length at a checkpoint; those unknown there to nothing.
+
+        Checks lengths first: nothing is cut from records of which a part is missing.
         """
-        self.check(lengths)
+        self._check_lengths(lengths)
         self._open.clear()
         for path, array, axis in self._growing_arrays():
             shape = list(array.shape)
@@ -155,7 +208,7 @@ class Records:
     def tree(self) -> xarray.DataTree:
         """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have."""
         return xarray.DataTree.from_dict(
-            {f"/{group}": self._data_set(members) for group, members in self._root.groups()}
+            {f"/{group}": self._data_set(members) for group, members in _groups(self._root)}
         )
 
     def read(self, group: str) -> dict[str, np.ndarray]:
@@ -166,15 +219,16 @@ class Records:
         assert isinstance(members, zarr.Group)
         return {str(name): variable.values for name, variable in self._data_set(members).data_vars.items()}
 
-    def portions(self, group: str, names: tuple[str, ...], size: int = 65536) -> Iterator[dict[str, np.ndarray]]:
+    def portions(self, group: str, names: tuple[str, ...], size: int = _PORTION) -> Iterator[dict[str, np.ndarray]]:
         """Variables of a group in portions of ``size`` along the dimension in which they grow."""
         if group not in self._root:
             return
         members = self._root[group]
         assert isinstance(members, zarr.Group)
-        arrays = {name: array for name, array in members.arrays() if name in names}
-        axes = {name: self._growing_axis(_dimensions(array)) for name, array in arrays.items()}
-        length = min((array.shape[axes[name]] for name, array in arrays.items()), default=0)
+        arrays = {name: array for name, array in self._known(members).items() if name in names}
+        extents = {name: self._extent(f"{group}/{name}", array) for name, array in arrays.items()}
+        axes = {name: axis for name, (axis, _) in extents.items()}
+        length = min((length for _, length in extents.values()), default=0)
         for start in range(0, length, size):
             part = slice(start, min(start + size, length))
             yield {name: self._values(array, (slice(None),) * axes[name] + (part,)) for name, array in arrays.items()}
@@ -198,11 +252,13 @@ class Records:
             raise DamagedRecordsError(self.path, what) from None
 
     def _data_set(self, members: zarr.Group) -> xarray.Dataset:
-        arrays = dict(members.arrays())
+        arrays = self._known(members)
         dimensions = {name: _dimensions(array) for name, array in arrays.items()}
         lengths: dict[str, int] = {}
         for name, array in arrays.items():
-            for dimension, length in zip(dimensions[name], array.shape, strict=True):
+            axis, known = self._extent(f"{members.path}/{name}", array)
+            shape = (*array.shape[:axis], known, *array.shape[axis + 1 :]) if array.ndim else ()
+            for dimension, length in zip(dimensions[name], shape, strict=True):
                 lengths[dimension] = min(length, lengths.get(dimension, length))
         cut = {name: tuple(slice(lengths[dimension]) for dimension in dimensions[name]) for name in arrays}
         return xarray.Dataset(
@@ -213,16 +269,49 @@ class Records:
             attrs=dict(members.attrs),
         )
 
+    def _extent(self, path: str, array: zarr.Array) -> tuple[int, int]:
+        """The growing axis of a variable, the first of one that does not grow, and how much there is of it."""
+        dimensions = _dimensions(array)
+        if not set(dimensions) & set(GROWING):
+            return 0, array.shape[0] if array.ndim else 0
+        axis = self._growing_axis(dimensions)
+        length = array.shape[axis]
+        return axis, length if self._marks is None else min(length, self._marks.lengths.get(path, 0))
+
+    def _known(self, members: zarr.Group) -> dict[str, zarr.Array]:
+        """The variables of a group of which the last checkpoint knows."""
+        arrays = dict(_arrays(members))
+        if self._marks is None:
+            return arrays
+        grow = {name: bool(set(_dimensions(array)) & set(GROWING)) for name, array in arrays.items()}
+        return {name: array for name, array in arrays.items() if self._marks.know(f"{members.path}/{name}", grow[name])}
+
     def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:
         """Path, array and growing axis of every variable that grows."""
-        for group, members in self._root.groups():
-            for name, array in members.arrays():
+        for group, members in _groups(self._root):
+            for name, array in _arrays(members):
                 dimensions = _dimensions(array)
-                if set(dimensions) & set(self.GROWING):
+                if set(dimensions) & set(GROWING):
                     yield f"{group}/{name}", array, self._growing_axis(dimensions)
 
     def _growing_axis(self, dimensions: tuple[str, ...]) -> int:
-        return next(axis for axis, name in enumerate(dimensions) if name in self.GROWING)
+        return next(axis for axis, name in enumerate(dimensions) if name in GROWING)
+
+
+def _groups(root: zarr.Group) -> list[tuple[str, zarr.Group]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)  # a directory that a crash left behind
+        return sorted(root.groups(), key=lambda group: group[0])
+
+
+def _arrays(members: zarr.Group) -> list[tuple[str, zarr.Array]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        return sorted(members.arrays(), key=lambda array: array[0])
+
+
+def _checksum(about: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(about, sort_keys=True, default=str).encode())
 
 
 def _dimensions(array: zarr.Array) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from slmc.montecarlo import (
     State,
     Target,
     Update,
+    check_chains,
     decision_of,
     evaluate,
     evaluations_per_step,
@@ -36,18 +37,24 @@ from slmc.selflearning import RoundReport
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock
 from slmc.simulation.described import describe
-from slmc.simulation.directory import records_path
+from slmc.simulation.directory import CHECKPOINTS, PROGRESS
 from slmc.simulation.loop import Files, Phase, following, phase_of
+from slmc.simulation.marks import Marks
 from slmc.simulation.progress import Reporter
-from slmc.simulation.records import Records, Variable
+from slmc.simulation.records import Variable
 from slmc.simulation.stopping import Stopped, Stopper
-from slmc.statistics import estimate, has_moved
+from slmc.simulation.verification import opened_records
+from slmc.simulation.watched import Watched
+from slmc.statistics import Estimate, estimate
 from slmc.system import Problem, RunSettings, UserError, save_model
 
 THERMALISE, LEARN, MEASURE, BASELINE, DONE = (
     Phase(name, number) for number, name in enumerate(("thermalise", "learn", "measure", "baseline", "done"))
 )
 _START = Phase("start", 99)
+MODEL = "model.eqx"
+"""Name of the file of the frozen model in a run's directory."""
+
 _N_COUNTS = 5
 """Exact evaluations are counted by the numbers of the phases."""
 
@@ -90,14 +97,16 @@ class Sampling:
         self, directory: Path, settings: RunSettings, problem: Problem, reporter: Reporter, identity: str | None = None
     ) -> None:
         self.directory, self.settings, self.problem, self.reporter = directory, settings, problem, reporter
-        self.records = Records(records_path(directory))
-        free = ", ".join(settings.may_change)
-        self.checkpoints = Checkpoints(directory / "checkpoints", identity or settings.identity, free)
-        self.clock = Clock(directory / "progress.json")
+        identity = identity or settings.identity
+        self.checkpoints = Checkpoints(directory / CHECKPOINTS, identity, ", ".join(settings.may_change))
+        self.records = opened_records(directory, self.checkpoints, settings.model_dump_json())
+        self.clock = Clock(directory / PROGRESS)
         self._key = jax.random.key(settings.seed)
         self._warned: set[str] = set()
         self._described: set[tuple[str, str]] = set()
-        self._series: dict[str, dict[str, np.ndarray]] = {"measurement": {}, "baseline": {}}
+        self._watched = {group: self._nothing_watched() for group in ("measurement", "baseline")}
+        self._next_look = 0.0
+        self._kept: tuple[int, ...] = ()
 
     @property
     def files(self) -> Files:
@@ -113,6 +122,10 @@ class Sampling:
     @property
     def wall_time(self) -> float | None:
         return self.settings.measurement.wall_time
+
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        return (MODEL, *self.settings.files.values())
 
     # ---------------------------------------------------------------- state
 
@@ -143,9 +156,67 @@ class Sampling:
     def begin(self, state: RunState) -> RunState:
         return state
 
-    def go_on(self, state: RunState, lengths: dict[str, int]) -> RunState:
-        self._series = {group: self.records.read(group) for group in self._series}
+    def rewound(self, state: RunState, marks: Marks) -> int | None:
+        self._read_watched()
+        is_later = int(state.phase) in (BASELINE.number, DONE.number)
+        if not (is_later and self._watched["baseline"].n_draws and self._is_to_be_longer("measurement")):
+            return None
+        if not marks.kept:
+            self.reporter.note(
+                "the measurement cannot be made longer, since the version of slmc that made it kept no checkpoint of "
+                "its end; for more steps start a new run"
+            )
+            return None
+        return marks.kept[0]
+
+    def go_on(self, state: RunState, marks: Marks) -> RunState:
+        self._read_watched()
+        self._kept = marks.kept
+        self._check_chains(state, jax.device_get(state.chains.configuration))
+        if state.learning is not None and self.is_final(state):
+            self._save_model(state.learning)
+        return self._longer(state)
+
+    def _longer(self, state: RunState) -> RunState:
+        """The state from which a phase goes on that has ended and is to have more steps than it was to have."""
+        phase, n_baseline = int(state.phase), self._n_recorded("baseline")
+        is_over = phase in (BASELINE.number, DONE.number)
+        if is_over and not n_baseline and self._is_to_be_longer("measurement"):
+            return _at(state, MEASURE, self._n_recorded("measurement") + 1)
+        if phase == DONE.number and self._is_to_be_longer("baseline"):
+            return _at(state, BASELINE, n_baseline + 1 if n_baseline else 0)
         return state
+
+    def _is_to_be_longer(self, group: str) -> bool:
+        n_steps, block_size = getattr(self.settings, group).n_steps, self.settings.measurement.block_size
+        if self._n_recorded(group) >= -(-n_steps // block_size):
+            return False
+        return group == "baseline" or not self._is_enough()
+
+    def _n_recorded(self, group: str) -> int:
+        """Blocks of a phase in the records."""
+        return self._watched[group].n_draws // self.settings.measurement.block_size
+
+    def _nothing_watched(self) -> Watched:
+        return Watched((self.problem.figure_of_merit.name, *self.settings.measurement.wanted_error))
+
+    def _read_watched(self) -> None:
+        for group in self._watched:
+            self._watched[group] = self._nothing_watched()
+            for portion in self.records.portions(group, self._watched[group].needed):
+                self._watched[group].extend(portion)
+
+    def is_final(self, state: RunState) -> bool:
+        return int(state.phase) not in (THERMALISE.number, LEARN.number)
+
+    def kept(self, state: RunState) -> tuple[int, ...]:
+        """The end of the measurement, from which it can be made longer when the baseline has been run too."""
+        phase, block = int(state.phase), int(state.block)
+        if phase == BASELINE.number and block == 0:
+            self._kept = (int(state.number),)
+        elif phase == MEASURE.number:
+            self._kept = ()
+        return self._kept
 
     def is_sound(self, state: RunState) -> bool:
         return True
@@ -164,7 +235,7 @@ class Sampling:
             MEASURE.number: self.settings.measurement.n_steps,
             BASELINE.number: self.settings.baseline.n_steps,
         }.get(int(state.phase), 0)
-        return math.ceil(n_steps / self.settings.measurement.block_size) + 1 if n_steps else 0
+        return -(-n_steps // self.settings.measurement.block_size) + 1 if n_steps else 0
 
     def _key_of(self, phase: Phase, block: int) -> Key[Array, ""]:
         return jax.random.fold_in(jax.random.fold_in(self._key, phase.number), block)
@@ -203,9 +274,12 @@ class Sampling:
             BASELINE.number: self._baseline,
         }
         state = blocks[phase](state)._replace(block=np.asarray(block + 1))
-        if block + 1 >= self.n_blocks(state) or (phase == MEASURE.number and self._is_precise_enough()):
-            state = following(self, state)
-        return state
+        is_last = block + 1 >= self.n_blocks(state) or (phase == MEASURE.number and self._is_enough())
+        if block and phase in (MEASURE.number, BASELINE.number):
+            self._tell(state, "measurement" if phase == MEASURE.number else "baseline", is_last)
+        configurations = jax.device_get(state.chains.configuration)
+        self._check_chains(state, jax.tree.map(lambda leaf: leaf[block % len(leaf)][None], configurations))
+        return following(self, state) if is_last else state
 
     def _thermalise(self, state: RunState) -> RunState:
         if not int(state.block):
@@ -296,12 +370,15 @@ class Sampling:
     def _freeze(self, state: RunState, learner: Any) -> RunState:
         """Stores the model, drops the training data, and starts the chains of the measurement."""
         learning = learner.frozen(state.learning, self.problem.finished)
-        describe = self.problem.fit.describe
-        save_model(self.directory / "model.eqx", learning.model, describe(learning.model) if describe else {})
+        self._save_model(learning)
         update = learner.update(learning)
         state = state._replace(learning=learning, chains=init_chains(update, state.chains.configuration))
         self._time_parts(state, update)
         return following(self, state)
+
+    def _save_model(self, learning: Any) -> None:
+        describe = self.problem.fit.describe
+        save_model(self.directory / MODEL, learning.model, describe(learning.model) if describe else {})
 
     def _measure(self, state: RunState) -> RunState:
         settings, block = self.settings.measurement, int(state.block)
@@ -333,33 +410,34 @@ class Sampling:
     # -------------------------------------------------------------- records
 
     def _sample(self, state: RunState, update: Update, n_steps: int, group: str | None) -> RunState:
-        block, key = int(state.block), self._key_of(phase_of(self, state), int(state.block))
+        key = self._key_of(phase_of(self, state), int(state.block))
         chains, observed = run_chains(key, update, state.chains, n_steps, self._observer(update))
         scalars, fields = jax.device_get(observed)
         if group is not None:
             self._append(group, scalars)
-            self._extend_series(group, scalars)
+            self._watched[group].extend(scalars)
             means = {name: values.mean(1, keepdims=True) for name, values in fields.items()}
             self._append(group, means, "block")
             self._check_finite(scalars["log_weight"])
-            self._check_measurement(group)
-            figures = {"acceptance": scalars["accepted"].mean()}
-            if group == "measurement":
-                figures["effective_samples_a_second"] = self._samples_a_second()
-            self.reporter.advance(block + 1, **figures)
+            self._acceptance = float(scalars["accepted"].mean())
         return state._replace(chains=chains)
+
+    def _tell(self, state: RunState, group: str, is_last: bool) -> None:
+        """Figures and warnings after a block: estimates only where they take less than a hundredth of the time."""
+        figures, started = {"acceptance": self._acceptance}, time.monotonic()
+        if is_last or started >= self._next_look:
+            slowest = estimate(self._watched[group].series[self.problem.figure_of_merit.name], self.problem.n_samples)
+            self._check_measurement(group, slowest)
+            seconds = self.clock.seconds("measure")
+            if group == "measurement" and slowest.ess and seconds > 0:
+                figures["effective_samples_a_second"] = slowest.ess / seconds
+            now = time.monotonic()
+            self._next_look = now + 100 * (now - started)
+        self.reporter.advance(int(state.block), **figures)
 
     def _observer(self, update: Update) -> Callable[[State, Any], tuple[dict[str, Array], dict[str, Array]]]:
         """What is recorded of a step; one and the same function for a phase, so that it is compiled once."""
         return _observer_of(decision_of(update), self.problem.observe)
-
-    def _extend_series(self, group: str, scalars: Mapping[str, np.ndarray]) -> None:
-        """Keeps the scalars measured so far in memory, for the figures shown while running."""
-        old = self._series[group]
-        self._series[group] = {
-            name: np.concatenate([old[name], values], axis=1) if name in old else values
-            for name, values in scalars.items()
-        }
 
     def _append(self, group: str, values: Mapping[str, np.ndarray], growing: str = "draw") -> None:
         variables = {}
@@ -392,26 +470,31 @@ class Sampling:
 
     # --------------------------------------------------------------- checks
 
-    def _is_precise_enough(self) -> bool:
-        series = self._series["measurement"]
-        if not series or series["log_weight"].shape[1] < 2 * self.settings.measurement.block_size:
+    def _is_enough(self) -> bool:
+        """Whether the stopping rules are met; looked at after each of the first hundred blocks, then less often."""
+        rules, watched, n_blocks = (
+            self.settings.measurement,
+            self._watched["measurement"],
+            self._n_recorded("measurement"),
+        )
+        if n_blocks < 2 or n_blocks % max(1, n_blocks // 100):
             return False
-        moved = has_moved(series["log_weight"], series["accepted"])
-        return self.settings.measurement.are_met(series, self.problem.n_samples, moved)
+        return rules.are_met(watched.series, self.problem.n_samples, watched.has_moved)
 
-    def _samples_a_second(self) -> float:
-        series, seconds = self._series["measurement"], self.clock.seconds("measure")
-        ess = estimate(series[self.problem.figure_of_merit.name], self.problem.n_samples).ess
-        return ess / seconds if ess and seconds > 0 else math.nan
+    def _check_chains(self, state: RunState, configurations: Configuration) -> None:
+        """Raises ``UserError`` for a chain that has left its manifold."""
+        try:
+            check_chains(self.problem.exact(state.target), configurations)
+        except ValueError as error:
+            raise UserError(f"{error}") from None
 
     def _check_finite(self, log_weight: np.ndarray) -> None:
         if not np.all(np.isfinite(log_weight)):
             self._warn("nan", "log-weights are not finite; check the target's parameters (a very low temperature?).")
 
-    def _check_measurement(self, group: str) -> None:
-        series = self._series[group]
-        n_draws = series["log_weight"].shape[1]
-        acceptance = series["accepted"].mean()
+    def _check_measurement(self, group: str, slowest: Estimate) -> None:
+        n_draws, acceptance = self._watched[group].n_draws, self._watched[group].acceptance
+        n_chains = self.settings.measurement.n_chains
         proposes = group == "measurement" and self.settings.learns
         if acceptance < 0.02:
             self._warn(f"low {group}", f"acceptance is {acceptance:.3f}: {_OTHER_MODEL if proposes else _OTHER_STEPS}")
@@ -420,7 +503,6 @@ class Sampling:
         if n_draws < 4 * self.settings.measurement.block_size:
             return
         merit = self.problem.figure_of_merit.name
-        slowest = estimate(series[merit], self.problem.n_samples)
         if slowest.r_hat is not None and slowest.r_hat > 1.1:
             self._warn(
                 f"chains {group}",
@@ -428,11 +510,11 @@ class Sampling:
                 f"{'mix exact updates in with exact.every' if proposes else f'raise {group}.n_steps'}, or thermalise "
                 "longer.",
             )
-        if slowest.ess is not None and slowest.ess < 5 * len(series["log_weight"]):
+        if slowest.ess is not None and slowest.ess < 5 * n_chains:
             self._warn(
                 f"slow {group}",
                 f"the autocorrelation time of {merit} is about "
-                f"{series['log_weight'].size / 2 / slowest.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
+                f"{n_draws * n_chains / 2 / slowest.ess:.0f} draws, too long for {n_draws} draws a chain; raise "
                 f"{group}.n_steps{' or inner.n_updates' if proposes else ''}.",
             )
 
@@ -468,6 +550,10 @@ def _observer_of(
         return {**about_decision, **scalars}, fields
 
     return observe
+
+
+def _at(state: RunState, phase: Phase, block: int) -> RunState:
+    return state._replace(phase=np.asarray(phase.number), block=np.asarray(block))
 
 
 def check_start(configurations: Any, n_chains: int) -> None:

@@ -7,15 +7,20 @@ begin once its neighbour's model is there, whatever order processes take them in
 import re
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slmc.simulation.checkpoint import changed_settings
 from slmc.simulation.clock import read_progress
-from slmc.simulation.directory import RECORDS, claimed
+from slmc.simulation.config_file import read_toml
+from slmc.simulation.directory import CONFIG, PROGRESS, RECORDS, claimed, holds_run
+from slmc.simulation.files import write_whole
+from slmc.simulation.marks import Marks
 from slmc.simulation.records import Records
 from slmc.simulation.toml import to_toml
-from slmc.system import RunSettings, field_about, point_settings
+from slmc.system import RunSettings, UserError, brief, field_about, point_settings
 
 START = "start.eqx"
 """The model from which a point starts to learn, kept in its directory."""
@@ -34,12 +39,24 @@ class Point(NamedTuple):
     settings: RunSettings
 
     @property
+    def text(self) -> str:
+        """Its configuration, as it is in its directory."""
+        return to_toml(self.settings, without=self.settings.without_effect)
+
+    @property
     def is_complete(self) -> bool:
-        return read_progress(self.directory / "progress.json").get("phase") == "done"
+        """Whether it was carried out as the settings are now: what they ask for may be more than what there is."""
+        if read_progress(self.directory / PROGRESS).get("phase") != "done":
+            return False
+        return read_toml(self.directory / CONFIG) == tomllib.loads(self.text)
 
 
 def points_of(directory: Path, settings: RunSettings) -> list[Point]:
-    """All points of a scan, in the order in which it goes through them."""
+    """All points of a scan, in the order in which it goes through them.
+
+    Those that an earlier version has begun keep their seeds. Raises ``UserError`` for a point whose configuration is
+    that of another one.
+    """
     points, names = [], set[str]()
     for number, fields in enumerate(settings.scan.all_points):
         shown = {field_about(settings, name)["symbol"]: value for name, value in fields.items()}
@@ -49,7 +66,8 @@ def points_of(directory: Path, settings: RunSettings) -> list[Point]:
         names.add(name)
         words = ", ".join(f"{symbol} = {_brief(value)}" for symbol, value in shown.items())
         point = point_settings(settings, number)
-        updates: dict[str, object] = {"title": f"{settings.title or settings.system}, {words}"}
+        seed = _seed_of(directory / name, point.seed, (settings.seed + number) % 2**63)
+        updates: dict[str, object] = {"title": f"{settings.title or settings.system}, {words}", "seed": seed}
         model: Any = getattr(point, "model", None)
         if settings.learns and hasattr(model, "file"):
             has_start = settings.scan.neighbour(number) is not None or model.file is not None
@@ -58,9 +76,22 @@ def points_of(directory: Path, settings: RunSettings) -> list[Point]:
     return points
 
 
+def _seed_of(directory: Path, seed: int, earlier: int) -> int:
+    """The seed of a point: its own, or that which an ``earlier`` version gave it and with which it was begun."""
+    if not holds_run(directory):
+        return seed
+    stored = read_toml(directory / CONFIG).get("seed")
+    if stored not in (seed, earlier):
+        raise UserError(
+            f"{directory / CONFIG} says seed = {brief(stored)}, which is not that of this point of the scan; was the "
+            "seed of the scan changed? Restore it, or start a new scan."
+        )
+    return int(stored)
+
+
 def begun_points(directory: Path, settings: RunSettings) -> list[Point]:
     """Those that have been begun."""
-    return [point for point in points_of(directory, settings) if (point.directory / "config.toml").is_file()]
+    return [point for point in points_of(directory, settings) if holds_run(point.directory)]
 
 
 def carry_out_points(
@@ -71,7 +102,7 @@ def carry_out_points(
     ``carry_out(point)`` runs one and says whether it is complete, ``told(point, complete)`` hears of it. A point that
     is not complete ends the scan, which goes on when it is resumed.
     """
-    Records(directory / RECORDS)
+    _sign(directory, settings)
     deadline = settings.measurement.wall_time
     started = time.monotonic()
     points = points_of(directory, settings)
@@ -91,6 +122,23 @@ def carry_out_points(
                 return False
             time.sleep(_POLL)
     return True
+
+
+def check_scan(directory: Path, settings: RunSettings) -> None:
+    """Raises ``UserError`` for records of a scan that was begun with other settings."""
+    _check_identity(Records(directory / RECORDS, read_only=True, marks=Marks()), directory, settings)
+
+
+def _check_identity(records: Records, directory: Path, settings: RunSettings) -> None:
+    if records.identity not in (None, settings.identity):
+        raise UserError(changed_settings(directory, ", ".join(settings.may_change)))
+
+
+def _sign(directory: Path, settings: RunSettings) -> None:
+    """The records of all points belong to the settings that they have in common."""
+    records = Records(directory / RECORDS, marks=Marks())
+    _check_identity(records, directory, settings)
+    records.sign(settings.identity, settings.model_dump_json())
 
 
 def _claims(points: list[Point]) -> Iterator[tuple[Point, bool]]:
@@ -119,8 +167,7 @@ def _prepare(directory: Path, settings: RunSettings, points: list[Point], point:
     if start is not None and not kept.is_file():
         shutil.copyfile(start, kept.with_suffix(".part"))
         kept.with_suffix(".part").rename(kept)
-    text = to_toml(point.settings, without=point.settings.without_effect)
-    (point.directory / "config.toml").write_text(text)
+    write_whole(point.directory / CONFIG, point.text)
 
 
 def _within(point: Point, limit: float | None, spent: float) -> Point:

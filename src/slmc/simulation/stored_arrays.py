@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slmc.simulation.marks import Marks
 from slmc.system import UserError
+
+GROWING = ("draw", "block", "round", "evaluation", "step")
+"""Dimensions along which something is appended."""
 
 _CODECS = {"bytes", "zstd", "crc32c", "sharding_indexed"}
 _LARGEST_METADATA = 2**20
@@ -31,13 +35,16 @@ class DamagedRecordsError(UserError):
         )
 
 
-def check_files(path: Path) -> None:
+def check_files(path: Path, marks: Marks | None = None) -> None:
     """Raises ``DamagedRecordsError`` unless a directory is a group of zarr's third format with nothing in it, at any
-    depth, but such groups and arrays as are described above."""
-    _check_node(path, path)
+    depth, but such groups and arrays as are described above.
+
+    Files must be there for as much as the ``marks`` of a checkpoint know of; without ``marks``, for all.
+    """
+    _check_node(path, path, marks)
 
 
-def _check_node(path: Path, directory: Path) -> None:
+def _check_node(path: Path, directory: Path, marks: Marks | None) -> None:
     """Checks the group or array in a directory, and what a group holds."""
     name = "." if directory == path else str(directory.relative_to(path))
     if not (directory / "zarr.json").is_file():
@@ -47,22 +54,30 @@ def _check_node(path: Path, directory: Path) -> None:
         raise DamagedRecordsError(path, f"{name} is neither a group nor an array of zarr format 3")
     if metadata["node_type"] == "group":
         for child in sorted(directory.iterdir()):
-            if child.is_dir():
-                _check_node(path, child)
+            if child.is_dir() and not _is_left_behind(path, child, marks):
+                _check_node(path, child, marks)
         return
     try:
-        fault = _fault_of(directory, metadata)
+        fault = _fault_of(directory, name, metadata, marks)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
         fault = "its description makes no sense"
     if fault:
         raise DamagedRecordsError(path, f"{name}: {fault}")
 
 
+def _is_left_behind(path: Path, directory: Path, marks: Marks | None) -> bool:
+    """Whether a crash ended the making of a group or array, of which no checkpoint knows."""
+    if marks is None or any((directory / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        return False
+    name = str(directory.relative_to(path))
+    return not any(known == name or known.startswith(f"{name}/") for known in (*marks.lengths, *marks.forms))
+
+
 def _metadata(path: Path, file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _LARGEST_METADATA:
             raise DamagedRecordsError(path, f"{file.relative_to(path)} is far too long")
-        metadata = json.loads(file.read_text())
+        metadata = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         raise DamagedRecordsError(path, f"{file.relative_to(path)} cannot be read") from None
     if not isinstance(metadata, dict):
@@ -70,7 +85,7 @@ def _metadata(path: Path, file: Path) -> dict[str, Any]:
     return metadata
 
 
-def _fault_of(directory: Path, metadata: dict[str, Any]) -> str:
+def _fault_of(directory: Path, name: str, metadata: dict[str, Any], marks: Marks | None) -> str:
     """What is wrong with an array; empty if nothing is."""
     if metadata["data_type"] != "float64" or metadata.get("storage_transformers"):
         return f"its numbers are of another type than float64, {metadata['data_type']!r:.40}"
@@ -92,6 +107,12 @@ def _fault_of(directory: Path, metadata: dict[str, Any]) -> str:
     n_files = sum(1 for file in (directory / "c").rglob("*") if file.is_file()) if (directory / "c").is_dir() else 0
     if 8 * math.prod(shape) > 8 * math.prod(chunk) * n_files + _NOT_STORED:
         return f"it claims to hold {shape} numbers, more than its files can"
+    growing = [name in GROWING for name in metadata.get("dimension_names") or [""] * len(shape)]
+    if marks is not None:
+        if not marks.know(name, any(growing)):
+            return ""
+        known = marks.lengths.get(name, 0)
+        shape = [min(size, known) if grows else size for size, grows in zip(shape, growing, strict=True)]
     return _missing(directory, metadata, shape, chunk)
 
 

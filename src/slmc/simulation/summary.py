@@ -1,21 +1,21 @@
 """What a run found, from its stored records: the dictionary that ``slmc info --json`` prints."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.inner_chain import InnerLine
 from slmc.simulation.clock import read_progress, time_split
 from slmc.simulation.described import measured
-from slmc.simulation.directory import records_path
+from slmc.simulation.directory import PROGRESS
 from slmc.simulation.records import Records
+from slmc.simulation.verification import Stored
 from slmc.statistics import Estimate
 from slmc.system import Problem
 
 
-def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]:
+def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
     """Observables with errors, acceptance, residual, cost, phase and verdict; ``None`` for what is not known yet.
 
     Without the ``problem`` the records are all there is to go by, and what is derived from observables is left out.
@@ -23,10 +23,9 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
     A run without a model has no entries about learning, residual and inner chain; exact evaluations before those that
     count are then those of ``thermalisation``.
     """
-    stored = read_progress(directory / "progress.json")
-    records = Records(records_path(directory), read_only=True)
+    stored, records = read_progress(run.directory / PROGRESS), run.records
     series, learning = records.read("measurement"), records.read("learning")
-    phase = stored.get("phase", "thermalise")
+    phase = run.phase or "thermalise"
     about = measured(records, problem)
     estimates = about.estimates(series)
     evaluations = stored.get("evaluations", {})
@@ -47,7 +46,7 @@ def summarise(directory: Path, problem: Problem | None = None) -> dict[str, Any]
         "seconds": time_split(stored, learns),
         "found": stored.get("found", {}),
         "phase": phase,
-        "verdict": _verdict(estimates, phase),
+        "verdict": with_doubts(_verdict(estimates, phase), run.doubts),
         "warnings": stored.get("warnings", []),
     }
     if learns:
@@ -96,6 +95,11 @@ def _rate(known: Estimate | None, cost: float) -> float | None:
     if known is None or not known.ess or not math.isfinite(known.ess) or not cost:
         return None
     return known.ess / cost
+
+
+def with_doubts(verdict: str, doubts: Sequence[str]) -> str:
+    """A verdict, and what is to be said of files beside the records."""
+    return "; but ".join((verdict, "; ".join(doubts))) if doubts else verdict
 
 
 def _verdict(estimates: Mapping[str, Estimate], phase: str) -> str:

@@ -46,12 +46,22 @@ def jackknife(
         n_blocks = max(2, min(n_blocks, int(ess / n_chains / 10)))
     length = n_draws // n_blocks
     if length < 1 or ess == 0:
-        return Estimate(function(series), math.nan, r_hat, ess)
+        return Estimate(_value(function, series), math.nan, r_hat, ess)
     left_out = []
     for chain, start in itertools.product(range(n_chains), range(0, n_blocks * length, length)):
         kept = np.ones((n_chains, n_blocks * length), dtype=bool)
         kept[chain, start : start + length] = False
-        left_out.append(function({name: chains[:, : n_blocks * length][kept] for name, chains in series.items()}))
+        left_out.append(
+            _value(function, {name: chains[:, : n_blocks * length][kept] for name, chains in series.items()})
+        )
     values, n = np.array(left_out), len(left_out)
     error = math.sqrt((n - 1) / n * float(np.sum((values - values.mean()) ** 2)))
-    return Estimate(float(function(series)), error, r_hat, ess)
+    return Estimate(_value(function, series), error, r_hat, ess)
+
+
+def _value(function: Callable[[Mapping[str, np.ndarray]], float], series: Mapping[str, np.ndarray]) -> float:
+    """What the function gives, NaN where it divides by zero or is too large for a number."""
+    try:
+        return float(function(series))
+    except ArithmeticError:
+        return math.nan

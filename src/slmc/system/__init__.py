@@ -9,7 +9,7 @@
 """
 
 from slmc.system.discovery import System, ready_made, system_named, system_names
-from slmc.system.errors import UserError, sentence_of
+from slmc.system.errors import UserError, brief, sentence_of, shortened
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
 from slmc.system.problem import Fit, Problem, Sought, estimates_of
@@ -46,6 +46,7 @@ __all__ = [
     "UserError",
     "Variational",
     "VariationalSettings",
+    "brief",
     "changed_fields",
     "chosen_names",
     "estimates_of",
@@ -56,6 +57,7 @@ __all__ = [
     "ready_made",
     "save_model",
     "sentence_of",
+    "shortened",
     "system_named",
     "system_names",
     "validated",

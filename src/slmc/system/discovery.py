@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmc.system.errors import UserError
+from slmc.system.errors import UserError, brief
 
 GROUP = "slmc.systems"
 
@@ -58,7 +58,7 @@ def system_named(name: str) -> System:
     """The system of a name. Raises ``UserError`` if there is none, or if what it needs is not installed."""
     entries = _entries()
     if name not in entries:
-        raise UserError(f"system = {name!r} is not allowed: it must be one of {', '.join(system_names())}.")
+        raise UserError(f"system = {brief(name)} is not allowed: it must be one of {', '.join(system_names())}.")
     try:
         system = entries[name].load()
     except ImportError as error:

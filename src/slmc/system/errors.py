@@ -5,6 +5,21 @@ class UserError(Exception):
     """Something the user can put right. The command line prints its sentence and exits with code 2."""
 
 
+def shortened(text: str, length: int = 100) -> str:
+    """A text that somebody gave, on one line and cut."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def brief(value: object, length: int = 60) -> str:
+    """How a value is shown in a sentence: as Python writes it, cut."""
+    try:
+        words = repr(value)
+    except ValueError:  # integers of more digits than Python writes
+        words = f"a number of {value.bit_length()} bits" if isinstance(value, int) else "a value that cannot be shown"
+    return words if len(words) <= length else f"{words[: length - 1]}…"
+
+
 def sentence_of(error: BaseException) -> str | None:
     """What a compiled program complained of through ``equinox.error_if``; ``None`` for every other error.
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array
 
 from slmc.montecarlo import State
-from slmc.system.errors import UserError
+from slmc.system.errors import UserError, brief
 
 ATTRIBUTES = ("units", "description", "words", "mathtext", "html", "slow", "traced", "shown", "drawn")
 """What the records keep of an observable: the report and ``slmc info`` know nothing else of it."""
@@ -93,7 +93,7 @@ def chosen_names(wanted: tuple[str, ...] | None, known: tuple[str, ...]) -> tupl
         raise ValueError(f"measurement.observables must list at least one of {', '.join(known)}")
     for name in names:
         if name not in known:
-            raise ValueError(f"measurement.observables: {name!r} is unknown; known are {', '.join(known)}")
+            raise ValueError(f"measurement.observables: {brief(name)} is unknown; known are {', '.join(known)}")
     return tuple(names)
 
 

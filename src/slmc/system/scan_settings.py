@@ -1,17 +1,24 @@
 """The section [scan]: which points of which fields a run goes through, each a run of its own."""
 
+import functools
+import hashlib
 import itertools
+import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from slmc.system.errors import UserError
-from slmc.system.settings import Settings
-from slmc.system.validation import sentence, with_fields
+from slmc.system.errors import UserError, brief
+from slmc.system.settings import Settings, is_default, no_effect
+from slmc.system.validation import validated, with_fields
 
 if TYPE_CHECKING:
     from slmc.system.run_settings import RunSettings
+
+
+MOST_POINTS = 10_000
+"""Points of a scan, at most; each is a directory."""
 
 
 class Range(Settings):
@@ -19,7 +26,7 @@ class Range(Settings):
 
     start: float
     stop: float
-    n: PositiveInt = Field(description="how many")
+    n: int = Field(description="how many", ge=1, le=MOST_POINTS)
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -73,8 +80,12 @@ class ScanSettings(Settings):
     @model_validator(mode="after")
     def _of_one_length(self) -> "ScanSettings":
         lengths = {name: len(_listed(values)) for name, values in self.fields.items()}
+        if not self.fields and (given := [name for name in ("points", "start") if not is_default(self, name)]):
+            raise ValueError(no_effect(given, "without fields to scan over"))
         if self.points == "list" and len(set(lengths.values())) > 1:
             raise ValueError(f'points = "list" needs equally many values of every field; got {lengths}')
+        if math.prod(self.extents) > MOST_POINTS:
+            raise ValueError(f"fields make {math.prod(self.extents)} points; at most {MOST_POINTS} are possible")
         return self
 
     @property
@@ -117,15 +128,24 @@ def _listed(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
 def point_settings(settings: "RunSettings", number: int) -> "RunSettings":
     """The settings of one point of a scan: an ordinary run with a seed of its own.
 
-    Raises ``ValueError`` naming the field that is wrong there.
+    The seed follows from that of the scan and from the values of the point, so that scans with other seeds share
+    nothing, and a point has the same whatever other points there are. Raises ``ValueError`` naming the field that is
+    wrong there.
     """
     fields = settings.scan.all_points[number]
-    kind = type(settings)
-    data = with_fields(settings.model_dump(exclude={"scan"}), {**fields, "seed": (settings.seed + number) % 2**63})
+    data = with_fields(settings.model_dump(exclude={"scan"}), fields)
     try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise ValueError(f"scan, {_words(fields)}: {sentence(error.errors(), kind)}") from None
+        point = validated(data, type(settings))
+    except UserError as error:
+        raise ValueError(f"scan, {_words(fields)}: {error}") from None
+    return point.model_copy(update={"seed": _seed(settings.seed, point, tuple(fields))})
+
+
+def _seed(seed: int, point: "RunSettings", names: tuple[str, ...]) -> int:
+    """63 bits of a digest of the seed and of the point's values."""
+    values = {name: functools.reduce(getattr, name.split("."), point) for name in sorted(names)}
+    text = json.dumps([seed, values], default=lambda section: section.model_dump())
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 2**63
 
 
 def check_points(settings: "RunSettings") -> None:
@@ -133,7 +153,7 @@ def check_points(settings: "RunSettings") -> None:
     for name in settings.scan.names:
         if name.split(".")[0] in ("scan", "seed", "title", "system") or not _is_field(settings, name):
             raise ValueError(
-                f"scan.fields: {name!r} is no field that can be scanned over; give dotted names such as "
+                f"scan.fields: {brief(name)} is no field that can be scanned over; give dotted names such as "
                 '"target.temperature"'
             )
     for number in range(len(settings.scan.all_points)):
@@ -161,4 +181,4 @@ def field_about(settings: Any, name: str) -> dict[str, str]:
 
 
 def _words(fields: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value!r}" for name, value in fields.items())
+    return ", ".join(f"{name} = {brief(value)}" for name, value in fields.items())

@@ -1,6 +1,8 @@
 """How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from slmc.system.errors import brief
 
 
 class Settings(BaseModel):
@@ -10,6 +12,16 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _of_sizes_that_exist(self) -> "Settings":
+        """Raises ``ValueError`` for numbers larger than machines count."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(number, int) and abs(number) >= 2**63:
+                    raise ValueError(f"{name} is larger than any number of things, {brief(number, 30)}")
+        return self
 
 
 def changed_fields(name: str, section: Settings) -> list[str]:

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat
 
 from slmc.statistics import RunningSeries, is_known_to
 from slmc.statistics.running import Series
+from slmc.system.errors import brief
 from slmc.system.settings import Settings
 
 
@@ -26,5 +27,5 @@ class StoppingRules(Settings):
         for name in self.wanted_error:
             if name not in measured:
                 raise ValueError(
-                    f"measurement.wanted_error: {name!r} is not measured; measured are {', '.join(measured)}"
+                    f"measurement.wanted_error: {brief(name)} is not measured; measured are {', '.join(measured)}"
                 )

@@ -2,35 +2,63 @@
 
 import copy
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import jax
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from slmc.system.errors import UserError
+from slmc.system.errors import UserError, brief, shortened
 from slmc.system.settings import Settings
+
+_DEEPEST = 8
+"""Sections inside each other, at most."""
 
 Config = TypeVar("Config", bound=Settings)
 
 
 def validated(data: dict[str, Any], kind: type[Config]) -> Config:
-    """Settings from nested dictionaries; raises ``UserError`` naming the first field that is wrong."""
+    """Settings from nested dictionaries; raises ``UserError`` naming the first field that is wrong.
+
+    Nothing is converted: neither ``"1"`` nor ``true`` is a number, and a number is no text.
+    """
     try:
-        return kind.model_validate(data)
+        # What is strict with JSON takes lists for tuples and dictionaries for sections, as there is nothing else.
+        text = json.dumps(data, default=_as_json)
+    except (RecursionError, ValueError):
+        raise UserError("the configuration is nested too deeply; no section lies more than a few deep.") from None
+    try:
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(sentence(error.errors(), kind)) from None
 
 
+def _as_json(value: Any) -> Any:
+    """Values that a configuration file cannot hold, as one that it can."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return np.asarray(value).tolist()
+    return str(value)
+
+
 def with_fields(data: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries with some values, named by dotted names, replaced. Raises ``UserError`` for a section."""
-    copied: dict[str, Any] = copy.deepcopy(dict(data))
+    try:
+        copied: dict[str, Any] = copy.deepcopy(dict(data))
+    except RecursionError:
+        raise UserError("the configuration is nested too deeply; no section lies more than a few deep.") from None
     for name, value in fields.items():
         *sections, last = name.split(".")
+        if len(sections) > _DEEPEST:
+            raise UserError(f"{brief(name)} lies too deep; fields are named section.field.")
         place = copied
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise UserError(f"{section} is a value, not a section.")
+                raise UserError(f"{brief(section)} is a value, not a section.")
         place[last] = value
     return copied
 
@@ -39,12 +67,12 @@ def sentence(errors: list[Any], kind: type[BaseModel]) -> str:
     """One sentence about the first field that is wrong; the forms that a field may take are joined by «or»."""
     error = errors[0]
     location = _field(error["loc"], kind)
-    name = ".".join(location)
+    name = shortened(".".join(location))
     if error["type"] == "extra_forbidden":
         allowed = _fields(kind, location[:-1])
         close = difflib.get_close_matches(location[-1], allowed, n=1)
         hint = f"did you mean {close[0]}?" if close else f"allowed are {', '.join(allowed)}."
-        where = f"[{'.'.join(location[:-1])}]" if location[:-1] else "the file"
+        where = f"[{shortened('.'.join(location[:-1]))}]" if location[:-1] else "the file"
         return f"{name} is not a field of {where}; {hint}"
     if error["type"] == "model_type":
         return f"{name} is a section; write its fields as {name}.field = value or under [{name}]."
@@ -55,7 +83,7 @@ def sentence(errors: list[Any], kind: type[BaseModel]) -> str:
         return f"{name} is missing: {message}."
     if error["type"] == "value_error":
         return f"{name}: {message}." if name else f"{message}."
-    return f"{name} = {error['input']!r} is not allowed: {message}."
+    return f"{name} = {brief(error['input'])} is not allowed: {message}."
 
 
 def _field(location: tuple[Any, ...], kind: Any) -> list[str]:

@@ -18,6 +18,7 @@ from slmc.simulation import (
     Records,
     Reporter,
     run_blocks,
+    stored_run,
     summarise_optimisation,
 )
 from slmc.system import StepSettings, load_model
@@ -194,7 +195,7 @@ def test_a_state_of_netkets_own_in_our_run_and_report(tmp_path):
     problem = NetKetProblem(driver, physics.hamiltonian, exact_energy=exact_energy((8,), 0.3))
     settings = StepSettings(n_steps=20, block_size=10, measurement_blocks=2)
     assert run_blocks(Optimisation(tmp_path, settings, problem, Reporter(quiet=True)))
-    summary = summarise_optimisation(tmp_path)
+    summary = summarise_optimisation(stored_run(tmp_path))
     assert summary["n_parameters"] == problem.n_parameters == 80
     about = {**summary, "title": "RBM", "directory": "rbm", "version": "0"}
     write_optimisation_report(Records(tmp_path / "records.zarr").tree(), about, "an RBM", tmp_path / "report.html")

@@ -46,12 +46,12 @@ def main(
     chosen = options.chosen or list(default(named))
     if unknown := ", ".join(name for name in chosen if name not in named):
         sys.exit(f"unknown part {unknown}; there are {', '.join(named)}.")
+    if set(chosen) & set(on_one_device) and not options.report_only:
+        jax.config.update("jax_num_cpu_devices", 1)
     belonging = stored(settings)
     result_folder, page_folder = _folders(options)
     results = ResultFile(result_folder / f"{Path(script).stem}.json", belonging, page_folder)
     if not options.report_only:
-        if set(chosen) & set(on_one_device):
-            jax.config.update("jax_num_cpu_devices", 1)
         for name in chosen:
             named[name](results, settings)
     if write is not None:

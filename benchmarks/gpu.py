@@ -16,14 +16,12 @@ import jax
 import jax.numpy as jnp
 from command import main
 from exact_labels import SPHERE, hamiltonian_chain
-from gauge import normal_operator_seconds, quenched_seconds
 from result_file import ResultFile
 from timing import least_seconds
 
 from slmc.montecarlo import MetropolisHastings, init_chains, run_chains
 from slmc.montecarlo.target import evaluate
 from slmc.selflearning import CumulativeUpdate
-from slmc.systems.gauge import Staggered, Wilson
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork
 
 
@@ -58,6 +56,10 @@ def measured(size: int, batch: int, settings: Settings) -> dict[str, Any]:
 
 def measured_gauge(size: int, batch: int) -> dict[str, Any]:
     """Seconds of a trajectory of each chain, and of A = M†M on one field."""
+    from gauge import normal_operator_seconds, quenched_seconds
+
+    from slmc.systems.gauge import Staggered, Wilson
+
     shape = (size,) * 4
     return {
         "trajectory": quenched_seconds(shape, batch),

@@ -21,6 +21,7 @@ from slmc.montecarlo import (
     OMELYAN,
     Flat,
     HamiltonianTrajectory,
+    Info,
     Label,
     LocalSweep,
     MetropolisHastings,
@@ -32,8 +33,10 @@ from slmc.montecarlo import (
     Sphere,
     Target,
     TwoTimeScaleTrajectory,
+    Update,
     log_weight_and_force,
 )
+from slmc.montecarlo.update import chain
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.spins import (
     DoubleExchange,
@@ -234,8 +237,28 @@ def hot_transformer():
     return replaced_head(EquivariantTransformer((4,), 1, 2, initial_scale=1.0, key=jax.random.key(5)), other_ring())
 
 
+class InOneCall(Update):
+    """Several steps of an update as a ``CumulativeUpdate`` makes them, as one step."""
+
+    update: Update
+    n_steps: int = eqx.field(static=True, default=3)
+
+    @property
+    def target(self):
+        return self.update.target
+
+    @property
+    def reversible(self):
+        return self.update.reversible
+
+    def step(self, key, state):
+        moved = chain(key, self.update, state, self.n_steps)
+        return moved, Info(jnp.ones(()), moved.log_weight - state.log_weight)
+
+
 RING_UPDATES = {
     "heat bath": HeatBathSweep,
+    "heat bath, three in one call": lambda target: InOneCall(HeatBathSweep(target)),
     "palindrome": palindrome,
     "over-relaxation then heat bath": lambda target: Sequence((OverRelaxationSweep(target), HeatBathSweep(target))),
     "local": lambda target: LocalSweep(target, SPHERE, 1.0),

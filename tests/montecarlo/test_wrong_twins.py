@@ -188,6 +188,10 @@ def two_time_scales(target, integrator=LEAPFROG):
     return TwoTimeScaleTrajectory(target, objects.other_gaussian(), Flat(), 0.8, 2, 2, integrator)
 
 
+def _without_multiplicity(ring):
+    return Heisenberg((4,), couplings=ring.reduced_couplings * jnp.array([1.0, 0.5]))
+
+
 WRONG_ON_RING = {
     "forgotten ratio of SLMC": lambda ring: MetropolisHastings(ring, WithoutRatio(cumulative())),
     "inverted ratio of SLMC": lambda ring: MetropolisHastings(ring, WithInverseRatio(cumulative())),
@@ -197,8 +201,9 @@ WRONG_ON_RING = {
         ModelChangedInMidChain(HeatBathSweep(objects.other_ring()), HeatBathSweep(Heisenberg((4,), 2, [1.5, 0.0]))),
     ),
     "wrong sign of the heat bath's field": lambda ring: FixedOrderHeatBath(ring, -1.0),
-    "forgotten multiplicity": lambda ring: HeatBathSweep(
-        Heisenberg((4,), couplings=ring.reduced_couplings * jnp.array([1.0, 0.5]))
+    "forgotten multiplicity": lambda ring: HeatBathSweep(_without_multiplicity(ring)),
+    "forgotten multiplicity, three in one call": lambda ring: objects.InOneCall(
+        HeatBathSweep(_without_multiplicity(ring))
     ),
 }
 

@@ -248,3 +248,11 @@ def run(key: Key[Array, ""], update: Update, state: State, n_steps: int) -> tupl
         return update.step(key, state)
 
     return jax.lax.scan(body, state, jax.random.split(key, n_steps))
+
+
+def chain(key: Key[Array, ""], update: Update, state: State, n_steps: int) -> State:
+    """The state after ``n_steps`` of one chain: by the update's own ``chain``, if it has a faster way than steps."""
+    of_its_own = getattr(update, "chain", None)
+    if of_its_own is not None:
+        return of_its_own(key, state, n_steps)
+    return run(key, update, state, n_steps)[0]

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration
-from slmc.montecarlo.update import Update, run
+from slmc.montecarlo.update import Update, chain
 from slmc.numbers import positive_count
 
 
@@ -38,5 +38,5 @@ class CumulativeUpdate(Proposal):
 
     def propose(self, key: Key[Array, ""], configuration: Configuration) -> tuple[Configuration, Float[Array, ""]]:
         start = self.update.init(configuration)
-        end, _ = run(key, self.update, start, self.n_updates)
+        end = chain(key, self.update, start, self.n_updates)
         return end.configuration, start.log_weight - end.log_weight

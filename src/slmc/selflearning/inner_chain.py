@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.target import Configuration, Target, evaluate
-from slmc.montecarlo.update import State, Update
+from slmc.montecarlo.update import State, Update, chain
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of inner updates among which the choice is made."""
@@ -87,16 +87,22 @@ def innermost(update: Any) -> Any:
 def _inner_series(
     key: Key[Array, ""], update: Update, configurations: Configuration, observable: Callable[[Configuration], Array]
 ) -> tuple[np.ndarray, float]:
-    """The observable along the inner chains, and the seconds of one update of all of them."""
+    """The observable along the inner chains, and the seconds of one update of all of them in a chain of many."""
 
     def observe(state: State, info: Any) -> Array:
         return observable(state.configuration)
 
     states = init_chains(update, configurations)
     states, _ = run_chains(key, update, states, _N_STEPS, observe)
-    started = time.perf_counter()
-    _, series = jax.block_until_ready(run_chains(jax.random.fold_in(key, 1), update, states, _N_STEPS, observe))
-    return np.asarray(series), (time.perf_counter() - started) / _N_STEPS
+    _, series = run_chains(jax.random.fold_in(key, 1), update, states, _N_STEPS, observe)
+    keys = jax.random.split(key, len(states.log_weight))
+    seconds = _seconds(lambda: over_chains(_moved, (keys, states), update, _N_STEPS))
+    return np.asarray(series), seconds / _N_STEPS
+
+
+def _moved(update: Update, inputs: tuple[Key[Array, ""], State], n_steps: int) -> State:
+    key, state = inputs
+    return chain(key, update, state, n_steps)
 
 
 def _autocorrelation(series: np.ndarray, lag: int) -> float:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slmc.montecarlo import Sphere
-from slmc.systems.spins import Heisenberg
+from slmc.lattice import neighbours
+from slmc.montecarlo import Sphere, init_chains
+from slmc.montecarlo.update import chain
+from slmc.systems.spins import HeatBathSweep, Heisenberg, native
 from slmc.systems.spins.sweeps import compiled_sweep, draw_along, reflect, scanned_sweep
 
 
@@ -32,6 +34,36 @@ def test_compiled_and_scanned_sweeps_agree(name, renew, shape, n_shells):
     )
     np.testing.assert_allclose(compiled, scanned, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(compiled[:, 1], 0.0)
+
+
+def test_fields_from_rows_and_from_neighbours_draw_the_same_spins():
+    rng = np.random.default_rng(4)
+    sites, _, multiplicity = neighbours((4, 6), 2)
+    matrix = np.zeros((24, 24))
+    np.put_along_axis(matrix, sites, np.broadcast_to(0.7 * multiplicity, sites.shape), axis=1)
+    spins = rng.normal(size=(24, 3))
+    spins /= np.linalg.norm(spins, axis=1, keepdims=True)
+    spins[5] = 0.0
+    by_rows, by_neighbours = spins.copy(), spins.copy()
+    native.draw_often(sites.astype(np.int32), matrix, np.uint64(9), 3, by_rows)
+    native.draw_often(sites.astype(np.int32), 0.7 * multiplicity[None], np.uint64(9), 3, by_neighbours)
+    np.testing.assert_allclose(by_rows, by_neighbours, rtol=0, atol=1e-9)
+    assert np.min(np.abs(by_rows - spins).sum(1)[[i for i in range(24) if i != 5]]) > 0
+    np.testing.assert_array_equal(by_rows[5], 0.0)
+
+
+def test_a_chain_is_the_same_for_one_and_for_many_and_moves_where_numbers_differ():
+    model = Heisenberg((8, 8), 1, [1.5])
+    update = HeatBathSweep(model)
+    states = init_chains(update, Sphere().random(jax.random.key(0), (3, 8, 8, 3)))
+    keys = jax.random.split(jax.random.key(1), 3)
+    together = jax.vmap(lambda key, state: chain(key, update, state, 4))(keys, states)
+    alone = [chain(key, update, jax.tree.map(lambda leaf, k=k: leaf[k], states), 4) for k, key in enumerate(keys)]
+    for number, state in enumerate(alone):
+        np.testing.assert_array_equal(together.configuration[number], state.configuration)
+    same_start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[0], leaf.shape), states)
+    moved = jax.vmap(lambda key, state: chain(key, update, state, 4))(keys, same_start).configuration
+    assert float(jnp.min(jnp.abs(moved[0] - moved[1]).sum(-1))) > 0
 
 
 @pytest.mark.parametrize("field", [[0.3, -0.5, 0.1], [0.0, 0.0, -4.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])

@@ -120,6 +120,40 @@ def _field(neighbours, strength, spins, site):
 
 @numba.njit
 @no_type_check
+def _cosine(u, h):
+    """1 + log(u + (1 − u) exp(−2h))/h: the cosine to a field of strength h, by inversion."""
+    cosine = 2 * u - 1 if h < 1e-6 else 1 + math.log(u + (1 - u) * math.exp(-2 * h)) / h
+    return min(max(cosine, -1.0), 1.0)
+
+
+@numba.njit
+@no_type_check
+def _axis(x, y, z, h):
+    """The direction of a field of strength h; the third axis for a vanishing one."""
+    if h < 1e-6:
+        return 0.0, 0.0, 1.0
+    return x / h, y / h, z / h
+
+
+@numba.njit
+@no_type_check
+def _turned(x, y, z, cosine, along_first, along_second):
+    """A unit vector from its components along an axis and along two directions at right angles to it.
+
+    Their frame: Duff et al., J. Comput. Graph. Tech. 6, 1 (2017).
+    """
+    sign = math.copysign(1.0, z)
+    a = -1 / (sign + z)
+    b = x * y * a
+    x_new = cosine * x + along_first * (1 + sign * x * x * a) + along_second * b
+    y_new = cosine * y + along_first * sign * b + along_second * (sign + y * y * a)
+    z_new = cosine * z - along_first * sign * x - along_second * y
+    length = math.sqrt(x_new * x_new + y_new * y_new + z_new * z_new)
+    return x_new / length, y_new / length, z_new / length
+
+
+@numba.njit
+@no_type_check
 def draw_spins(neighbours, strength, order, numbers, spins):
     """Heat bath: see ``sweeps.draw_along``, of which this is one call after the other."""
     for site in order:
@@ -128,24 +162,11 @@ def draw_spins(neighbours, strength, order, numbers, spins):
         u, v = numbers[site]
         x, y, z = _field(neighbours, strength, spins, site)
         h = math.sqrt(x * x + y * y + z * z)
-        if h < 1e-6:
-            cosine = 2 * u - 1
-            x, y, z = 0.0, 0.0, 1.0
-        else:
-            cosine = 1 + math.log(u + (1 - u) * math.exp(-2 * h)) / h
-            x, y, z = x / h, y / h, z / h
-        cosine = min(max(cosine, -1.0), 1.0)
+        cosine = _cosine(u, h)
         sine = math.sqrt(1 - cosine * cosine)
-        # A frame around the axis: Duff et al., J. Comput. Graph. Tech. 6, 1 (2017).
-        sign = math.copysign(1.0, z)
-        a = -1 / (sign + z)
-        b = x * y * a
         along_first, along_second = sine * math.cos(2 * math.pi * v), sine * math.sin(2 * math.pi * v)
-        x_new = cosine * x + along_first * (1 + sign * x * x * a) + along_second * b
-        y_new = cosine * y + along_first * sign * b + along_second * (sign + y * y * a)
-        z_new = cosine * z - along_first * sign * x - along_second * y
-        length = math.sqrt(x_new * x_new + y_new * y_new + z_new * z_new)
-        spins[site, 0], spins[site, 1], spins[site, 2] = x_new / length, y_new / length, z_new / length
+        x, y, z = _axis(x, y, z, h)
+        spins[site, 0], spins[site, 1], spins[site, 2] = _turned(x, y, z, cosine, along_first, along_second)
 
 
 @numba.njit
@@ -160,6 +181,119 @@ def reflect_spins(neighbours, strength, order, numbers, spins):
             x, y, z = factor * x - spins[site, 0], factor * y - spins[site, 1], factor * z - spins[site, 2]
             length = math.sqrt(x * x + y * y + z * z)
             spins[site, 0], spins[site, 1], spins[site, 2] = x / length, y / length, z / length
+
+
+@numba.njit(fastmath={"reassoc", "contract"})
+@no_type_check
+def _product(row, x, y, z):
+    """h_i = Σ_j row_j S_j, of components apart from each other."""
+    a = b = c = 0.0
+    for j in range(len(row)):
+        a += row[j] * x[j]
+        b += row[j] * y[j]
+        c += row[j] * z[j]
+    return a, b, c
+
+
+@numba.njit(fastmath={"reassoc", "contract"})
+@no_type_check
+def _gathered(sites, strength, x, y, z):
+    """h_i = Σ_k strength_k S_{sites_k}, of components apart from each other."""
+    a = b = c = 0.0
+    for k in range(len(sites)):
+        j = sites[k]
+        a += strength[k] * x[j]
+        b += strength[k] * y[j]
+        c += strength[k] * z[j]
+    return a, b, c
+
+
+@numba.njit(fastmath={"contract"})
+@no_type_check
+def _along(a, b, c, u, v, w):
+    """A spin from exp(h·S) for the field h = (a, b, c), from a number u and a point (v, w) of the unit disc.
+
+    ``_turned`` with as few divisions and roots as can be: they are what a sweep waits for.
+    """
+    squared = a * a + b * b + c * c
+    if squared < 1e-12:
+        cosine = 2 * u - 1
+        a, b, c = 0.0, 0.0, 1.0
+    else:
+        h = math.sqrt(squared)
+        inverse = 1 / h
+        cosine = min(max(1 + math.log(u + (1 - u) * math.exp(-2 * h)) * inverse, -1.0), 1.0)
+        a, b, c = a * inverse, b * inverse, c * inverse
+    sine = math.sqrt(1 - cosine * cosine) / (v * v + w * w)
+    first, second = sine * (v * v - w * w), sine * 2 * v * w
+    sign = math.copysign(1.0, c)
+    r = -1 / (sign + c)
+    s = first * sign * a + second * b
+    return cosine * a + first + a * r * s, cosine * b + second * sign + b * r * s, cosine * c - s
+
+
+@numba.njit
+@no_type_check
+def draw_often(neighbours, strengths, seed, n_sweeps, spins):
+    """Sweeps of the heat bath, each through the sites in order or in reverse order: ``draw_spins`` many times over.
+
+    ``strengths`` (row, neighbour) has a row for each site, next to those of all others, or one for all of them, next to
+    the ``neighbours`` of each. Random numbers come from the ``seed``.
+    """
+    n_sites = len(spins)
+    state = np.empty(4, np.uint64)
+    _seeded(state, seed)
+    x, y, z = spins[:, 0].copy(), spins[:, 1].copy(), spins[:, 2].copy()
+    for _ in range(n_sweeps):
+        backwards = _uniform(state) < 0.5
+        for number in range(n_sites):
+            site = n_sites - 1 - number if backwards else number
+            if x[site] == 0 and y[site] == 0 and z[site] == 0:
+                continue
+            if len(strengths) == n_sites:
+                a, b, c = _product(strengths[site], x, y, z)
+            else:
+                a, b, c = _gathered(neighbours[site], strengths[0], x, y, z)
+            u = _uniform(state)
+            # The azimuth is twice the angle of a point drawn in the unit disc: von Neumann, Natl. Bur. Stand. Appl.
+            # Math. Ser. 12, 36 (1951).
+            v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
+            while not 0 < v * v + w * w <= 1:
+                v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
+            x[site], y[site], z[site] = _along(a, b, c, u, v, w)
+    # Every spin was made anew from its field, so that rounding has not added up.
+    for site in range(n_sites):
+        length = math.sqrt(x[site] * x[site] + y[site] * y[site] + z[site] * z[site])
+        if length > 0:
+            x[site], y[site], z[site] = x[site] / length, y[site] / length, z[site] / length
+    spins[:, 0], spins[:, 1], spins[:, 2] = x, y, z
+
+
+@numba.njit
+@no_type_check
+def _matrices(buffer):
+    """How many matrices a buffer holds, their rows and their columns."""
+    shape = extents(buffer)
+    return size(shape[:-2]), shape[-2], shape[-1]
+
+
+@no_type_check
+def _draw_often_call(frame_address):
+    """Of every chain on a leading axis, if there is one; what all share has one place on it."""
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        given, made = arguments(frame, 5), results(frame, 1)[0]
+        neighbours = numba.carray(data(given[0]), _matrices(given[0]), np.int32)
+        strengths = numba.carray(data(given[1]), _matrices(given[1]), np.float64)
+        seeds = numba.carray(data(given[2]), (size(extents(given[2])),), np.uint64)
+        n_sweeps = numba.carray(data(given[3]), (size(extents(given[3])),), np.int32)
+        spins = numba.carray(data(given[4]), _matrices(given[4]), np.float64)
+        drawn = numba.carray(data(made), _matrices(made), np.float64)
+        for chain in range(len(drawn)):
+            drawn[chain] = spins[chain % len(spins)]
+            of_chain = strengths[chain % len(strengths)], seeds[chain % len(seeds)], n_sweeps[chain % len(n_sweeps)]
+            draw_often(neighbours[chain % len(neighbours)], *of_chain, drawn[chain])
+    return np.uint64(0)
 
 
 @no_type_check
@@ -220,6 +354,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "join": _join_call,
     "grow": _grow_call,
     "draw": _sweep_call(draw_spins),
+    "draw_often": _draw_often_call,
     "reflect": _sweep_call(reflect_spins),
 }
 

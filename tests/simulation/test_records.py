@@ -108,7 +108,7 @@ def test_what_is_behind_the_last_checkpoint_is_not_read(tmp_path: Path) -> None:
     records = Records(tmp_path / "r", marks=marks)
     records.truncate(marks.lengths)
     np.testing.assert_array_equal(records.read("measurement")["energy"], values[:, :70])
-    with pytest.raises(UserError, match="there is no zarr.json of format 3 in baseline"):
+    with pytest.raises(UserError, match=r"there is no zarr.json of format 3 in baseline"):
         Records(tmp_path / "r", read_only=True)
 
 
@@ -126,7 +126,11 @@ def test_consolidated_metadata_do_not_stand_in_for_files(tmp_path: Path) -> None
     array = json.loads((tmp_path / "r" / "measurement" / "energy" / "zarr.json").read_text())
     array |= {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]}
     group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    inside = {"kind": "inline", "must_understand": False, "metadata": {"measurement": group, "measurement/energy": array}}
+    inside = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {"measurement": group, "measurement/energy": array},
+    }
     edited(tmp_path / "r" / "zarr.json", consolidated_metadata=inside)
     assert everything(tmp_path / "r")["measurement/energy"].shape == (4, 150)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slmc import runs
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
 
@@ -37,13 +38,25 @@ observables = ["energy", "magnetization_squared"]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from slmc import runs
-
     folder = tmp_path_factory.mktemp("finished")
     (folder / "run.toml").write_text(CONFIG)
     result = runs.run(folder / "run.toml", out=folder / "run", quiet=True)
     assert result.verdict == "ok"
     return folder / "run"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _reports_without_figures() -> Iterator[None]:
+    """Reports read all that they say and draw nothing, which takes most of the time."""
+
+    def write(opened: runs.Run) -> Path:
+        stored = runs._stored(opened)
+        runs.described_tree(stored.records, opened.problem)
+        return opened.directory / "report.html"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "_write_report", write)
+        yield
 
 
 def truncated(file: Path) -> None:

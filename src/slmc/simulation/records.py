@@ -122,7 +122,7 @@ class Records:
     def describe(self, group: str, variables: Mapping[str, Mapping[str, Any]], about: Mapping[str, Any]) -> None:
         """Writes attributes of variables of a group, and of the group itself, where they are not so already."""
         members = self._root.require_group(group)
-        for name, array in _arrays(members):
+        for name, array in self._arrays(members):
             attributes = variables.get(name, {})
             if any(array.attrs.get(key) != value for key, value in attributes.items()):
                 array.attrs.update(attributes)
@@ -135,7 +135,7 @@ class Records:
             return {}, {}
         members = self._root[group]
         assert isinstance(members, zarr.Group)
-        return dict(members.attrs), {name: dict(array.attrs) for name, array in _arrays(members)}
+        return dict(members.attrs), {name: dict(array.attrs) for name, array in self._arrays(members)}
 
     def lengths(self) -> dict[str, int]:
         """Length of every growing variable, by its path."""
@@ -158,13 +158,17 @@ class Records:
         Unless they are ``final``, those of variables that do not grow are left out, for they may yet be replaced.
         """
         forms = {"": _checksum(dict(self._root.attrs))}
-        for group, members in _groups(self._root):
+        for group, members in self._groups():
             forms[group] = _checksum(dict(members.attrs))
-            for name, array in _arrays(members):
+            for name, array in self._arrays(members):
                 if not (final or set(_dimensions(array)) & set(GROWING)):
                     continue
-                about = array.metadata.to_dict()
-                forms[f"{group}/{name}"] = _checksum({key: about[key] for key in about if key != "shape"})
+                about, dimensions = array.metadata.to_dict(), _dimensions(array)
+                about["shape"] = [
+                    0 if dimension in GROWING else size
+                    for dimension, size in zip(dimensions, array.shape, strict=False)
+                ]
+                forms[f"{group}/{name}"] = _checksum(about)
         return forms
 
     def check(self, marks: Marks) -> None:
@@ -190,7 +194,7 @@ class Records:
 
     def verify(self) -> None:
         """Reads everything once. Raises ``DamagedRecordsError`` for what does not fit its checksum."""
-        for group, members in _groups(self._root):
+        for group, members in self._groups():
             for name, array in self._known(members).items():
                 axis, length = self._extent(f"{group}/{name}", array)
                 for start in range(0, length, _PORTION):
@@ -212,9 +216,7 @@ class Records:
 
     def tree(self) -> xarray.DataTree:
         """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have."""
-        return xarray.DataTree.from_dict(
-            {f"/{group}": self._data_set(members) for group, members in _groups(self._root)}
-        )
+        return xarray.DataTree.from_dict({f"/{group}": self._data_set(members) for group, members in self._groups()})
 
     def read(self, group: str) -> dict[str, np.ndarray]:
         """All variables of a group, cut likewise; empty if it does not exist."""
@@ -274,6 +276,16 @@ class Records:
             attrs=dict(members.attrs),
         )
 
+    def _groups(self) -> list[tuple[str, zarr.Group]]:
+        with warnings.catch_warnings(), self._noticing("a group cannot be opened"):
+            warnings.simplefilter("ignore", ZarrUserWarning)  # a directory that a crash left behind
+            return sorted(self._root.groups(), key=lambda group: group[0])
+
+    def _arrays(self, members: zarr.Group) -> list[tuple[str, zarr.Array]]:
+        with warnings.catch_warnings(), self._noticing(f"{members.path} cannot be opened"):
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            return sorted(members.arrays(), key=lambda array: array[0])
+
     def _extent(self, path: str, array: zarr.Array) -> tuple[int, int]:
         """The growing axis of a variable, the first of one that does not grow, and how much there is of it."""
         dimensions = _dimensions(array)
@@ -285,7 +297,7 @@ class Records:
 
     def _known(self, members: zarr.Group) -> dict[str, zarr.Array]:
         """The variables of a group of which the last checkpoint knows."""
-        arrays = dict(_arrays(members))
+        arrays = dict(self._arrays(members))
         if self._marks is None:
             return arrays
         grow = {name: bool(set(_dimensions(array)) & set(GROWING)) for name, array in arrays.items()}
@@ -293,26 +305,14 @@ class Records:
 
     def _growing_arrays(self) -> Iterator[tuple[str, zarr.Array, int]]:
         """Path, array and growing axis of every variable that grows."""
-        for group, members in _groups(self._root):
-            for name, array in _arrays(members):
+        for group, members in self._groups():
+            for name, array in self._arrays(members):
                 dimensions = _dimensions(array)
                 if set(dimensions) & set(GROWING):
                     yield f"{group}/{name}", array, self._growing_axis(dimensions)
 
     def _growing_axis(self, dimensions: tuple[str, ...]) -> int:
         return next(axis for axis, name in enumerate(dimensions) if name in GROWING)
-
-
-def _groups(root: zarr.Group) -> list[tuple[str, zarr.Group]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)  # a directory that a crash left behind
-        return sorted(root.groups(), key=lambda group: group[0])
-
-
-def _arrays(members: zarr.Group) -> list[tuple[str, zarr.Array]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZarrUserWarning)
-        return sorted(members.arrays(), key=lambda array: array[0])
 
 
 def _checksum(about: Mapping[str, Any]) -> int:

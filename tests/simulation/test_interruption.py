@@ -92,11 +92,10 @@ def phase_of(directory: Path) -> str:
 def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
     tmp_path: Path, config: Path, undisturbed: Path
 ) -> None:
-    """One run: SIGTERM while it thermalises, SIGINT while it learns, then SIGKILL in the middle of a block of each phase
-    that follows."""
+    """One run: SIGTERM while it thermalises, SIGINT while it learns, then SIGKILL in a block of each later phase."""
     directory = tmp_path / "run"
     stages = [("thermalise", 3, signal.SIGTERM)]
-    stages += [("learn", 9, signal.SIGINT), ("measure", 13, signal.SIGKILL), ("baseline", 19, signal.SIGKILL)]
+    stages += [("learn", 8, signal.SIGINT), ("measure", 13, signal.SIGKILL), ("baseline", 19, signal.SIGKILL)]
     command = ["run", str(config), "--out", str(directory)]
     for phase, number, kind in stages:
         with subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:

@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import functools
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,12 +51,14 @@ from slmc.system import (
     ProblemSettings,
     UserError,
     VariationalSettings,
+    as_begun,
     field_about,
     ready_made,
     shortened,
     system_named,
     system_names,
     validated,
+    value_of,
     with_fields,
 )
 
@@ -195,19 +196,22 @@ def config_path(config: str | Path) -> Path:
     return known[str(config)]
 
 
-def settings_of(data: Mapping[str, Any]) -> Any:
-    """The validated settings that a configuration file holds. Raises ``UserError`` naming what is wrong."""
+def settings_of(data: Mapping[str, Any], begun: bool = False) -> Any:
+    """The validated settings that a configuration file holds, that of a run which was ``begun`` or that of a new one.
+
+    Raises ``UserError`` naming what is wrong.
+    """
     name = data.get("system")
     if name is None:
         raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
     kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else str(name)).settings
-    return validated(dict(data), kind)
+    return validated(as_begun(data, kind) if begun else dict(data), kind)
 
 
 def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
     directory = Path(directory)
-    settings = settings_of(read_toml(config_of(directory)))
+    settings = settings_of(read_toml(config_of(directory)), begun=True)
     _check_identity(Run(directory, settings, None))
     if settings.system != PYTHON:
         problem = _built(settings, directory)
@@ -226,9 +230,9 @@ def _check_identity(opened: Run) -> None:
 
 def _take_over(directory: Path, settings: Any) -> None:
     """Puts those settings that may change into the configuration of a run. Raises ``UserError`` for other changes."""
-    stored, copies = settings_of(read_toml(config_of(directory))), {}
+    stored, copies = settings_of(read_toml(config_of(directory)), begun=True), {}
     for name, kept in getattr(settings, "files", {}).items():
-        file = _value(settings, name)
+        file = value_of(settings, name)
         if file is not None and checksum(Path(file)) == checksum(directory / kept):
             copies[name] = kept
     changed = validated(with_fields(settings.model_dump(), copies), type(settings))
@@ -236,10 +240,6 @@ def _take_over(directory: Path, settings: Any) -> None:
         raise UserError(changed_settings(directory, ", ".join(stored.may_change)))
     with locked(directory):
         write_whole(directory / CONFIG, _text(changed))
-
-
-def _value(settings: Any, name: str) -> Any:
-    return functools.reduce(getattr, name.split("."), settings)
 
 
 def _text(settings: Any) -> str:

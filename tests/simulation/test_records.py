@@ -126,7 +126,11 @@ def test_consolidated_metadata_do_not_stand_in_for_files(tmp_path: Path) -> None
     array = json.loads((tmp_path / "r" / "measurement" / "energy" / "zarr.json").read_text())
     array |= {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]}
     group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
-    inside = {"kind": "inline", "must_understand": False, "metadata": {"measurement": group, "measurement/energy": array}}
+    inside = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": {"measurement": group, "measurement/energy": array},
+    }
     edited(tmp_path / "r" / "zarr.json", consolidated_metadata=inside)
     assert everything(tmp_path / "r")["measurement/energy"].shape == (4, 150)
 

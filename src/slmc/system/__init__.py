@@ -20,9 +20,10 @@ from slmc.system.run_settings import (
     Rounds,
     RunSettings,
     TrainingSection,
+    as_begun,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
-from slmc.system.settings import Settings, changed_fields, no_effect
+from slmc.system.settings import Settings, changed_fields, no_effect, value_of
 from slmc.system.validation import validated, with_fields
 from slmc.system.variational import StepSettings, Variational, VariationalSettings
 
@@ -46,6 +47,7 @@ __all__ = [
     "UserError",
     "Variational",
     "VariationalSettings",
+    "as_begun",
     "brief",
     "changed_fields",
     "chosen_names",
@@ -61,5 +63,6 @@ __all__ = [
     "system_named",
     "system_names",
     "validated",
+    "value_of",
     "with_fields",
 ]

@@ -1,5 +1,8 @@
 """How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
 
+import functools
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from slmc.system.errors import brief
@@ -34,6 +37,11 @@ def no_effect(names: list[str], where: str) -> str:
     *most, last = names
     listed = f"{', '.join(most)} and {last} have" if most else f"{last} has"
     return f"{listed} no effect {where}; leave {'them' if most else 'it'} out"
+
+
+def value_of(settings: BaseModel, name: str) -> Any:
+    """The value of a field, given by its dotted name."""
+    return functools.reduce(getattr, name.split("."), settings)
 
 
 def is_default(settings: BaseModel, name: str) -> bool:

@@ -18,7 +18,10 @@ PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arvi
 
 
 SPIN_FERMION = frozenset(
-    "anchor cost cubic data_efficiency dilution efficiency examples peers scaling strong_coupling temperature".split()
+    (
+        *("anchor", "cost", "cubic", "data_efficiency", "dilution", "efficiency", "examples", "peers", "scaling"),
+        *("strong_coupling", "temperature"),
+    )
 )
 """Files of the double-exchange model."""
 

@@ -26,6 +26,10 @@ if "OPENBLAS_NUM_THREADS" not in os.environ:
 # wait for ever, so there are twice as many (see ``montecarlo.chains``). More than that only look for work and slow the
 # cores down.
 os.environ.setdefault("PJRT_NPROC", str(max(4, 2 * (os.cpu_count() or 1))))
+if not (os.environ["PJRT_NPROC"].isdecimal() and int(os.environ["PJRT_NPROC"])):
+    raise ValueError(
+        f"the environment variable PJRT_NPROC must be a whole number; got {os.environ['PJRT_NPROC'][:60]!r}"
+    )
 # On GPUs XLA hands some products of float64 matrices to Triton, which cannot compile them (jaxlib 0.11); cuBLAS can.
 if find_spec("jax_plugins") and "xla_gpu_enable_triton_gemm" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_enable_triton_gemm=false"

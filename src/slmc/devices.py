@@ -25,6 +25,19 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", max(2, chosen))
 
 
+def why_none() -> str:
+    """What JAX says where it finds no device of the kind that its settings ask for; empty if it finds one."""
+    try:
+        jax.devices()
+    except Exception as error:
+        platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+        asked = f"JAX_PLATFORMS = {str(platforms)[:60]!r}" if platforms else "the settings of JAX"
+        return (
+            f"{asked}: no such device can be used here ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        )
+    return ""
+
+
 def is_confined() -> bool:
     """Whether chains have a single CPU device though the number was not chosen: JAX was used before the import."""
     chosen = jax.config.jax_num_cpu_devices not in (None, -1)  # type: ignore[attr-defined]

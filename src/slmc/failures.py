@@ -32,15 +32,10 @@ def told(error: BaseException) -> tuple[str, int]:
             "there is not enough memory; use fewer chains (measurement.n_chains), shorter blocks "
             "(measurement.block_size) or a smaller system. What was measured is kept."
         ), REFUSED
-    if "Unable to initialize backend" in words or "jax_platforms" in words.lower():
-        return (
-            f"JAX finds no device of the kind that is asked for ({shortened(words, 200)}); set JAX_PLATFORMS=cpu, or "
-            "install what drives the device."
-        ), REFUSED
     if isinstance(error, OSError) and error.strerror:
         where = f"{shortened(str(error.filename))}: " if error.filename is not None else ""
         return f"{where}{error.strerror}.", REFUSED
-    return f"{_broken(error)}", BROKEN
+    return _broken(error), BROKEN
 
 
 def _contains(words: str, parts: tuple[str, ...]) -> bool:

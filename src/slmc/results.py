@@ -144,7 +144,7 @@ class ScanResult:
             writer.writerow(["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in cells])
         path = self.directory / TABLE
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text.getvalue(), encoding="utf-8")
+        unfinished.write_text(text.getvalue(), encoding="utf-8", errors="replace")
         os.replace(unfinished, path)
         return path
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slmc.devices import is_confined
+from slmc.devices import is_confined, why_none
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
     CHECKPOINTS,
@@ -60,6 +60,7 @@ from slmc.system import (
     validated,
     value_of,
     with_fields,
+    without_idle,
 )
 
 PYTHON = "python"
@@ -103,6 +104,7 @@ def run(
     anything else that differs is refused. ``what`` may also be the directory of a run, which is then continued as it
     is.
     """
+    _check_devices()
     if go_on and not isinstance(what, Problem) and Path(what).is_dir():
         if settings or out is not None or seed is not None or tuple(overrides):
             raise UserError(
@@ -115,10 +117,12 @@ def run(
     else:
         path = config_path(what)
         data, name = read_toml(path), path.stem
-    data = with_overrides(with_fields(data, _by_dotted_names(settings or {})), overrides)
+    dotted, overrides = _by_dotted_names(settings or {}), tuple(overrides)
+    data = with_overrides(with_fields(data, dotted), overrides)
     if seed is not None:
         data["seed"] = seed
-    chosen = settings_of(data)
+    given = {*dotted, *(text.partition("=")[0].strip() for text in overrides)}
+    chosen = settings_of(without_idle(data, _kind(data), given) if given else data)
     out = Path(out) if out is not None else (Path("runs", name) if go_on else None)
     if go_on and out is not None and holds_run(out):
         _take_over(out, chosen)
@@ -201,15 +205,21 @@ def settings_of(data: Mapping[str, Any], begun: bool = False) -> Any:
 
     Raises ``UserError`` naming what is wrong.
     """
+    kind = _kind(data)
+    return validated(as_begun(data, kind) if begun else dict(data), kind)
+
+
+def _kind(data: Mapping[str, Any]) -> Any:
+    """The class of the settings of the system that is named."""
     name = data.get("system")
     if name is None:
         raise UserError(f"system is missing: say which one the file is about; there are {', '.join(system_names())}.")
-    kind = ProblemSettings if name == PYTHON else system_named(name if isinstance(name, str) else str(name)).settings
-    return validated(as_begun(data, kind) if begun else dict(data), kind)
+    return ProblemSettings if name == PYTHON else system_named(str(name)).settings
 
 
 def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
+    _check_devices()
     directory = Path(directory)
     settings = settings_of(read_toml(config_of(directory)), begun=True)
     _check_identity(Run(directory, settings, None))
@@ -218,6 +228,11 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     if problem is not None:
         _check(settings, problem)
     return Run(directory, settings, problem)
+
+
+def _check_devices() -> None:
+    if reason := why_none():
+        raise UserError(f"{reason}; set JAX_PLATFORMS=cpu, or install what drives the device.")
 
 
 def _check_identity(opened: Run) -> None:

@@ -108,7 +108,7 @@ def test_what_is_behind_the_last_checkpoint_is_not_read(tmp_path: Path) -> None:
     records = Records(tmp_path / "r", marks=marks)
     records.truncate(marks.lengths)
     np.testing.assert_array_equal(records.read("measurement")["energy"], values[:, :70])
-    with pytest.raises(UserError, match="there is no zarr.json of format 3 in baseline"):
+    with pytest.raises(UserError, match=r"there is no zarr.json of format 3 in baseline"):
         Records(tmp_path / "r", read_only=True)
 
 

@@ -61,7 +61,7 @@ def write_atomically(text: str, path: Path) -> None:
     # Not a tempfile, which only its owner could read: a report is for sharing.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes a text, so that whatever happens there is the old file or the new one."""
     unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="replace")
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

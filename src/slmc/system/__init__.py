@@ -23,14 +23,15 @@ from slmc.system.run_settings import (
     as_begun,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
-from slmc.system.settings import Settings, changed_fields, no_effect, value_of
-from slmc.system.validation import validated, with_fields
+from slmc.system.settings import Idle, Settings, changed_fields, no_effect, refuse_idle, value_of
+from slmc.system.validation import validated, with_fields, without_idle
 from slmc.system.variational import StepSettings, Variational, VariationalSettings
 
 __all__ = [
     "LOG_WEIGHT",
     "Derived",
     "Fit",
+    "Idle",
     "InnerSection",
     "LearningSection",
     "Observable",
@@ -57,6 +58,7 @@ __all__ = [
     "no_effect",
     "point_settings",
     "ready_made",
+    "refuse_idle",
     "save_model",
     "sentence_of",
     "shortened",
@@ -65,4 +67,5 @@ __all__ = [
     "validated",
     "value_of",
     "with_fields",
+    "without_idle",
 ]

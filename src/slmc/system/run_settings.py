@@ -16,7 +16,7 @@ from pydantic import (
 from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
 from slmc.system.scan_settings import ScanSettings, check_points
-from slmc.system.settings import Settings, changed_fields, is_default, no_effect, value_of
+from slmc.system.settings import Idle, IdleFieldsError, Settings, changed_fields, is_default, refuse_idle, value_of
 from slmc.system.stopping import StoppingRules
 from slmc.system.validation import with_fields
 
@@ -200,7 +200,18 @@ class RunSettings(Settings):
         given += [name for name in ("exact.every", "baseline.n_steps") if not is_default(self, name)]
         given.remove("learning.n_rounds")
         if given:
-            raise ValueError(no_effect(given, "in a run without a model (learning.n_rounds = 0)"))
+            raise IdleFieldsError(given, "in a run without a model (learning.n_rounds = 0)")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_of_training_without_it(self) -> "RunSettings":
+        section = self.learning
+        if isinstance(section, TrainingSection):
+            steps = section.training_steps
+            untrained = not any(steps if isinstance(steps, tuple) else (steps,))
+            names = ("batch_size", "learning_rate", "weight_decay", "optimiser", "single_precision")
+            idle = tuple(f"learning.{name}" for name in names)
+            refuse_idle(self, Idle(self.learns and untrained, idle, "with learning.training_steps = 0"))
         return self
 
     @model_validator(mode="after")

@@ -5,9 +5,9 @@ import hashlib
 import itertools
 import json
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from slmc.system.errors import UserError, brief
 from slmc.system.settings import Settings, is_default, no_effect
@@ -24,9 +24,9 @@ MOST_POINTS = 10_000
 class Range(Settings):
     """Evenly spaced values, both ends among them."""
 
-    start: float
-    stop: float
-    n: int = Field(description="how many", ge=1, le=MOST_POINTS)
+    start: float = Field(strict=True)
+    stop: float = Field(strict=True)
+    n: int = Field(strict=True, description="how many", ge=1, le=MOST_POINTS)
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -42,7 +42,7 @@ class Range(Settings):
 class ScanSettings(Settings):
     """Several points in one run, each a run of its own."""
 
-    fields: dict[str, Range | tuple[Any, ...]] = Field(
+    fields: dict[str, Annotated[Range, Strict(False)] | tuple[Any, ...]] = Field(
         {},
         description='values of fields, {"target.temperature" = [0.5, 0.3]} or a range {start = 0.1, stop = 0.5, n = 5}'
         "; empty: no scan",
@@ -58,13 +58,17 @@ class ScanSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _temperatures(cls, data: Any) -> Any:
-        """``temperatures = […]`` is short for the field ``target.temperature``."""
+        """``temperatures = […]`` is short for the field ``target.temperature``; lists of values are tuples."""
+        if isinstance(data, dict) and isinstance(fields := data.get("fields"), dict):
+            data = {**data, "fields": {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}}
         if not isinstance(data, dict) or "temperatures" not in data:
             return data
         rest = {name: value for name, value in data.items() if name != "temperatures"}
         if rest.get("fields"):
             raise ValueError('give temperatures, or fields with "target.temperature" among them, not both')
-        return {**rest, "fields": {"target.temperature": data["temperatures"]} if data["temperatures"] else {}}
+        values = data["temperatures"]
+        values = tuple(values) if isinstance(values, list) else values
+        return {**rest, "fields": {"target.temperature": values} if values else {}}
 
     @field_validator("fields")
     @classmethod

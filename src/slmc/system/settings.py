@@ -1,7 +1,7 @@
 """How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -37,6 +37,30 @@ def no_effect(names: list[str], where: str) -> str:
     *most, last = names
     listed = f"{', '.join(most)} and {last} have" if most else f"{last} has"
     return f"{listed} no effect {where}; leave {'them' if most else 'it'} out"
+
+
+class Idle(NamedTuple):
+    """Fields, by their dotted names, that nothing reads where it ``applies``; ``where`` says so in words."""
+
+    applies: bool
+    fields: tuple[str, ...]
+    where: str
+
+
+class IdleFieldsError(ValueError):
+    """Fields, by their dotted ``names``, that were given and cannot take effect."""
+
+    def __init__(self, names: list[str], where: str) -> None:
+        super().__init__(no_effect(names, where))
+        self.names = tuple(names)
+
+
+def refuse_idle(settings: BaseModel, *cases: Idle) -> None:
+    """Raises ``IdleFieldsError`` for fields that were given and cannot take effect."""
+    for case in cases:
+        given = [name for name in case.fields if case.applies and not is_default(settings, name)]
+        if given:
+            raise IdleFieldsError(given, case.where)
 
 
 def value_of(settings: BaseModel, name: str) -> Any:

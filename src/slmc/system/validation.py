@@ -3,7 +3,7 @@
 import copy
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -11,10 +11,13 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from slmc.system.errors import UserError, brief, shortened
-from slmc.system.settings import Settings
+from slmc.system.settings import IdleFieldsError, Settings
 
 _DEEPEST = 8
 """Sections inside each other, at most."""
+
+_MOST_KINDS = 10
+"""Of reasons for which fields are idle, one after the other, at most."""
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -33,6 +36,26 @@ def validated(data: dict[str, Any], kind: type[Config]) -> Config:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(sentence(error.errors(), kind)) from None
+
+
+def without_idle(data: dict[str, Any], kind: type[BaseModel], given: Collection[str]) -> dict[str, Any]:
+    """The dictionaries without fields that cannot take effect, unless they are ``given``.
+
+    Whoever chooses another model in place of a file's does not want to leave out one by one what that one had.
+    """
+    for _ in range(_MOST_KINDS):
+        try:
+            kind.model_validate_json(json.dumps(data, default=_as_json), strict=True)
+        except ValidationError as error:
+            idle = error.errors()[0].get("ctx", {}).get("error")
+            if not isinstance(idle, IdleFieldsError) or set(idle.names) & set(given):
+                return data
+            for name in idle.names:
+                section, _, field = name.partition(".")
+                data = {**data, section: {k: v for k, v in data[section].items() if k != field}}
+        except (RecursionError, ValueError):
+            return data
+    return data
 
 
 def _as_json(value: Any) -> Any:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.system import RunSettings, Settings, changed_fields, no_effect
+from slmc.system import Idle, RunSettings, Settings, changed_fields, no_effect, refuse_idle
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
@@ -187,18 +187,13 @@ class GaugeRun(RunSettings):
 
     def _nothing_idle(self) -> None:
         """Options that the chosen updates would never read are refused."""
-        trajectory = ("inner.n_steps", "inner.integrator", "inner.acceptance")
-        exact_trajectory = ("exact.n_steps", "exact.integrator")
-        inner, exact = self.inner, self.exact
-        cases = (
-            (inner.update == "heat-bath", "inner", trajectory, 'with inner.update = "heat-bath"'),
-            (inner.n_updates == "auto", "inner", trajectory[:1], 'with inner.n_updates = "auto", which chooses it'),
-            (exact.update == "local", "exact", exact_trajectory, 'with exact.update = "local"'),
+        trajectory, inner = ("inner.n_steps", "inner.integrator", "inner.acceptance"), self.inner
+        refuse_idle(
+            self,
+            Idle(inner.update == "heat-bath", trajectory, 'with inner.update = "heat-bath"'),
+            Idle(inner.n_updates == "auto", trajectory[:1], 'with inner.n_updates = "auto", which chooses it'),
+            Idle(self.exact.update == "local", ("exact.n_steps", "exact.integrator"), 'with exact.update = "local"'),
         )
-        for applies, section, idle, where in cases:
-            given = [name for name in changed_fields(section, getattr(self, section)) if name in idle]
-            if applies and given:
-                raise ValueError(no_effect(given, where))
 
     def _check_pseudofermions(self) -> None:
         if self.target.determinant == "exact":

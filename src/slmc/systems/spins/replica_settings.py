@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from slmc.lattice import n_sites
 from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import ALL_OBSERVABLES, scalar_names
 from slmc.systems.spins.models import ModelSettings
 from slmc.systems.spins.settings import InnerSettings
@@ -75,6 +76,7 @@ class ReplicaExchangeRun(RunSettings):
             raise ValueError(
                 f'learning.training_steps = 0 needs model.name = "linear"; a {self.model.name} must be trained'
             )
+        refuse_idle_spins(self)
         return self
 
 

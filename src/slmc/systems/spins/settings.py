@@ -8,6 +8,7 @@ from slmc.lattice import n_sites, shells
 from slmc.montecarlo.integrators import INTEGRATORS
 from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import scalar_names
 from slmc.systems.spins.models import ModelSettings
 
@@ -121,4 +122,5 @@ class DoubleExchangeRun(RunSettings):
             raise ValueError(
                 f"measurement.n_chains = {n_chains} must be a multiple of target.n_samples = {self.target.n_samples}"
             )
+        refuse_idle_spins(self)
         return self

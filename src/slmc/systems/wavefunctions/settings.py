@@ -16,6 +16,10 @@ from slmc.systems.wavefunctions.wavefunction import LogAmplitude, Spins, VisionT
 Projection = Literal["translations", "point_group", "spin_flip"]
 
 
+_MOST_SITES = 4096
+"""Of a wave function, whose Hamiltonian lists all pairs of neighbours in Python."""
+
+
 class HamiltonianSettings(Settings):
     """The J1-J2 Heisenberg model, J1 = 1."""
 
@@ -28,6 +32,8 @@ class HamiltonianSettings(Settings):
     def _square_or_chain(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) not in (1, 2) or len(set(shape)) > 1 or shape[0] % 2 or shape[0] < 4:
             raise ValueError(f"must be [L] or [L, L] with L even and at least 4; got {list(shape)}")
+        if n_sites(shape) > _MOST_SITES:
+            raise ValueError(f"at most {_MOST_SITES} sites are possible; got {n_sites(shape)}")
         return shape
 
 
@@ -57,7 +63,7 @@ class ModelSettings(Settings):
     @field_validator("momentum", mode="before")
     @classmethod
     def _as_text(cls, momentum: Any) -> Any:
-        return "0" if momentum == 0 else momentum
+        return "0" if momentum == 0 and type(momentum) is int else momentum
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelSettings":

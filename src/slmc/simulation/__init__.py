@@ -28,7 +28,7 @@ from slmc.simulation.optimisation import FREE, WAVE_FUNCTION, Optimisation, dige
 from slmc.simulation.progress import Reporter, make_console
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.sampling import MODEL, Sampling
-from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan
+from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan, points_of
 from slmc.simulation.size import check_size
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
@@ -62,6 +62,7 @@ __all__ = [
     "make_console",
     "new_directory",
     "read_toml",
+    "points_of",
     "records_path",
     "run_blocks",
     "stored_run",

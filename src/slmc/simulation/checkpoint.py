@@ -58,6 +58,7 @@ class Checkpoints:
             "n_leaves": len(leaves),
             "empty": empty,
             "leaves_crc32": _checksum(leaves),
+            "n_bytes": sum(leaf.nbytes for leaf in leaves),
             **{name: dict(mark) if isinstance(mark, Mapping) else mark for name, mark in marks._asdict().items()},
         }
         tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
@@ -78,30 +79,27 @@ class Checkpoints:
             return None
         likes, structure = jax.tree.flatten(template)
         with self._reading(path), _plain(self.directory) as directory:
-            self._check_size(directory / path.name, likes)
+            self._check_size(directory / path.name, sum(np.asarray(like).nbytes for like in likes))
             tree = self._writer.restore(directory / path.name)
             about = _read_about(tree)
             if self.identity not in (None, about["identity"]):
                 raise UserError(self.other)
             if about["format"] != FORMAT or about["n_leaves"] != len(likes):
                 raise UserError(f"the checkpoint {path} was written by another version of slmc; {self._advice()}")
-            empty = {int(i): _without_elements(*form) for i, form in about["empty"].items()}
-            leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in range(len(likes))]
-            if _checksum(leaves) != about.get("leaves_crc32", _checksum(leaves)):
-                raise ValueError("numbers that do not fit their checksum")
+            leaves = _leaves(tree, about)
         alike = [
             jnp.asarray(leaf) if isinstance(like, jax.Array) else leaf for leaf, like in zip(leaves, likes, strict=True)
         ]
         return jax.tree.unflatten(structure, alike), Marks.of(about)
 
-    def _check_size(self, path: Path, likes: list[Any]) -> None:
+    def _check_size(self, path: Path, at_most: int) -> None:
         """Raises ``ValueError`` for arrays larger than the run's own, before there is room made for them.
 
         A run's arrays do not grow while it goes on; compressed files say nothing of what they unpack to.
         """
         stored = self._writer.metadata(path).item_metadata.tree
         sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(stored)]
-        if sum(sizes) > sum(np.asarray(like).nbytes for like in likes) + _ROOM:
+        if sum(sizes) > at_most + _ROOM:
             raise ValueError("arrays larger than those of the run")
 
     def marks(self) -> Marks | None:
@@ -121,6 +119,21 @@ class Checkpoints:
                 raise UserError(self.other)
             return Marks.of(about)
         return None
+
+    def damage(self) -> str:
+        """What is wrong with the state of the latest checkpoint, without going on from it; empty if nothing is."""
+        path = self._latest()
+        if path is None:
+            return ""
+        try:
+            with self._reading(path), _plain(self.directory) as directory:
+                about = _read_about(self._restored(directory / path.name))
+                if "n_bytes" in about:  # earlier versions told neither size nor checksum
+                    self._check_size(directory / path.name, about["n_bytes"])
+                    _leaves(self._writer.restore(directory / path.name), about)
+        except UserError as error:
+            return f"{error}".rstrip(".")
+        return ""
 
     def _restored(self, path: Path) -> Any:
         """What a checkpoint says of itself alone."""
@@ -176,6 +189,15 @@ def _read_about(tree: Any) -> dict[str, Any]:
     if not is_signed(about):
         raise ValueError("a description that does not fit its checksum")
     return about
+
+
+def _leaves(tree: Any, about: dict[str, Any]) -> list[np.ndarray]:
+    """The arrays of a state. Raises ``ValueError`` if they do not fit their checksum."""
+    empty = {int(i): _without_elements(*form) for i, form in about["empty"].items()}
+    leaves = [empty[i] if i in empty else np.asarray(tree[f"leaf{i}"]) for i in range(about["n_leaves"])]
+    if "leaves_crc32" in about and _checksum(leaves) != about["leaves_crc32"]:
+        raise ValueError("numbers that do not fit their checksum")
+    return leaves
 
 
 def belongs(identity: str, wanted: str | None) -> bool:

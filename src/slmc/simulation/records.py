@@ -157,7 +157,7 @@ class Records:
 
         Unless they are ``final``, those of variables that do not grow are left out, for they may yet be replaced.
         """
-        forms = {}
+        forms = {"": _checksum(dict(self._root.attrs))}
         for group, members in _groups(self._root):
             forms[group] = _checksum(dict(members.attrs))
             for name, array in _arrays(members):
@@ -173,8 +173,13 @@ class Records:
         described = self.forms() if marks.forms else {}
         for path, form in marks.forms.items():
             if described.get(path) != form:
+                path = path or "what they say of all settings"
                 what = "is described otherwise than" if path in described else "is missing, which was there"
                 raise DamagedRecordsError(self.path, f"{path} {what} at the last checkpoint")
+
+    def check_signature(self, marks: Marks) -> None:
+        """``check`` of what they say of all settings alone; the rest is made again where a run goes on."""
+        self.check(Marks(forms={path: form for path, form in marks.forms.items() if not path}))
 
     def _check_lengths(self, lengths: Mapping[str, int]) -> None:
         stored = self.lengths()

@@ -60,12 +60,14 @@ def _sizes(settings: RunSettings, problem: Problem) -> _Sizes | None:
         update = problem.exact(problem.target)
         traced, state = jax.make_jaxpr(update.init, return_shape=True)(configuration)
         recorded = jax.eval_shape(problem.observe, state)[0]
+        counts: list[int] = []
+        jax.eval_shape(lambda one: counts.append(evaluations_per_step(update, one)), configuration)
         return _Sizes(
             _bytes(configuration),
             _bytes(state),
             _bytes(recorded) + 24,
             max(_arrays(traced.jaxpr), default=0),
-            evaluations_per_step(update, configuration),
+            counts[0],
         )
     return None
 

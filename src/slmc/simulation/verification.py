@@ -34,6 +34,8 @@ def opened_records(directory: Path, checkpoints: Checkpoints, settings: str = ""
             f"{directory} has records but no checkpoint to go on from, as a copy without its directory checkpoints; "
             "bring that back, or start a new run in another directory. Nothing was changed."
         )
+    if marks is not None:
+        records.check_signature(marks)
     if checkpoints.identity is not None:
         records.sign(checkpoints.identity, settings)
     return records
@@ -53,7 +55,10 @@ def stored_run(directory: Path, checkpoints: Checkpoints | None = None) -> Store
         return Stored(directory, records, progress.get("phase", ""), _without_checkpoint(records))
     records.check(marks)
     records.verify()
-    return Stored(directory, records, marks.phase or progress.get("phase", ""), _doubts(directory, marks, progress))
+    doubts = _doubts(directory, marks, progress)
+    if not is_worked_on(directory) and (damage := checkpoints.damage()):
+        doubts = (*doubts, damage)
+    return Stored(directory, records, marks.phase or progress.get("phase", ""), doubts)
 
 
 def _check_identity(records: Records, checkpoints: Checkpoints) -> None:

@@ -64,7 +64,7 @@ class ScanSettings(Settings):
         if not isinstance(data, dict) or "temperatures" not in data:
             return data
         rest = {name: value for name, value in data.items() if name != "temperatures"}
-        if rest.get("fields"):
+        if "fields" in rest:
             raise ValueError('give temperatures, or fields with "target.temperature" among them, not both')
         values = data["temperatures"]
         values = tuple(values) if isinstance(values, list) else values

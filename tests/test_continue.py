@@ -63,7 +63,7 @@ def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
 
 
-# --- longer -----------------------------------------------------------------------------------------------------------
+# --- longer --------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_made_longer_to_the_bits_of_a_longer_one(tmp_path: Path) -> None:
@@ -104,15 +104,16 @@ def test_killed_while_it_is_made_longer(tmp_path: Path, monkeypatch: pytest.Monk
                 raise Killed
             save(self, *rest)  # type: ignore[arg-type]
 
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            n_saved = 0
+        n_saved = 0
+        with monkeypatch.context() as patch:
             patch.setattr(Checkpoints, "save", killed)
-            runs.run(whole, out=tmp_path / "run", go_on=True, quiet=True)
+            with pytest.raises(Killed):
+                runs.run(whole, out=tmp_path / "run", go_on=True, quiet=True)
     assert runs.resume(tmp_path / "run", quiet=True).is_complete
     assert_same_records(tmp_path / "whole", tmp_path / "run")
 
 
-# --- one call -----------------------------------------------------------------------------------------------------------
+# --- one call ------------------------------------------------------------------------------------------------------
 
 
 def test_one_call_begins_continues_and_tells_again(slmc: Slmc, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_the_recipe_for_slurm(tmp_path: Path) -> None:
     assert runs.info(tmp_path / "run")["phase"] == "done"
 
 
-# --- scans ------------------------------------------------------------------------------------------------------------
+# --- scans ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +270,7 @@ def test_points_are_made_longer_and_more(slmc: Slmc, scan: Path, tmp_path: Path)
     np.testing.assert_array_equal(records["energy"][:, :20], old)
 
 
-# --- what is kept in mind ---------------------------------------------------------------------------------------------
+# --- what is kept in mind ------------------------------------------------------------------------------------------
 
 
 def portions(values: dict[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -298,7 +299,7 @@ def test_what_is_watched_is_what_all_draws_say_in_constant_memory() -> None:
     assert kept.means.nbytes + kept.deviations.nbytes + kept.first_draws.nbytes <= 3 * 8 * 4 * 4096
 
 
-# --- stopping ---------------------------------------------------------------------------------------------------------
+# --- stopping ------------------------------------------------------------------------------------------------------
 
 
 def test_signals_that_are_ignored_stay_ignored_and_a_second_one_does_what_it_did() -> None:

@@ -17,6 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("slmc", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "arviz-stats", "netket", "flax")
 
 
+SPIN_FERMION = frozenset(
+    (
+        *("anchor", "cost", "cubic", "data_efficiency", "dilution", "efficiency", "examples", "peers", "scaling"),
+        *("strong_coupling", "temperature"),
+    )
+)
+"""Files of the double-exchange model."""
+
+
 class ResultFile:
     """Rows by name, written at once when finished, so that an interrupted benchmark continues where it stopped.
 
@@ -59,6 +68,7 @@ class ResultFile:
             "command": _command(),
             "date": datetime.date.today().isoformat(),
             "machine": machine(),
+            "exact_weight": "auto",
             "versions": {package: importlib.metadata.version(package) for package in PACKAGES} | {"commit": _commit()},
         }
         partial = self.path.with_suffix(".partial")
@@ -84,6 +94,16 @@ class ResultFile:
             f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, {named}, "
             f"commit {versions['commit']}. "
             f"All numbers below are written by that program from `{_from_root(self.path)}`.{self._others()}"
+            f"{self._weight()}"
+        )
+
+    def _weight(self) -> str:
+        """How the exact weight of the double-exchange model was computed, if that was not as it is by default now."""
+        if self.path.stem not in SPIN_FERMION or "exact_weight" in self.content:
+            return ""
+        return (
+            " The exact weight was a diagonalisation: costs and samples a second are others with "
+            "[that by poles](weight.md), averages and acceptances the same."
         )
 
     def _others(self) -> str:

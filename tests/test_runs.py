@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import slmc as package
-from slmc import HamiltonianTrajectory, MetropolisHastings, Target, fit_linear
+from slmc import HamiltonianTrajectory, MetropolisHastings, Target, fit_linear, runs
 from slmc.montecarlo import Flat, HostTarget, Product, Sphere, evaluations_per_step
 from slmc.simulation import Records
-from slmc.system import Fit, Observable, Problem, UserError
+from slmc.system import Fit, Observable, Problem, UserError, system_named
 
 SMALL = {
     "exact.tuning_steps": 10,
@@ -180,3 +180,32 @@ def test_a_host_target_with_a_host_guide_costs_one_evaluation() -> None:
     x = jnp.zeros(3)
     assert evaluations_per_step(MetropolisHastings(target, HamiltonianTrajectory(guide, Flat(), 0.3)), x) == 1
     assert evaluations_per_step(MetropolisHastings(target, HamiltonianTrajectory(target, Flat(), 0.3)), x) == 6
+
+
+def test_a_stored_configuration_without_a_weight_means_what_it_meant(tmp_path: Path) -> None:
+    """The weight came later than some runs, and its default is another than what they did."""
+    fields = {**SMALL, "target.shape": [2, 2], "model.name": "linear", "target.weight": "diagonalisation"}
+    fields["measurement"] = {**SMALL["measurement"], "wall_time": 1e-3}  # type: ignore[dict-item]
+    package.run("double_exchange_small", fields, tmp_path / "run", quiet=True)
+    path = tmp_path / "run" / "config.toml"
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(("weight =", "wall_time ="))]
+    path.write_text("\n".join(kept))
+    resumed = package.resume(tmp_path / "run", quiet=True)
+    assert resumed.is_complete
+    assert resumed.problem.target.weight == "diagonalisation"
+    assert package.run(
+        "double_exchange_small", {**fields, "measurement": SMALL["measurement"]}, tmp_path / "whole", quiet=True
+    )
+    assert_same_records(tmp_path / "run", tmp_path / "whole")
+
+
+def test_electronic_observables_are_left_out_where_nobody_wants_them(tmp_path: Path) -> None:
+    measured = {"observables": ["staggered_magnetization_squared"]}
+    build = runs.settings_of({"system": "double_exchange", "measurement": measured})
+    target = system_named("double_exchange").build(build, tmp_path).target
+    spins = Sphere().random(jax.random.key(0), (6, 6, 3))
+    assert target.log_weight_and_observables(spins)[1] == {}
+    everything = system_named("double_exchange").build(runs.settings_of({"system": "double_exchange"}), tmp_path)
+    log_weight, observables = everything.target.log_weight_and_observables(spins)
+    assert set(observables) == {"energy", "density", "grand_energy", "energy_variance"}
+    assert log_weight == target.log_weight(spins)

@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import functools
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,12 +51,14 @@ from slmc.system import (
     ProblemSettings,
     UserError,
     VariationalSettings,
+    as_begun,
     field_about,
     ready_made,
     shortened,
     system_named,
     system_names,
     validated,
+    value_of,
     with_fields,
     without_idle,
 )
@@ -199,9 +200,13 @@ def config_path(config: str | Path) -> Path:
     return known[str(config)]
 
 
-def settings_of(data: Mapping[str, Any]) -> Any:
-    """The validated settings that a configuration file holds. Raises ``UserError`` naming what is wrong."""
-    return validated(dict(data), _kind(data))
+def settings_of(data: Mapping[str, Any], begun: bool = False) -> Any:
+    """The validated settings that a configuration file holds, that of a run which was ``begun`` or that of a new one.
+
+    Raises ``UserError`` naming what is wrong.
+    """
+    kind = _kind(data)
+    return validated(as_begun(data, kind) if begun else dict(data), kind)
 
 
 def _kind(data: Mapping[str, Any]) -> Any:
@@ -216,7 +221,7 @@ def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
     """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
     _check_devices()
     directory = Path(directory)
-    settings = settings_of(read_toml(config_of(directory)))
+    settings = settings_of(read_toml(config_of(directory)), begun=True)
     _check_identity(Run(directory, settings, None))
     if settings.system != PYTHON:
         problem = _built(settings, directory)
@@ -240,9 +245,9 @@ def _check_identity(opened: Run) -> None:
 
 def _take_over(directory: Path, settings: Any) -> None:
     """Puts those settings that may change into the configuration of a run. Raises ``UserError`` for other changes."""
-    stored, copies = settings_of(read_toml(config_of(directory))), {}
+    stored, copies = settings_of(read_toml(config_of(directory)), begun=True), {}
     for name, kept in getattr(settings, "files", {}).items():
-        file = _value(settings, name)
+        file = value_of(settings, name)
         if file is not None and checksum(Path(file)) == checksum(directory / kept):
             copies[name] = kept
     changed = validated(with_fields(settings.model_dump(), copies), type(settings))
@@ -250,10 +255,6 @@ def _take_over(directory: Path, settings: Any) -> None:
         raise UserError(changed_settings(directory, ", ".join(stored.may_change)))
     with locked(directory):
         write_whole(directory / CONFIG, _text(changed))
-
-
-def _value(settings: Any, name: str) -> Any:
-    return functools.reduce(getattr, name.split("."), settings)
 
 
 def _text(settings: Any) -> str:

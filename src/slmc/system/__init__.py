@@ -20,9 +20,10 @@ from slmc.system.run_settings import (
     Rounds,
     RunSettings,
     TrainingSection,
+    as_begun,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
-from slmc.system.settings import Idle, Settings, changed_fields, no_effect, refuse_idle
+from slmc.system.settings import Idle, Settings, changed_fields, no_effect, refuse_idle, value_of
 from slmc.system.validation import validated, with_fields, without_idle
 from slmc.system.variational import StepSettings, Variational, VariationalSettings
 
@@ -47,6 +48,7 @@ __all__ = [
     "UserError",
     "Variational",
     "VariationalSettings",
+    "as_begun",
     "brief",
     "changed_fields",
     "chosen_names",
@@ -63,6 +65,7 @@ __all__ = [
     "system_named",
     "system_names",
     "validated",
+    "value_of",
     "with_fields",
     "without_idle",
 ]

@@ -1,6 +1,7 @@
 """The base of the settings of a run that samples: the sections that do not depend on the system."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -15,8 +16,9 @@ from pydantic import (
 from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
 from slmc.system.scan_settings import ScanSettings, check_points
-from slmc.system.settings import Idle, IdleFieldsError, Settings, changed_fields, is_default, refuse_idle
+from slmc.system.settings import Idle, IdleFieldsError, Settings, changed_fields, is_default, refuse_idle, value_of
 from slmc.system.stopping import StoppingRules
+from slmc.system.validation import with_fields
 
 Rounds = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 """A number for each round; the last holds for all further ones."""
@@ -142,8 +144,8 @@ class RunSettings(Settings):
 
     files: ClassVar[dict[str, str]] = {}
 
-    came_later: ClassVar[tuple[str, ...]] = ()
-    """Fields and sections that a run's identity leaves out at their default: earlier checkpoints do not know them."""
+    came_later: ClassVar[dict[str, Any]] = {}
+    """Fields and sections that earlier runs did not know, with what such runs did; identities leave them out there."""
 
     system: str
     title: str = ""
@@ -184,7 +186,7 @@ class RunSettings(Settings):
     @property
     def identity(self) -> str:
         """A digest of all settings but those that may change while a run is interrupted."""
-        unset = [name for name in self.came_later if is_default(self, name)]
+        unset = [name for name, before in self.came_later.items() if value_of(self, name) == before]
         data = self.model_dump_json(exclude=nested((*self.may_change, *unset)))
         return hashlib.sha256(data.encode()).hexdigest()
 
@@ -234,6 +236,20 @@ class RunSettings(Settings):
     def check_wanted_errors(self, names: tuple[str, ...]) -> None:
         """Raises ``ValueError`` for an error wanted of something that is not measured."""
         self.measurement.check_names(names)
+
+
+def as_begun(data: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
+    """A run's stored configuration, with what it did before there was a field for it."""
+    before = {name: value for name, value in getattr(kind, "came_later", {}).items() if not isinstance(value, Settings)}
+    missing = {name: value for name, value in before.items() if not _is_given(data, name)}
+    return with_fields(data, missing)
+
+
+def _is_given(data: Any, name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if not isinstance(data, Mapping) or first not in data:
+        return False
+    return _is_given(data[first], rest) if rest else True
 
 
 def nested(names: tuple[str, ...]) -> dict[str, Any]:

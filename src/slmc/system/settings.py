@@ -1,6 +1,7 @@
 """How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -60,6 +61,11 @@ def refuse_idle(settings: BaseModel, *cases: Idle) -> None:
         given = [name for name in case.fields if case.applies and not is_default(settings, name)]
         if given:
             raise IdleFieldsError(given, case.where)
+
+
+def value_of(settings: BaseModel, name: str) -> Any:
+    """The value of a field, given by its dotted name."""
+    return functools.reduce(getattr, name.split("."), settings)
 
 
 def is_default(settings: BaseModel, name: str) -> bool:

@@ -47,7 +47,9 @@ def without_idle(data: dict[str, Any], kind: type[BaseModel], given: Collection[
     data = {name: section for name, section in data.items() if name != "scan"}
     for _ in range(_MOST_KINDS):
         try:
-            kind.model_validate_json(json.dumps(data, default=_as_json), strict=True)
+            # What single points of a scan make of the fields is said of the points.
+            alone = {name: section for name, section in data.items() if name != "scan"}
+            kind.model_validate_json(json.dumps(alone, default=_as_json), strict=True)
         except ValidationError as error:
             idle = error.errors()[0].get("ctx", {}).get("error")
             if not isinstance(idle, IdleFieldsError) or set(idle.names) & set(given):

@@ -162,7 +162,7 @@ class GaugeRun(RunSettings):
 
     may_change: ClassVar[tuple[str, ...]] = (*RunSettings.may_change, "pseudofermions.max_iterations")
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx", "target.file": "start.links"}
-    came_later: ClassVar[tuple[str, ...]] = ("target.determinant", "pseudofermions")
+    came_later: ClassVar[dict[str, Any]] = {"target.determinant": "exact", "pseudofermions": PseudofermionSettings()}
 
     @model_validator(mode="after")
     def _consistent(self) -> "GaugeRun":

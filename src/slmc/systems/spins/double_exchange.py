@@ -46,7 +46,9 @@ class DoubleExchange(MeasuredTarget):
     ``weight`` says how log W is computed on a CPU: by a ``"diagonalisation"``, O(N³), or by sparse factorisations at a
     few ``"poles"``, many times faster (``pole_weight``) and off by at most ``error_bound``; ``"auto"`` takes poles
     wherever they are cheaper. On other devices and for derivatives by the parameters it is always a diagonalisation.
-    Poles serve spins no longer than 1.05 and temperatures not far below 0.001; beyond, log W is not a number.
+    Electronic observables, which a diagonalisation gives for nothing, cost as much again as log W by poles: without
+    ``observables`` poles leave them out. Poles serve spins no longer than 1.05 and temperatures not far below 0.001;
+    beyond, log W is not a number.
 
     Raises ``ValueError`` for a shape, temperature, weight or number of hoppings that is not allowed, and for parameters
     that are not finite.
@@ -58,6 +60,7 @@ class DoubleExchange(MeasuredTarget):
     chemical_potential: Float[Array, ""]
     temperature: Float[Array, ""]
     weight: ExactWeight = eqx.field(static=True)
+    observables: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -66,7 +69,8 @@ class DoubleExchange(MeasuredTarget):
         coupling: float = 1.0,
         chemical_potential: float = 0.0,
         temperature: float = 0.05,
-        weight: str = "diagonalisation",
+        weight: str = "auto",
+        observables: bool = True,
     ) -> None:
         self.shape = check_shape(shape)
         self.hopping = jnp.atleast_1d(jnp.asarray(finite(hopping, "hopping"), jnp.float64))
@@ -77,6 +81,7 @@ class DoubleExchange(MeasuredTarget):
             raise ValueError("hopping must list at least one value, that of nearest neighbours; got none.")
         resolve_n_shells(self.shape, len(self.hopping), "the number of hoppings")
         self.weight = self._resolved(weight)
+        self.observables = observables
 
     def _resolved(self, weight: str) -> ExactWeight:
         """``weight`` with "auto" decided; raises ``ValueError`` if it is unknown or needs poles beyond their reach."""
@@ -131,6 +136,8 @@ class DoubleExchange(MeasuredTarget):
         - ``grand_energy``: k = Σ_n (E_n − μ) f_n, of the whole lattice, and ``energy_variance``: its quantum
           variance Σ_n (E_n − μ)² f_n (1 − f_n); they give the specific heat at constant μ.
         """
+        if self.weight == "poles" and not self.observables:
+            return self.log_weight(spins), {}
         electrons = self._electrons(spins)
         if self.weight == "diagonalisation":
             return _observables_of_levels(self.shape, electrons)

@@ -27,7 +27,14 @@ from slmc.systems.spins import observables
 from slmc.systems.spins.dilution import diluted
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.heisenberg import Heisenberg
-from slmc.systems.spins.measured import BINDER_RATIOS, by_slowness, scalar_names, specific_heat, structure_factor
+from slmc.systems.spins.measured import (
+    BINDER_RATIOS,
+    ELECTRONIC_OBSERVABLES,
+    by_slowness,
+    scalar_names,
+    specific_heat,
+    structure_factor,
+)
 from slmc.systems.spins.models import EffectiveModel, build_like, describe
 from slmc.systems.spins.network import EquivariantNetwork
 from slmc.systems.spins.settings import DoubleExchangeRun, InnerSettings
@@ -48,8 +55,9 @@ def double_exchange(config: DoubleExchangeRun, directory: Path = Path()) -> Prob
 
     Raises ``UserError`` naming the field that is wrong.
     """
-    target, settings = config.target.build(), config.target
+    settings = config.target
     measured = by_slowness(scalar_names(config.measurement.observables, settings.shape))
+    target = settings.build(observables=any(observable in ELECTRONIC_OBSERVABLES for observable in measured))
     is_nested = config.inner.nested == "linear"
     of_slow = [observable.of_configuration for observable in measured if observable.slow]
     slow = of_slow[0] if of_slow else observables.magnetization_squared

@@ -1,6 +1,6 @@
 """What a configuration file may say about the double-exchange model."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -30,8 +30,7 @@ class DoubleExchangeSettings(Settings):
     )
     concentration: float = Field(1.0, gt=0, le=1, description="share of the sites that hold a spin")
     weight: Literal["auto", "poles", "diagonalisation"] = Field(
-        "diagonalisation",
-        description='how the exact weight is computed: "diagonalisation", "poles" or, where they are cheaper, "auto"',
+        "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
     n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
@@ -56,10 +55,10 @@ class DoubleExchangeSettings(Settings):
             self.build()
         return self
 
-    def build(self) -> DoubleExchange:
-        return DoubleExchange(
-            self.shape, self.hopping, self.coupling, self.chemical_potential, self.temperature, self.weight
-        )
+    def build(self, observables: bool = True) -> DoubleExchange:
+        """The target; without ``observables`` those of the electrons are not computed where they cost something."""
+        parameters = self.hopping, self.coupling, self.chemical_potential, self.temperature
+        return DoubleExchange(self.shape, *parameters, self.weight, observables)
 
 
 class InnerSettings(Settings):
@@ -96,7 +95,7 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
-    came_later: ClassVar[tuple[str, ...]] = ("target.weight",)
+    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation"}
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

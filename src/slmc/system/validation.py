@@ -43,8 +43,6 @@ def without_idle(data: dict[str, Any], kind: type[BaseModel], given: Collection[
 
     Whoever chooses another model in place of a file's does not want to leave out one by one what that one had.
     """
-    scan = {name: data[name] for name in ("scan",) if name in data}
-    data = {name: section for name, section in data.items() if name != "scan"}
     for _ in range(_MOST_KINDS):
         try:
             # What single points of a scan make of the fields is said of the points.
@@ -53,13 +51,13 @@ def without_idle(data: dict[str, Any], kind: type[BaseModel], given: Collection[
         except ValidationError as error:
             idle = error.errors()[0].get("ctx", {}).get("error")
             if not isinstance(idle, IdleFieldsError) or set(idle.names) & set(given):
-                return {**data, **scan}
+                return data
             for name in idle.names:
                 section, _, field = name.partition(".")
                 data = {**data, section: {k: v for k, v in data[section].items() if k != field}}
         except (RecursionError, ValueError):
-            return {**data, **scan}
-    return {**data, **scan}
+            return data
+    return data
 
 
 def _as_json(value: Any) -> Any:

@@ -1,20 +1,17 @@
 """Every test runs with shapes checked, strict promotion of ranks and types, two CPU devices, warnings as errors."""
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-# Programs are compiled once for all processes of a test run, those that tests start included. Set before JAX is
-# imported; the processes that share the work inherit it.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="slmc-compiled-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+import caches
+
+# Programs are compiled once for all processes of a test run, those that tests start included, and kept for the next
+# run. Set before JAX and Numba are imported; the processes that share the work inherit it.
+caches.share()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Compiling takes most of the time of the tests, and less of it without optimising. Tests that compare bits between

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +32,37 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
+BENEATH = (
+    "arviz_stats.base",
+    "equinox",
+    "jinja2",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "netket",
+    "numba.extending",
+    "optax.contrib",
+    "orbax.checkpoint",
+    "pydantic",
+    "rich.progress",
+    "scipy.interpolate",
+    "scipy.optimize",
+    "scipy.sparse.linalg",
+    "scipy.stats",
+    "threadpoolctl",
+    "typer",
+    "xarray",
+    "zarr",
+)
+"""What the package imports, from the libraries that it is made of."""
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Whatever the package imports while its hook is at work is compiled from source again: a third of the time of a start.
+for library in BENEATH:
+    if find_spec(library.split(".")[0]):
+        import_module(library)
 
 # Shapes and types in the signatures of the package are checked at run time from here on.
 install_import_hook("slmc", "runtime_checks.check")

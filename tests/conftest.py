@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +20,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Compiling takes most of the time of the tests, and less of it without optimising. Tests that compare bits between
 # processes leave this out.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
+# A flag that XLA does not know ends the process; from jaxlib 0.11 on the first is one.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    ("--xla_cpu_use_fusion_emitters=false " if version("jaxlib").startswith("0.10.") else "")
+    + "--xla_cpu_parallel_codegen_split_count=1",
+)
 # On import NetKet would set a mesh of all devices for the whole process.
 os.environ.setdefault("NETKET_SHARDING", "0")
 

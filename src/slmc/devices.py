@@ -15,7 +15,7 @@ def use_all_cores() -> None:
     Two on a single core too, and where JAX_NUM_CPU_DEVICES asks for one, because the bits of a run are the same on any
     number of devices but one. Comes too late where JAX has been used before (see ``is_confined``).
     """
-    if not find_spec("jax_plugins"):
+    if not find_spec("jax_plugins") or os.environ.get("JAX_PLATFORMS") == "cpu":
         # NetKet would divide its samples among the devices, which on the cores of one processor gains nothing.
         os.environ.setdefault("NETKET_SHARDING", "0")
     chosen = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]

@@ -45,7 +45,8 @@ class DoubleExchange(MeasuredTarget):
 
     ``weight`` says how log W is computed on a CPU: by a ``"diagonalisation"``, O(N³), or by sparse factorisations at a
     few ``"poles"``, many times faster (``pole_weight``) and off by at most ``error_bound``; ``"auto"`` takes poles
-    wherever they are cheaper. On other devices and for derivatives by the parameters it is always a diagonalisation.
+    wherever they are cheaper and parameters have values (inside a compiled program they have not). On other devices and
+    for derivatives by the parameters it is always a diagonalisation.
     Electronic observables, which a diagonalisation gives for nothing, cost as much again as log W by poles: without
     ``observables`` poles leave them out. Poles serve spins no longer than 1.05 and temperatures not far below 0.001;
     beyond, log W is not a number.
@@ -87,7 +88,7 @@ class DoubleExchange(MeasuredTarget):
         """``weight`` with "auto" decided; raises ``ValueError`` if it is unknown or needs poles beyond their reach."""
         if weight not in ("auto", "poles", "diagonalisation"):
             raise ValueError(f'weight must be "auto", "poles" or "diagonalisation"; got {weight!r}.')
-        if weight == "diagonalisation":
+        if weight == "diagonalisation" or (weight == "auto" and self._is_traced()):
             return "diagonalisation"
         reach, limit = self._reach(), pole_table().reach[-1]
         if weight == "poles" and not reach <= limit:
@@ -98,6 +99,10 @@ class DoubleExchange(MeasuredTarget):
         real = float(self.chemical_potential) == 0
         cheaper = pole_weight.is_cheaper(self.shape, len(self.hopping), real)
         return "poles" if weight == "poles" or (reach <= limit and cheaper) else "diagonalisation"
+
+    def _is_traced(self) -> bool:
+        """Whether parameters have no values yet, inside a compiled program: the reach of poles is not known then."""
+        return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self.hopping, self.temperature)))
 
     def _reach(self) -> float:
         numbers = (float(value) for value in (self.coupling, self.chemical_potential, self.temperature))

@@ -190,8 +190,10 @@ def test_a_scan_without_a_model(slmc_here: Callable[..., tuple[int, str, str]], 
 def test_runs_begun_before_scans_keep_their_identity() -> None:
     """The digest that their checkpoints carry is that of the settings of their time, in their order."""
     free = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
-    settings = validated({"target": {"shape": (2, 2), "weight": "diagonalisation"}}, DoubleExchangeRun)
+    settings = validated(
+        {"target": {"shape": (2, 2), "weight": "diagonalisation"}, "inner": {"sweeps": "one by one"}}, DoubleExchangeRun
+    )
     data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
-    del data["target"]["weight"]
+    del data["target"]["weight"], data["inner"]["sweeps"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     assert settings.identity == hashlib.sha256(before.encode()).hexdigest()

@@ -131,7 +131,7 @@ def _inner_updates(settings: InnerSettings) -> dict[str, Any]:
 def inner_update(model: Any, settings: InnerSettings) -> Update:
     """The update that drives the chain of the effective model; keeps detailed balance."""
     if settings.update == "heat-bath":
-        return HeatBathSweep(model)
+        return HeatBathSweep(model, settings.sweeps == "one by one")
     if settings.update == "local":
         return LocalSweep(model, Sphere(), jnp.asarray(0.5))
     integrator = INTEGRATORS[settings.integrator]

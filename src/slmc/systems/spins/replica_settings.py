@@ -1,7 +1,7 @@
 """What a configuration file may say about replica exchange of the double-exchange model."""
 
 import itertools
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import ALL_OBSERVABLES, scalar_names
 from slmc.systems.spins.models import ModelSettings
-from slmc.systems.spins.settings import InnerSettings
+from slmc.systems.spins.settings import DoubleExchangeRun, InnerSettings
 
 
 class LadderSettings(Settings):
@@ -30,6 +30,10 @@ class LadderSettings(Settings):
         True, description="move the rungs between both ends while thermalising, until all pairs swap equally often"
     )
 
+    weight: Literal["auto", "poles", "diagonalisation"] = Field(
+        "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
+    )
+
     @field_validator("shape")
     @classmethod
     def _at_least_two_sites(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -45,11 +49,12 @@ class LadderSettings(Settings):
         return temperatures
 
     def build(self) -> tuple[DoubleExchange, ...]:
-        """The target of every rung."""
-        return tuple(
-            DoubleExchange(self.shape, self.hopping, self.coupling, self.chemical_potential, temperature)
-            for temperature in self.temperatures
-        )
+        """The target of every rung; all compute their weight alike, as replicas must."""
+        parameters = self.shape, self.hopping, self.coupling, self.chemical_potential
+        rungs = tuple(DoubleExchange(*parameters, temperature, self.weight) for temperature in self.temperatures)
+        if len({rung.weight for rung in rungs}) == 1:
+            return rungs
+        return tuple(DoubleExchange(*parameters, temperature, "diagonalisation") for temperature in self.temperatures)
 
 
 class ReplicaExchangeRun(RunSettings):
@@ -60,6 +65,8 @@ class ReplicaExchangeRun(RunSettings):
     model: ModelSettings = ModelSettings(name="linear")
     inner: InnerSettings = InnerSettings()
     learning: TrainingSection = TrainingSection(training_steps=0)
+
+    came_later: ClassVar[dict[str, Any]] = DoubleExchangeRun.came_later
 
     @model_validator(mode="after")
     def _consistent(self) -> "ReplicaExchangeRun":

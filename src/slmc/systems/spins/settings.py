@@ -80,6 +80,9 @@ class InnerSettings(Settings):
         "double", description="of the forces along a trajectory (hmc); decisions are always double"
     )
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which the step size is tuned while learning")
+    sweeps: Literal["in one call", "one by one"] = Field(
+        "in one call", description='"one by one": with the random numbers of earlier versions, slower (heat-bath)'
+    )
 
 
 assert set(INTEGRATORS) == set(InnerSettings.model_fields["integrator"].annotation.__args__)  # type: ignore[union-attr]
@@ -95,7 +98,7 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
-    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation"}
+    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation", "inner.sweeps": "one by one"}
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

@@ -10,6 +10,7 @@ detailed balance.
 from collections.abc import Callable
 from functools import partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 from slmc.lattice import neighbours
 from slmc.montecarlo.local import random_direction
 from slmc.montecarlo.manifolds import Manifold, Sphere, occupied
-from slmc.montecarlo.update import Info, State, Update
+from slmc.montecarlo.update import Info, State, Update, run
 from slmc.systems.spins.heisenberg import Heisenberg, filter_matrix
 
 
@@ -28,6 +29,7 @@ class HeatBathSweep(Update):
     """
 
     target: Heisenberg
+    one_by_one: bool = eqx.field(static=True, default=False)
 
     @property
     def manifold(self) -> Manifold:
@@ -42,7 +44,10 @@ class HeatBathSweep(Update):
         return _sweep(key, self.target, state, "draw", draw_along)
 
     def chain(self, key: Key[Array, ""], state: State, n_steps: int) -> State:
-        """The state after many sweeps; on a CPU they are one compiled loop, with random numbers of its own."""
+        """The state after many sweeps; on a CPU they are one compiled loop with random numbers of its own, unless they
+        are to be made ``one_by_one``."""
+        if self.one_by_one:
+            return run(key, self, state, n_steps)[0]
         flat = state.configuration.reshape(-1, 3)
         flat = jax.lax.platform_dependent(
             key, self.target, flat, cpu=partial(compiled_chain, n_steps), default=partial(_scanned_chain, n_steps)

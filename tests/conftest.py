@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import caches
+import undrawn
 
 # Programs are compiled once for all processes of a test run, those that tests start included, and kept for the next
 # run. Set before JAX and Numba are imported; the processes that share the work inherit it.
@@ -27,10 +28,10 @@ os.environ.setdefault(
 # On import NetKet would set a mesh of all devices for the whole process.
 os.environ.setdefault("NETKET_SHARDING", "0")
 
-import jax
-import jaxtyping
-import pytest
-from jaxtyping import install_import_hook
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 BENEATH = (
     "arviz_stats.base",
@@ -112,6 +113,20 @@ def as_users_call() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures of reports are composed and not drawn, which takes most of the time of a small run, but in tests of them.
+
+    A module that looks at figures says ``DRAWS = True``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "DRAWS", False):
+            from slmc.report import drawing
+
+            patch.setattr(drawing, "Figure", undrawn.figure())
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,9 @@
 """What the tests prove, as a table made from the tests themselves: a line for each property, part by part.
 
     python tests/properties.py                     the table, in Markdown
-    python tests/properties.py --against FOLDER    tests that another checkout has and this one has not, and their numbers
+    python tests/properties.py --against FOLDER    tests that another checkout has and this one has not, and how many
+
+The files are read, nothing is run.
 """
 
 import argparse

@@ -4,7 +4,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import xarray
 from slmc.simulation.scan import points_of
 from slmc.system import validated
 from slmc.systems.spins.settings import DoubleExchangeRun
+from undrawn import COMMAND
 
 TINY = [
     "--set=target.shape=[2,3]",
@@ -45,7 +45,7 @@ def slmc_in_this_process(request: pytest.FixtureRequest) -> Callable[..., tuple[
 
 
 def slmc(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "slmc.cli", *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
@@ -74,7 +74,7 @@ def test_a_scan_from_start_to_end(tmp_path: Path) -> None:
     assert not (cut / "T=0.25").exists()
     config = cut / "config.toml"
     config.write_text(config.read_text().replace("wall_time = 0.5\n", ""))
-    with subprocess.Popen([sys.executable, "-m", "slmc.cli", "resume", str(cut), "-q"]) as process:
+    with subprocess.Popen([*COMMAND, "resume", str(cut), "-q"]) as process:
         deadline = time.monotonic() + 200
         while not (cut / "T=0.25" / "progress.json").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)

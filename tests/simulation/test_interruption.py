@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from slmc.simulation.records import Records
+from undrawn import COMMAND
 
 SETTINGS = """
 system = "double_exchange"
@@ -48,8 +48,6 @@ block_size = 20
 [baseline]
 n_steps = 60
 """
-
-COMMAND = [sys.executable, "-c", "from slmc.cli import main; main()"]
 
 # Bits are compared as users get them.
 QUICK_COMPILATION = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")

@@ -5,12 +5,15 @@ folder has the name of a digest of all files with loops: what another version co
 measure without what an earlier run left: ``XDG_CACHE_HOME=$(mktemp -d) pytest``.
 """
 
+import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SOURCES = Path(__file__).resolve().parents[1] / "src" / "slmc"
 DAYS = 14
@@ -31,6 +34,30 @@ def share() -> None:
             os.environ[variable] = str(path)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _forget(time.time() - DAYS * 24 * 3600)
+
+
+def compile_loops_once() -> None:
+    """Of several processes that want the same loop, one compiles it and the others wait for what it keeps.
+
+    To be called before the package is imported.
+    """
+    if "NUMBA_CACHE_DIR" not in os.environ:
+        return
+    import numba
+
+    cfunc = numba.cfunc
+
+    def in_turn(*arguments: Any, **named: Any) -> Callable[[Any], Any]:
+        compiled = cfunc(*arguments, **named)
+
+        def locked(function: Any) -> Any:
+            with Path(os.environ["NUMBA_CACHE_DIR"], "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return compiled(function)
+
+        return locked
+
+    numba.cfunc = in_turn
 
 
 def _machine() -> str:

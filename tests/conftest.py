@@ -1,5 +1,7 @@
 """Every test runs with shapes checked, strict promotion of ranks and types, two CPU devices, warnings as errors."""
 
+import ctypes
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -56,10 +58,14 @@ BENEATH = (
 )
 """What the package imports, from the libraries that it is made of."""
 
+GIVE_BACK = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""Gives free memory back to the system, where the C library is that of GNU."""
+
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+caches.compile_loops_once()
 # Whatever the package imports while its hook is at work is compiled from source again: a third of the time of a start.
 for library in BENEATH:
     if find_spec(library.split(".")[0]):
@@ -134,3 +140,6 @@ def _forget_programs() -> Iterator[None]:
     """Every compiled program holds pages of memory of its own, of which Linux allows a process 65,530."""
     yield
     jax.clear_caches()
+    gc.collect()
+    if GIVE_BACK:  # what programs were compiled with would stay with the process
+        GIVE_BACK(0)

@@ -40,6 +40,10 @@ def without_drawings(write: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
+    import caches
+
+    caches.compile_loops_once()
+
     import slmc.cli
     from slmc import runs
 

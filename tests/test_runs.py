@@ -205,7 +205,7 @@ def test_stored_fields_that_nothing_reads_are_taken_as_they_are(scan: bool) -> N
     data: dict[str, Any] = {"system": "double_exchange", "model": {"name": "linear", "n_heads": 2}}
     if scan:
         data["scan"] = {"fields": {"target.temperature": [0.2, 0.3]}}
-    with pytest.raises(UserError, match="model.n_heads has no effect"):
+    with pytest.raises(UserError, match=r"model\.n_heads has no effect"):
         runs.settings_of(data)
     begun = runs.settings_of(data, begun=True)
     assert begun.model.n_heads == 2

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_stored_model_is_a_start_on_another_lattice(slmc: Slmc, finished: Path
 
 
 def test_init_and_examples(slmc: Slmc) -> None:
+    assert slmc("--version") == (0, f"slmc {metadata.version('slmc')}\n", "")
     code, out, _ = slmc("examples")
     assert code == 0
     names = ("double_exchange", "double_exchange_linear", "double_exchange_network", "double_exchange_small")

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
-from scipy.interpolate import PchipInterpolator
 
 from slmc.montecarlo.target import Configuration, LogWeight, MeasuredTarget, Target, evaluate
 from slmc.montecarlo.update import Info, State, Update, decision_of, evaluations_per_step, step_size
@@ -212,6 +211,8 @@ def tuned_ladder(
     returned as it is. Raises ``ValueError`` for temperatures that are not positive and ascending or descending, and for
     acceptances that are not as many as there are pairs, or do not lie between 0 and 1.
     """
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
     temperatures, acceptance = _checked_ladder(temperatures, acceptance)
     if len(temperatures) == 1:
         return temperatures

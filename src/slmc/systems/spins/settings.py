@@ -98,7 +98,11 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
-    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation", "inner.sweeps": "one by one"}
+    came_later: ClassVar[dict[str, Any]] = {
+        "target.weight": "diagonalisation",
+        "inner.sweeps": "one by one",
+        "model.evaluation": "arrays",
+    }
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

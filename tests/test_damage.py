@@ -15,6 +15,9 @@ from slmc import runs
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
 
+# Orbax leaves unfinished tasks of an event loop that it has closed where it cannot read a checkpoint.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Slmc = Callable[..., tuple[int, str, str]]
 
 CONFIG = """

@@ -16,9 +16,9 @@ from slmc.montecarlo.chains import _group_size, _n_devices
 SCRIPT = """
 import hashlib, sys
 import jax
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import jax.numpy as jnp, numpy as np
 import slmc
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 from slmc.montecarlo import Label, log_weight_and_force
 from slmc.selflearning import TrainingSettings
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer

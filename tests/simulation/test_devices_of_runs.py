@@ -18,7 +18,7 @@ from slmc.simulation import Records
 
 runs._write_report = lambda opened: opened.directory / "report.html"
 settings = {
-    "target.shape": [2, 2], "target.n_colours": 2, "exact.n_steps": 2, "exact.tuning_steps": 4, "learning.n_rounds": 0,
+    "target.shape": [2], "exact.update": "local", "exact.tuning_steps": 4, "learning.n_rounds": 0,
     "thermalisation.n_steps": 4, "baseline.n_steps": 0, "measurement.n_chains": 24, "measurement.n_steps": 8,
     "measurement.block_size": 4, "measurement.n_thermalise": 4,
 }
@@ -26,7 +26,7 @@ assert len(jax.devices()) == 8
 found = []
 for n_devices in (2, 3, 8):
     chains._devices = lambda n_devices=n_devices: jax.devices()[:n_devices]
-    result = runs.run("gauge_small", settings, Path(sys.argv[1]) / str(n_devices), quiet=True)
+    result = runs.run("double_exchange_small", settings, Path(sys.argv[1]) / str(n_devices), quiet=True)
     records = Records(result.directory / "records.zarr", read_only=True)
     found.append({name: values.tobytes() for group in ("thermalisation", "measurement")
                   for name, values in records.read(group).items()})

@@ -163,7 +163,9 @@ class Records:
             for name, array in self._arrays(members):
                 if not (final or set(_dimensions(array)) & set(GROWING)):
                     continue
-                about, dimensions = array.metadata.to_dict(), _dimensions(array)
+                # The file itself: zarr passes over names that it does not know.
+                about = json.loads((self.path / array.path / "zarr.json").read_text(encoding="utf-8"))
+                dimensions = _dimensions(array)
                 about["shape"] = [
                     0 if dimension in GROWING else size
                     for dimension, size in zip(dimensions, array.shape, strict=False)

@@ -241,9 +241,13 @@ class RunSettings(Settings):
 
 
 def as_begun(data: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """A run's stored configuration, with what it did before there was a field for it."""
-    before = {name: value for name, value in getattr(kind, "came_later", {}).items() if not isinstance(value, Settings)}
-    missing = {name: value for name, value in before.items() if not _is_given(data, name)}
+    """A run's stored configuration, with what it did before there was a field for it; sections that are not stored have
+    no effect in the run."""
+    later = getattr(kind, "came_later", {})
+    before = {name: value for name, value in later.items() if not isinstance(value, Settings)}
+    missing = {
+        name: value for name, value in before.items() if name.split(".")[0] in data and not _is_given(data, name)
+    }
     return with_fields(data, missing)
 
 

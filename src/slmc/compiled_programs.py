@@ -19,8 +19,8 @@ _SHORTEST = 0.1
 def keep() -> None:
     """From here on programs go to ``folder()`` and come from there.
 
-    Unless JAX was told of a folder (JAX_COMPILATION_CACHE_DIR), which then is used as JAX does. Without a folder that can
-    be written nothing is kept, and nothing is said: all is compiled as before.
+    Unless JAX was told of a folder (JAX_COMPILATION_CACHE_DIR), which then is used as JAX does. Without a folder
+    that can be written nothing is kept, and nothing is said: all is compiled as before.
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return

@@ -27,7 +27,7 @@ _N_EVALUATIONS = 32
 """Exact evaluations of a chain that are timed together: one alone is short beside the start of a program."""
 
 _N_REPEATS = 7
-"""Timings of each program, all of them in turns; what else a machine does only makes them longer, so the least counts."""
+"""Timings of each program, all in turns; what else a machine does only makes them longer, so the least counts."""
 
 
 class InnerLine(NamedTuple):
@@ -79,12 +79,12 @@ def weigh_inner_chains(
     """
     n_chains = len(jax.tree.leaves(configurations)[0])
     keys = jax.random.split(key, n_chains)
-    programs = [lambda: over_chains(_evaluate, configurations, target, _N_EVALUATIONS)]
+    programs = [functools.partial(over_chains, _evaluate, configurations, target, _N_EVALUATIONS)]
     all_series = []
     for number, update in enumerate(candidates):
         states, series = _inner_series(jax.random.fold_in(key, number), update, configurations, observable)
         all_series.append(series)
-        programs.append(lambda update=update, states=states: over_chains(_moved, (keys, states), update, _N_TIMED))
+        programs.append(functools.partial(over_chains, _moved, (keys, states), update, _N_TIMED))
     (exact, exact_error), *timings = _least_seconds(programs)
     exact /= n_chains * _N_EVALUATIONS
     lines = []

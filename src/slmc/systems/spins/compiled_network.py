@@ -1,4 +1,4 @@
-"""The equivariant network on a CPU, by the compiled loops of ``network_kernel``: the tables and lists that they read."""
+"""The equivariant network on a CPU, by the compiled loops of ``network_kernel``: tables and lists that they read."""
 
 import functools
 from collections.abc import Sequence
@@ -46,8 +46,8 @@ def tables_of(shape: Shape, reach: int | None, sizes: tuple[int, int, int]) -> n
 
     The extent along the last axis, rows, blocks of a row, channels, hidden values, layers, classes, room for a row; for
     every displacement along the leading axes where it takes each block; where the members of each class of
-    displacements begin; the members, each by the number of its leading displacement, its distance along the last axis and
-    by how many displacements around the torus it is reached.
+    displacements begin; the members, each by the number of its leading displacement, its distance along the last axis
+    and by how many displacements around the torus it is reached.
     """
     extent, n_rows = shape[-1], n_sites(shape) // shape[-1]
     n_blocks = -(-extent // _N_LANES)

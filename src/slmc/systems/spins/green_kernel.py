@@ -1,8 +1,8 @@
 """Local Metropolis sweeps of the double-exchange weight from Green's functions, in loops compiled by Numba.
 
-The inverse G of 1 − i(H − μ)/ω is kept for all frequencies of ``poles``. Turning the spin of site i changes one block of
-the matrix by Δ, so that a decision needs the block G_ii alone, and an accepted one changes G by a product of its column
-and row:
+The inverse G of 1 − i(H − μ)/ω is kept for all frequencies of ``poles``. Turning the spin of site i changes one block
+of the matrix by Δ, so that a decision needs the block G_ii alone, and an accepted one changes G by a product of its
+column and row:
 
     log W' − log W = Σ_p 2 w_p log |det(1 + Δ G_ii)|,      G' = G − G_·i (1 + Δ G_ii)⁻¹ Δ G_i·
 
@@ -82,7 +82,7 @@ def _invert(address, sites, signs, hops, fields, mu, inverse_frequency, like):
             hop = block_of_hop(hops[k], signs[i], inverse_frequency, like)
             store_block(address, block, plus_scaled(load_block(address, block, like), spread(1.0), hop))
     for k in range(n):
-        negative, re, im = minus_inverse(load_block(address, k * n + k, like))
+        negative, _, _ = minus_inverse(load_block(address, k * n + k, like))
         pivot = plus_scaled(zero_block(like), spread(-1.0), negative)
         for j in range(n):
             if j != k:
@@ -192,8 +192,8 @@ def _sweep(sites, signs, hops, poles, row, numbers, half, noise, backwards, spin
 def sweep(sites, signs, poles, numbers, noise, backwards, spins):
     """Turns ``spins`` by sweeps; returns the accepted share of proposals, not a number where no poles reach the levels.
 
-    ``numbers`` are T, μ, |J|/2, J/2 and the hops to each neighbour; ``noise`` (sweep, site) three numbers that are added
-    to a spin and the logarithm of a uniform one; ``signs`` of the sublattices, all zero where there are none.
+    ``numbers`` are T, μ, |J|/2, J/2 and the hops to each neighbour; ``noise`` (sweep, site) three numbers that are
+    added to a spin and the logarithm of a uniform one; ``signs`` of the sublattices, all zero where there are none.
     """
     hops = numbers[4:]
     row = row_of_poles(poles, numbers, hops)

@@ -22,10 +22,10 @@ from slmc.systems.spins.poles import pole_table
 class GreensFunctionSweep(Update):
     """Metropolis sweeps like those of ``LocalSweep``, whose decisions cost a few operations instead of a weight.
 
-    Every spin in turn, in order or in reverse order at random, is proposed a turn of about ``step_size``. Ratios of weights
-    come from the inverse matrix at the frequencies of ``poles`` (see ``green_kernel``): O(N) for a decision, O(N²)
-    for an accepted one, and O(N³) once for the ``n_sweeps`` of a step, after which log W is evaluated anew. On other
-    devices than CPUs it is ``LocalSweep``.
+    Every spin in turn, in order or in reverse order at random, is proposed a turn of about ``step_size``. Ratios of
+    weights come from the inverse matrix at the frequencies of ``poles`` (see ``green_kernel``): O(1) for a decision,
+    O(N²) for an accepted one, and O(N³) once for the ``n_sweeps`` of a step, after which log W is evaluated anew. On
+    other devices than CPUs it is ``LocalSweep``.
 
     Raises ``ValueError`` for a target that is diagonalised, and for fewer than one sweep.
     """
@@ -49,7 +49,7 @@ class GreensFunctionSweep(Update):
         return True
 
     def evaluations_per_step(self, configuration: Float[Array, "..."]) -> int:
-        """One for every decision, as for ``LocalSweep``, though all of a sweep cost about as much as some evaluations."""
+        """One for every decision, as for ``LocalSweep``, though a whole sweep costs about as much as some."""
         return self.n_sweeps * self.target.n_sites
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:

@@ -80,9 +80,9 @@ class EquivariantNetwork(Target):
     torus), so that it can be carried to other lattices with ``on_lattice``. log W_eff is even in the spins and stands
     for −H_eff/T at the given ``temperature``.
 
-    ``key`` draws the initial weights. On a CPU log W_eff of float64 is computed by compiled loops, several times faster,
-    unless ``compiled`` is false; its derivatives are made from arrays. Raises ``ValueError`` for numbers of layers, channels or hidden values below
-    1, a reach below 0 and a temperature that is not positive.
+    ``key`` draws the initial weights. On a CPU log W_eff of float64 is computed by compiled loops, several times
+    faster, unless ``compiled`` is false; its derivatives are made from arrays. Raises ``ValueError`` for numbers of
+    layers, channels or hidden values below 1, a reach below 0 and a temperature that is not positive.
     """
 
     shape: Shape = eqx.field(static=True)

@@ -67,7 +67,7 @@ def double_exchange(config: DoubleExchangeRun, directory: Path = Path()) -> Prob
         target=target,
         manifold=Sphere(),
         start=partial(_start, settings=settings),
-        exact=partial(exact_update, settings=config.exact),
+        exact=partial(exact_update, settings=config.exact, local_decisions=settings.local_decisions),
         observables=measured,
         model=_model(config, directory) if config.learns else None,
         inner=_inner_updates(config.inner),
@@ -94,11 +94,12 @@ def _start(key: Key[Array, ""], n_chains: int, settings: Any) -> Array:
     return diluted(jax.random.fold_in(key, 1), spins, settings.concentration, settings.n_samples)
 
 
-def exact_update(target: Target, settings: Any) -> Update:
+def exact_update(target: Target, settings: Any, local_decisions: str = "weights") -> Update:
     """The update without a model that the section [exact] describes."""
     if settings.update == "local":
-        by_green = isinstance(target, DoubleExchange) and target.weight == "poles"
-        return GreensFunctionSweep(target, 0.3) if by_green else LocalSweep(target, Sphere(), jnp.asarray(0.3))
+        if local_decisions != "weights" and isinstance(target, DoubleExchange) and target.weight == "poles":
+            return GreensFunctionSweep(target, jnp.asarray(0.3))
+        return LocalSweep(target, Sphere(), jnp.asarray(0.3))
     kind = MicrocanonicalTrajectory if settings.update == "microcanonical" else HamiltonianTrajectory
     integrator = INTEGRATORS[settings.integrator]
     return MetropolisHastings(target, kind(target, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator))

@@ -32,6 +32,7 @@ from slmc.systems.spins.poles import (
     log_cosh,
     logarithms,
     occupation,
+    pole_table,
     variance,
 )
 
@@ -59,9 +60,16 @@ class Poles(NamedTuple):
     error: float
 
 
-def table() -> PoleTable:
-    """All rows."""
-    return PoleTable(*map(np.array, zip(*(_row(float(reach)) for reach in REACHES), strict=True)))
+LONGEST_KEPT = 256.0
+"""Rows up to this reach stay as an earlier version found them, so that runs go on to the same bits."""
+
+
+def table(kept: PoleTable) -> PoleTable:
+    """All rows: those of ``kept`` for short reaches, new ones for long ones."""
+    n_kept = int(np.sum(REACHES <= LONGEST_KEPT))
+    first = [column[:n_kept] for column in kept]
+    new = map(np.array, zip(*(_row(float(reach)) for reach in REACHES[n_kept:]), strict=True))
+    return PoleTable(*map(np.concatenate, zip(first, new, strict=True)))
 
 
 def poles_of_log_cosh(reach: float) -> Poles:
@@ -77,7 +85,7 @@ def poles_of_log_cosh(reach: float) -> Poles:
 
 
 def _refined(poles: Poles, reach: float) -> Poles:
-    """Poles near given ones with which log cosh and its derivative, of which forces are made, are closest at many points.
+    """Poles near given ones, closest to log cosh and its derivative, of which forces are made, at many points.
 
     Gauss–Newton: steps in the logarithms of frequencies and of weights.
     """
@@ -206,4 +214,4 @@ def _samples(reach: float, n_points: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(Path(__file__).with_name("poles.npz"), **table()._asdict())
+    np.savez_compressed(Path(__file__).with_name("poles.npz"), **table(pole_table())._asdict())

@@ -12,6 +12,11 @@ from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import scalar_names
 from slmc.systems.spins.models import ModelSettings
 
+LOCAL_DECISIONS: Any = Field(
+    "Green's functions",
+    description='how exact local sweeps decide where the weight is by poles; "weights": as earlier versions, slower',
+)
+
 
 class DoubleExchangeSettings(Settings):
     """The double-exchange model."""
@@ -32,6 +37,7 @@ class DoubleExchangeSettings(Settings):
     weight: Literal["auto", "poles", "diagonalisation"] = Field(
         "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
+    local_decisions: Literal["Green's functions", "weights"] = LOCAL_DECISIONS
     n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
     @field_validator("shape")
@@ -100,6 +106,7 @@ class DoubleExchangeRun(RunSettings):
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
     came_later: ClassVar[dict[str, Any]] = {
         "target.weight": "diagonalisation",
+        "target.local_decisions": "weights",
         "inner.sweeps": "one by one",
         "model.evaluation": "arrays",
     }

@@ -136,7 +136,8 @@ def _section(name: str, system: Any, results: ResultFile) -> str:
         f"{inner['network']['n_guide_updates']} heat-bath sweeps of the linear model, {_cost(inner['network'])} of an "
         f"exact evaluation; without the network {int(inner['linear']['n_updates'])} sweeps, {_cost(inner['linear'])}. "
         f"One evaluation of the network costs {share:.3f} of an exact one. A long inner chain ({long['n_updates']} "
-        f"updates of {long['n_guide_updates']}): acceptance {long['acceptance']:.3f} ± {long['error']:.3f} at a proposal "
+        f"updates of {long['n_guide_updates']}): "
+        f"acceptance {long['acceptance']:.3f} ± {long['error']:.3f} at a proposal "
         f"autocorrelation of {long['proposal_autocorrelation']:+.3f}.\n",
     ]
     lines = [_chain_line(one, row) for one in CHAINS if one in row]

@@ -29,7 +29,7 @@ from slmc.systems.spins.observables import binder_ratio
 class Settings(NamedTuple):
     """Groups of a setting, chains of a group, draws between looks and of a chain at most, draws to thermalise."""
 
-    n_groups: int = 100
+    n_groups: int = 400
     n_chains: int = 4
     block_size: int = 50
     n_draws: int = 4000

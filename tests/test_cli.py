@@ -188,7 +188,7 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
     [
         ("target.temprature=0.1", ["target.temprature", "did you mean temperature"]),
         ("target.temperature=-0.1", ["target.temperature", "greater than 0"]),
-        ("target.shape=[1]", ["target.shape", "at least 2 sites"]),
+        ("target.shape=[1]", ["target.shape", "2 to 16384 sites"]),
         ("target.shape=[3,4]", ["target.shape", "odd", "even extents"]),
         ("target.hopping=[1.0,1.0,1.0,1.0,1.0,1.0,1.0]", ["target", "hopping", "1 to 5"]),
         ("target.filling=2.5", ["target.filling", "less than 2"]),

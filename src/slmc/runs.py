@@ -54,6 +54,7 @@ from slmc.system import (
     VariationalSettings,
     as_begun,
     field_about,
+    idle_fields_taken,
     ready_made,
     shortened,
     system_named,
@@ -207,7 +208,10 @@ def settings_of(data: Mapping[str, Any], begun: bool = False) -> Any:
     Raises ``UserError`` naming what is wrong.
     """
     kind = _kind(data)
-    return validated(as_begun(data, kind) if begun else dict(data), kind)
+    if not begun:
+        return validated(dict(data), kind)
+    with idle_fields_taken():
+        return validated(as_begun(data, kind), kind)
 
 
 def _kind(data: Mapping[str, Any]) -> Any:

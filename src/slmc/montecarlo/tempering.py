@@ -176,8 +176,13 @@ class RoundTrips(NamedTuple):
 
 
 def round_trips(swapped: Bool[Array | np.ndarray, "step pair"]) -> RoundTrips:
-    """Follows the walkers of one chain through its recorded swaps; no pairs, no trips."""
-    n_steps, n_pairs = swapped.shape
+    """Follows the walkers of one chain through its recorded swaps; no pairs, no trips.
+
+    Raises ``ValueError`` for anything but a table (step, pair).
+    """
+    if np.ndim(swapped) != 2:
+        raise ValueError(f"swaps must be those of one chain, (step, pair); got the shape {np.shape(swapped)}.")
+    n_steps, n_pairs = np.shape(swapped)
     if not n_pairs:
         return RoundTrips(0, np.zeros((n_steps, 1), int))
     walkers = np.arange(n_pairs + 1)

@@ -107,11 +107,17 @@ def with_doubts(verdict: str, doubts: Sequence[str]) -> str:
 
 
 def _verdict(estimates: Mapping[str, Estimate], phase: str) -> str:
-    """``ok``, or what speaks against the results, worst observable first."""
+    """``ok``, or what speaks against the first observable that cannot be trusted, and what to do about it."""
     if not estimates:
         return f"nothing measured yet (phase: {phase})"
     doubts = [f"{name}: {known.verdict}" for name, known in estimates.items() if known.verdict]
     if doubts:
         more = f"; and {len(doubts) - 1} more" if len(doubts) > 1 else ""
-        return f"do not trust yet: {doubts[0]}{more}; measure longer (measurement.n_steps)"
+        frozen = any(known.ess == 0 for known in estimates.values())
+        advice = (
+            "tune or learn longer, for at least one chain never moved"
+            if frozen
+            else "measure longer (measurement.n_steps)"
+        )
+        return f"do not trust yet: {doubts[0]}{more}; {advice}"
     return "ok" if phase == "done" else "ok so far, the run is not finished"

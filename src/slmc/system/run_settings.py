@@ -16,7 +16,7 @@ from pydantic import (
 from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
 from slmc.system.scan_settings import ScanSettings, check_points
-from slmc.system.settings import Idle, IdleFieldsError, Settings, changed_fields, is_default, refuse_idle, value_of
+from slmc.system.settings import Idle, Settings, changed_fields, is_default, refuse_idle, value_of
 from slmc.system.stopping import StoppingRules
 from slmc.system.validation import with_fields
 
@@ -201,8 +201,7 @@ class RunSettings(Settings):
         given = [changed for name, section in sections.items() for changed in changed_fields(name, section)]
         given += [name for name in ("exact.every", "baseline.n_steps") if not is_default(self, name)]
         given.remove("learning.n_rounds")
-        if given:
-            raise IdleFieldsError(given, "in a run without a model (learning.n_rounds = 0)")
+        refuse_idle(self, Idle(True, tuple(given), "in a run without a model (learning.n_rounds = 0)"))
         return self
 
     @model_validator(mode="after")

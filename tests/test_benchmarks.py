@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
     [
         ("anchor", ("⟨m_st²⟩", "proposal autocorrelation", "linear, 1 shell")),
         ("scaling", ("all shells", "scaling.svg", "independent code")),
-        ("efficiency", ("paid back after", "Exact HMC was tuned", "quick")),
+        ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
         ("weight", ("poles with force", "## Error")),

@@ -229,9 +229,11 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     )
     inner = summary.get("inner_chain")
     if inner is not None:
+        uncertain = "" if inner["relative_error"] is None else f" ± {100 * inner['relative_error']:.0f} %"
         console.print(
             f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "
-            f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations",
+            f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations; "
+            f"{inner['expected_ess_per_second']:.3g}{uncertain} effective samples a second were expected",
             soft_wrap=True,
             markup=False,
         )

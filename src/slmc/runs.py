@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
@@ -320,6 +321,7 @@ def _with_files_in(directory: Path, settings: Any) -> Any:
 
 
 def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
+    compiled_programs.keep()
     reporter = Reporter(quiet=quiet)
     if is_confined():
         reporter.warn(

@@ -52,7 +52,9 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
     if learns:
         result["residual"] = residual
         result["expected_acceptance"] = None if residual is None else expected_acceptance(residual)
-        result["inner_chain"] = _inner_chain(records)
+        chosen = result["inner_chain"] = _inner_chain(records)
+        if chosen is not None and chosen["expected_acceptance"] is not None:
+            result["expected_acceptance"] = chosen["expected_acceptance"]
     baseline = records.read("baseline")
     if baseline:
         compared = about.estimates(baseline)
@@ -79,7 +81,9 @@ def _inner_chain(records: Records) -> dict[str, Any] | None:
         "n_updates": int(best.n_updates),
         "autocorrelation": best.autocorrelation,
         "share_of_exact_evaluation": best.inner_seconds / best.exact_seconds,
+        "expected_acceptance": _finite(best.acceptance),
         "expected_ess_per_second": best.samples_a_second,
+        "relative_error": _finite(best.error),
     }
 
 

@@ -30,9 +30,11 @@ LEAST_LABELS = 32
 class ExactSettings(Settings):
     """The update that needs no model: it thermalises, gives the first training data, and runs the baseline."""
 
-    update: Literal["hmc", "local"] = Field("hmc", description="hmc: trajectories with the exact force; local: sweeps")
-    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
-    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("leapfrog", description="of a trajectory (hmc)")
+    update: Literal["hmc", "microcanonical", "local"] = Field(
+        "hmc", description="hmc, microcanonical: trajectories with the exact force; local: sweeps"
+    )
+    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory")
+    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("leapfrog", description="of a trajectory")
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned")
     tuning_steps: PositiveInt = Field(150, description="updates per chain in which that is done, before thermalising")
     every: int = Field(0, ge=0, description="mix one exact update in after every this many outer steps; 0: never")

@@ -10,7 +10,7 @@ from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import ALL_OBSERVABLES, scalar_names
 from slmc.systems.spins.models import ModelSettings
-from slmc.systems.spins.settings import DoubleExchangeRun, InnerSettings, check_electrons
+from slmc.systems.spins.settings import LOCAL_DECISIONS, DoubleExchangeRun, InnerSettings, check_electrons
 
 
 class LadderSettings(Settings):
@@ -32,6 +32,8 @@ class LadderSettings(Settings):
     weight: Literal["auto", "poles", "diagonalisation"] = Field(
         "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
+
+    local_decisions: Literal["Green's functions", "weights"] = LOCAL_DECISIONS
 
     @field_validator("shape")
     @classmethod

@@ -12,6 +12,11 @@ from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import scalar_names
 from slmc.systems.spins.models import ModelSettings
 
+LOCAL_DECISIONS: Any = Field(
+    "Green's functions",
+    description='how exact local sweeps decide where the weight is by poles; "weights": as earlier versions, slower',
+)
+
 
 def check_electrons(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Raises ``ValueError`` for a lattice on which no electron can hop, or larger than any that can be sampled."""
@@ -41,6 +46,7 @@ class DoubleExchangeSettings(Settings):
     weight: Literal["auto", "poles", "diagonalisation"] = Field(
         "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
+    local_decisions: Literal["Green's functions", "weights"] = LOCAL_DECISIONS
     n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
     @field_validator("shape")
@@ -105,7 +111,12 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
-    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation", "inner.sweeps": "one by one"}
+    came_later: ClassVar[dict[str, Any]] = {
+        "target.weight": "diagonalisation",
+        "target.local_decisions": "weights",
+        "inner.sweeps": "one by one",
+        "model.evaluation": "arrays",
+    }
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

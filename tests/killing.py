@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
+
+from undrawn import COMMAND
 
 
 def stopped_at(
@@ -17,7 +18,7 @@ def stopped_at(
 
     The process has as many devices as this one, so that bits can be compared with those of runs in this process.
     """
-    command = [sys.executable, "-m", "slmc.cli", *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     given = os.environ if environment is None else environment
     given = {"JAX_NUM_CPU_DEVICES": str(len(jax.devices("cpu"))), **given}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=given) as process:

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from killing import stopped_at
 from slmc.system import discovery
+from undrawn import COMMAND
 
 PACKAGE = Path(__file__).parent / "outsider"
 NAME = "oscillators"
@@ -51,9 +51,6 @@ def environment(installed: Path) -> dict[str, str]:
         name: value for name, value in os.environ.items() if name not in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
     }
     return {**kept, "PYTHONPATH": os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])}
-
-
-COMMAND = [sys.executable, "-m", "slmc.cli"]
 
 
 @pytest.fixture(scope="module")

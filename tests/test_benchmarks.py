@@ -40,7 +40,7 @@ def run() -> Iterator[Run]:
     [
         ("anchor", ("⟨m_st²⟩", "proposal autocorrelation", "linear, 1 shell")),
         ("scaling", ("all shells", "scaling.svg", "independent code")),
-        ("efficiency", ("paid back after", "Exact HMC was tuned", "quick")),
+        ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
         ("weight", ("poles with force", "## Error")),

@@ -297,3 +297,5 @@ def test_a_ladder_of_one_rung():
     assert found.n_round_trips == 0
     assert found.walkers.tolist() == [[0]] * 5
     assert round_trips(np.zeros((0, 3), bool)).walkers.shape == (0, 4)
+    with pytest.raises(ValueError, match="those of one chain"):
+        round_trips(np.zeros(5, bool))

@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from killing import stopped_at
 from slmc.simulation.records import Records
 from undrawn import COMMAND
 
@@ -101,23 +101,17 @@ def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
     stages += [("learn", 8, signal.SIGINT), ("measure", 13, signal.SIGKILL), ("baseline", 19, signal.SIGKILL)]
     command = ["run", str(config), "--out", str(directory)]
     for phase, number, kind in stages:
-        with subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-            marker = directory / "checkpoints" / f"{number:06d}"
-            while process.poll() is None and not marker.exists():
-                time.sleep(0.002)
-            process.send_signal(kind)
-            output, _ = process.communicate()
+        marker = directory / "checkpoints" / f"{number:06d}"
+        code, output = stopped_at(marker, *command, by=kind, environment=ENVIRONMENT)
         assert phase_of(directory) == phase
         if kind != signal.SIGKILL:
-            assert process.returncode == 75
+            assert code == 75
             assert f"stopped by {kind.name}; continue with: slmc resume" in output
         else:
-            assert process.returncode == -signal.SIGKILL
+            assert code == -signal.SIGKILL
         command = ["resume", str(directory)]
     latest = max((directory / "checkpoints").iterdir())
-    n_draws = Records(directory / "records.zarr").lengths()["baseline/energy"]
     shutil.rmtree(latest)
     Records(directory / "records.zarr")._root["baseline/energy"].append(np.full((8, 7), 1e9), axis=1)
     subprocess.run([*COMMAND, *command, "-q"], check=True, env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"})
-    assert n_draws < Records(directory / "records.zarr").lengths()["baseline/energy"]
     assert_same_records(undisturbed, directory)

@@ -117,8 +117,8 @@ MISTAKES = (
     Mistake(
         "the jackknife's error has the factor of the bootstrap",
         "statistics/jackknife.py",
-        "(n - 1) / n * float(",
-        "1 / n * float(",
+        "(len(values) - 1) / len(values) * float(",
+        "1 / len(values) * float(",
         "tests/statistics",
     ),
     Mistake(

@@ -1,4 +1,4 @@
-"""The mistakes that ``tests/mutants/plant.py`` plants fit the package as it is; planting them is no part of the tests."""
+"""The mistakes that ``tests/mutants/plant.py`` plants fit the package as it is. They are not planted here."""
 
 import runpy
 from pathlib import Path

@@ -39,7 +39,8 @@ class Anderson(MeasuredTarget):
 
     With the exact weight come ``numbers``: n, Σ s, and n_↑, n_↓, n_↑ n_↓ at equidistant times; ``moments`` of T(τ), see
     ``slmc.systems.impurity.moments``; ``green``, g_σ(τ) at equidistant times; and ``frequencies``, G0, T and G0 T at
-    Matsubara frequencies. ``capacity`` is the number of slots for vertices. Raises ``ValueError`` for parameters that are not positive: with U < 0 γ would not be real.
+    Matsubara frequencies. ``capacity`` is the number of slots for vertices. Raises ``ValueError`` for parameters that
+    are not positive: with U < 0 γ would not be real.
     """
 
     propagator: Propagator
@@ -187,4 +188,5 @@ def compiled_log_weight_and_force(
 
     results = jax.ShapeDtypeStruct((), jnp.float64), jax.ShapeDtypeStruct(vertices.shape, jnp.float64)
     name = compiled_calls.custom_call("impurity_force", force_call)
-    return jax.ffi.ffi_call(name, results, vmap_method="expand_dims")(propagator.table, constants, vertices)
+    value, force = jax.ffi.ffi_call(name, results, vmap_method="expand_dims")(propagator.table, constants, vertices)
+    return value, force

@@ -134,7 +134,8 @@ def swept(
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes)
     name = compiled_calls.custom_call("impurity_levels_sweeps", sweeps_call)
     call = jax.ffi.ffi_call(name, results, vmap_method="expand_dims")
-    return call(*parameters, vertices, jax.random.bits(key, (), jnp.uint64), counts)
+    moved, accepted, value = call(*parameters, vertices, jax.random.bits(key, (), jnp.uint64), counts)
+    return moved, accepted, value
 
 
 class WindowSweep(Update):

@@ -135,42 +135,39 @@ def derived_quantities(target: Anderson, names: tuple[str, ...]) -> tuple[Derive
     if "self_energy" not in names:
         return ()
     first = np.pi / float(target.beta)
-    # With particle–hole symmetry the real part vanishes in every configuration.
-    return (
-        ()
-        if target.poles.symmetric
-        else (
-            Derived(
-                "self_energy_re",
-                lambda series: _self_energy(series).real,
-                HIDDEN[2:],
-                units="energy",
-                description="Re Σ(iω_0) − U/2",
-                words="self-energy, real part",
-                mathtext=r"Re $\Sigma(i\omega_0)$",
-                html="Re <i>Σ</i>(i<i>ω</i><sub>0</sub>)",
-            ),
-            Derived(
-                "self_energy_im",
-                lambda series: _self_energy(series).imag,
-                HIDDEN[2:],
-                units="energy",
-                description="Im Σ(iω_0), ω_0 = π/β",
-                words="self-energy, imaginary part",
-                mathtext=r"Im $\Sigma(i\omega_0)$",
-                html="Im <i>Σ</i>(i<i>ω</i><sub>0</sub>)",
-            ),
-            Derived(
-                "quasiparticle_weight",
-                lambda series: 1 / (1 - _self_energy(series).imag / first),
-                HIDDEN[2:],
-                description="Z = 1/(1 − Im Σ(iω_0)/ω_0)",
-                words="quasi-particle weight",
-                mathtext="$Z$",
-                html="<i>Z</i>",
-            ),
-        )
+    quantities = (
+        Derived(
+            "self_energy_re",
+            lambda series: _self_energy(series).real,
+            HIDDEN[2:],
+            units="energy",
+            description="Re Σ(iω_0) − U/2",
+            words="self-energy, real part",
+            mathtext=r"Re $\Sigma(i\omega_0)$",
+            html="Re <i>Σ</i>(i<i>ω</i><sub>0</sub>)",
+        ),
+        Derived(
+            "self_energy_im",
+            lambda series: _self_energy(series).imag,
+            HIDDEN[2:],
+            units="energy",
+            description="Im Σ(iω_0), ω_0 = π/β",
+            words="self-energy, imaginary part",
+            mathtext=r"Im $\Sigma(i\omega_0)$",
+            html="Im <i>Σ</i>(i<i>ω</i><sub>0</sub>)",
+        ),
+        Derived(
+            "quasiparticle_weight",
+            lambda series: 1 / (1 - _self_energy(series).imag / first),
+            HIDDEN[2:],
+            description="Z = 1/(1 − Im Σ(iω_0)/ω_0)",
+            words="quasi-particle weight",
+            mathtext="$Z$",
+            html="<i>Z</i>",
+        ),
     )
+    # With particle–hole symmetry the real part vanishes in every configuration.
+    return quantities[1:] if target.poles.symmetric else quantities
 
 
 def _susceptibility(seen: Mapping[str, Array], beta: float, scale: float) -> Float[Array, ""]:

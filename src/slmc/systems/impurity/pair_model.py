@@ -120,7 +120,9 @@ def _called(model: PairModel, vertices: Vertices, seed: Array, n_updates: Array)
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes)
     name = compiled_calls.custom_call("impurity_pairs", pair_call)
     call = jax.ffi.ffi_call(name, results, vmap_method="expand_dims")
-    return call(model.coefficients, constants, model.potential(len(vertices)), vertices, seed, n_updates)
+    parameters = model.coefficients, constants, model.potential(len(vertices))
+    moved, accepted, value = call(*parameters, vertices, seed, n_updates)
+    return moved, accepted, value
 
 
 class PairSweep(Update):

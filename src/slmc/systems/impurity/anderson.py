@@ -103,7 +103,7 @@ class Anderson(MeasuredTarget):
             compiled_calls.custom_call("impurity_updates", updates_call), results, vmap_method="expand_dims"
         )
         moved, value, numbers, series, accepted = call(self.propagator.table, self.constants, vertices, seed, n_updates)
-        times = jnp.arange(n_times - 1) * (self.beta / (n_times - 1))
+        times = jnp.arange(n_times - 1, dtype=jnp.float64) * (self.beta / (n_times - 1))
         bare = jnp.append(self.propagator(times), jnp.sum(self.propagator.table[-1]))
         observables = {"numbers": numbers, "moments": series, "green": bare[None] + series @ self.to_green.T}
         observables["frequencies"] = self._at_frequencies(jnp.mean(series, axis=0))
@@ -111,11 +111,16 @@ class Anderson(MeasuredTarget):
 
     def _at_frequencies(self, moments: Float[Array, " moment"]) -> Float[Array, "frequency 6"]:
         """Real and imaginary parts of G0, T and G0 T at the first Matsubara frequencies."""
-        frequencies = (2 * jnp.arange(N_FREQUENCIES) + 1) * jnp.pi / self.beta
-        bare = jnp.sum(self.weights[None] / (1j * frequencies[:, None] - self.energies[None]), axis=1)
-        measured = jnp.asarray(transform(N_FREQUENCIES, len(moments) - 1)) @ jnp.asarray(moments, jnp.complex128)
-        parts = [part for value in (bare, measured, bare * measured) for part in (value.real, value.imag)]
-        return jnp.stack(parts, axis=1)
+        frequencies = (2 * jnp.arange(N_FREQUENCIES, dtype=jnp.float64) + 1) * jnp.pi / self.beta
+        norm = self.weights[None] / (frequencies[:, None] ** 2 + self.energies[None] ** 2)
+        bare = -jnp.sum(norm * self.energies[None], axis=1), -frequencies * jnp.sum(norm, axis=1)
+        known = transform(N_FREQUENCIES, len(moments) - 1)
+        measured = jnp.asarray(known.real) @ moments, jnp.asarray(known.imag) @ moments
+        product = (
+            bare[0] * measured[0] - bare[1] * measured[1],
+            bare[0] * measured[1] + bare[1] * measured[0],
+        )
+        return jnp.stack([*bare, *measured, *product], axis=1)
 
 
 def measured_times(beta: float) -> Float[np.ndarray, " time"]:

@@ -38,7 +38,7 @@ FLIP, INSERT = 0.2, 0.6
 _FAST = {"reassoc", "contract"}
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def propagator(table, beta, time):
     """g0 at a time difference in (−β, β), antiperiodic."""
@@ -54,7 +54,7 @@ def propagator(table, beta, time):
     return sign * (c[0] + u * (c[1] + u * (c[2] + u * (c[3] + u * (c[4] + u * c[5])))))
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def n_occupied(vertices):
     """Occupied slots, which come first."""
@@ -64,7 +64,7 @@ def n_occupied(vertices):
     return n
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def fill(table, beta, gamma, vertices, n, matrices):
     """Writes N_σ⁻¹ of the first n vertices."""
@@ -80,7 +80,7 @@ def fill(table, beta, gamma, vertices, n, matrices):
                 matrices[1, i, i] += 1 + b
 
 
-@numba.njit(fastmath=_FAST)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _log_determinant(a, n):
     """log |det a|, by elimination with pivots from rows; a is overwritten."""
@@ -105,7 +105,7 @@ def _log_determinant(a, n):
     return total
 
 
-@numba.njit(fastmath=_FAST)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 @no_type_check
 def invert(a, n, pivots):
     """Replaces a by its inverse (Gauss–Jordan, pivots from rows); returns log |det a|."""
@@ -142,14 +142,14 @@ def invert(a, n, pivots):
     return total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def log_measure(n, expansion, beta):
     """log of (K/2β)ⁿ/n!."""
     return n * math.log(expansion / (2 * beta)) - math.lgamma(n + 1.0)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def log_weight(table, constants, vertices):
     """log W of a configuration; ``constants`` are β, K, γ."""
@@ -161,7 +161,7 @@ def log_weight(table, constants, vertices):
     return determinants + log_measure(n, expansion, beta)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def inverses(table, constants, vertices, n, matrices, pivots):
     """Writes N_σ; returns log W."""
@@ -171,7 +171,7 @@ def inverses(table, constants, vertices, n, matrices, pivots):
     return determinants + log_measure(n, expansion, beta)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _slope(table, beta, time):
     """The derivative of g0, which is antiperiodic as g0 is."""
@@ -187,7 +187,7 @@ def _slope(table, beta, time):
     return sign * (n / beta) * (c[1] + u * (2 * c[2] + u * (3 * c[3] + u * (4 * c[4] + u * 5 * c[5]))))
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def force(table, constants, vertices, n, matrices, gradient):
     """∂ log W/∂τ_i = −Σ_jσ [N_σ,ji g0'(τ_i − τ_j) e_j − N_σ,ij g0'(τ_j − τ_i) e_i], e = e^V − 1; needs N_σ."""
@@ -204,7 +204,7 @@ def force(table, constants, vertices, n, matrices, gradient):
                     gradient[j, 0] += term
 
 
-@numba.njit(fastmath=_FAST)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _dot(a, b, n):
     total = 0.0
@@ -213,14 +213,14 @@ def _dot(a, b, n):
     return total
 
 
-@numba.njit(fastmath=_FAST)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _add(a, factor, b, n):
     for i in range(n):
         a[i] += factor * b[i]
 
 
-@numba.njit(fastmath=_FAST)
+@numba.njit(fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _add_legendre(signed, x, n, factors, series):
     """series_l += Σ_q signed_q P_l(x_q), by the recurrence of Legendre polynomials.
@@ -241,7 +241,7 @@ def _add_legendre(signed, x, n, factors, series):
         before, now, later = now, later, before
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def measure(table, constants, vertices, n, matrices, numbers, series):
     """What is measured with N_σ in ``matrices``.
@@ -285,7 +285,7 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
             _add_legendre(product, x, n, factors, series[spin, 1:])
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def symmetric_change(vertices, n, beta, words):
     """Turns the circle of times by a random angle, and all spins with probability one half: the weight stays."""
@@ -296,7 +296,7 @@ def symmetric_change(vertices, n, beta, words):
         vertices[i, 1] *= factor
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def flip_ratios(matrices, n, k, old, columns, ratios):
     """Writes det N_σ⁻¹ after by before a flip of vertex k, whose e^{V_σ} were ``old``; returns their product.
@@ -310,7 +310,7 @@ def flip_ratios(matrices, n, k, old, columns, ratios):
     return ratios[0] * ratios[1]
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def flip(matrices, n, k, old, columns, ratios, work):
     """Makes the N_σ of a flip of vertex k."""
@@ -325,7 +325,7 @@ def flip(matrices, n, k, old, columns, ratios, work):
             _add(a[i], left[i], row, n)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def insertion_ratios(matrices, n, gamma, s, spins, columns, rows, corner, left, right, ratios):
     """Writes det N_σ⁻¹ after by before a vertex of spin s is added; returns their product.
@@ -347,7 +347,7 @@ def insertion_ratios(matrices, n, gamma, s, spins, columns, rows, corner, left, 
     return ratios[0] * ratios[1]
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def insert(matrices, n, left, right, ratios):
     """Makes the N_σ with the vertex added as the last."""
@@ -360,7 +360,7 @@ def insert(matrices, n, left, right, ratios):
         a[n, n] = inverse
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def remove(matrices, n, k):
     """Makes the N_σ without vertex k, in whose place the last one comes."""
@@ -377,7 +377,7 @@ def remove(matrices, n, k):
             _add(a[i], -a[i, last] * inverse, a[last], last)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def local_updates(table, constants, vertices, n, matrices, n_updates, words):
     """Local updates with N_σ of the n vertices in ``matrices``.
@@ -444,7 +444,7 @@ def local_updates(table, constants, vertices, n, matrices, n_updates, words):
 # ------------------------------------------------------------------------------------------------------------- calls
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def of_rank_one(buffer):
     """A buffer of vectors, chains before."""
@@ -452,7 +452,7 @@ def of_rank_one(buffer):
     return size(shape[:-1]), shape[-1]
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def of_rank_two(buffer):
     """A buffer of matrices, chains before."""

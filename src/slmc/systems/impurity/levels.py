@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt
 
 from slmc import compiled_calls
 from slmc.montecarlo import Info, Label, Manifold, State, Target, Update, evaluate, over_chains
@@ -103,8 +103,11 @@ def dense_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
     times, spins = vertices[:, 0], vertices[:, 1]
     difference = times[:, None] - times[None, :]
     inside = jnp.where(difference < 0, difference + beta, difference)
-    exponent = jnp.where(energies > 0, -inside[..., None] * energies, (beta - inside[..., None]) * energies)
-    g = jnp.sum(impurity**2 * jnp.exp(exponent - jnp.log1p(jnp.exp(-beta * jnp.abs(energies)))), axis=-1)
+    g = jnp.zeros_like(inside)
+    for level in range(len(energies)):
+        energy = energies[level]
+        exponent = jnp.where(energy > 0, -inside, beta - inside) * energy
+        g = g + impurity[level] ** 2 * jnp.exp(exponent - jnp.log1p(jnp.exp(-beta * jnp.abs(energy))))
     g = jnp.where(difference < 0, -g, g)
     total = jnp.zeros(())
     for sign in (1.0, -1.0):
@@ -117,24 +120,26 @@ def dense_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
 
 def compiled_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
     """``log_weight`` on a CPU."""
-    from slmc.systems.impurity.levels_kernel import log_weight_call
-
-    name = compiled_calls.custom_call("impurity_levels_log_weight", log_weight_call)
-    call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct((), jnp.float64), vmap_method="expand_dims")
-    return call(*parameters, vertices)
+    return _called(parameters, vertices, jnp.zeros((), jnp.uint64), jnp.zeros(3, jnp.int64))[2]
 
 
 def swept(
     key: Key[Array, ""], parameters: Parameters, vertices: Vertices, counts: Int[Array, " 3"]
 ) -> tuple[Vertices, Float[Array, ""], LogWeight]:
     """Vertices after ``counts`` = (sweeps, windows in each, updates in a window), the accepted share, log W_eff."""
+    return _called(parameters, vertices, jax.random.bits(key, (), jnp.uint64), counts)
+
+
+def _called(
+    parameters: Parameters, vertices: Vertices, seed: UInt[Array, ""], counts: Int[Array, " 3"]
+) -> tuple[Vertices, Float[Array, ""], LogWeight]:
     from slmc.systems.impurity.levels_kernel import sweeps_call
 
     shapes = vertices.shape, (), ()
     results = tuple(jax.ShapeDtypeStruct(shape, jnp.float64) for shape in shapes)
-    name = compiled_calls.custom_call("impurity_levels_sweeps", sweeps_call)
+    name = compiled_calls.custom_call("impurity_levels", sweeps_call)
     call = jax.ffi.ffi_call(name, results, vmap_method="expand_dims")
-    moved, accepted, value = call(*parameters, vertices, jax.random.bits(key, (), jnp.uint64), counts)
+    moved, accepted, value = call(*parameters, vertices, seed, counts)
     return moved, accepted, value
 
 

@@ -52,7 +52,7 @@ SPREAD = 10.0
 """Factors are multiplied until their scales may differ by e^{SPREAD}: rounding is then magnified to 1e-11 at most."""
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _renew(q, logs, t, work):
     """From C D T, C in place of Q, to Q' D' T': C D = Q' R, columns by the largest, by Gram and Schmidt, twice."""
@@ -105,7 +105,7 @@ def _renew(q, logs, t, work):
     logs[:] = new_logs
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _start(q, logs, t):
     """The product of nothing."""
@@ -116,44 +116,49 @@ def _start(q, logs, t):
         q[level, level] = t[level, level] = 1.0
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
-def _propagate(energies, time, q, logs, t, spread, work):
-    """Multiplies by e^{−time h} from the left; returns how far scales may have spread since the last renewal."""
-    widest = np.max(np.abs(energies)) * 2
-    while time > 0:
-        step = min(time, SPREAD / widest) if widest > 0 else time
-        if spread + step * widest > SPREAD:
-            _renew(q, logs, t, work)
-            spread = 0.0
-        for level in range(len(energies)):
-            factor = math.exp(-step * energies[level])
-            for j in range(len(energies)):
-                q[level, j] *= factor
-        spread += step * widest
-        time -= step
-    return spread
+def _advance(energies, impurity, strength, vertices, backwards, begin, end, q, logs, t, work):
+    """Multiplies from the left by all between two times: e^{−time h}, and 1 + (e^{σγs} − 1) u uᵀ at vertices in order.
+
+    ``strength`` is σγ. ``backwards`` makes the transposed product, from the end to the beginning. Renewed in the end.
+    """
+    r, count = len(energies), len(vertices)
+    widest = 2 * np.max(np.abs(energies))
+    longest = SPREAD / widest if widest > 0 else np.inf
+    time, spread = end if backwards else begin, 0.0
+    for place in range(count + 1):
+        kick, until = 0.0, begin if backwards else end
+        if place < count:
+            i = count - 1 - place if backwards else place
+            until, kick = vertices[i, 0], strength * vertices[i, 1]
+        left, time = abs(until - time), until
+        while True:
+            step = min(left, longest)
+            is_last = step == left
+            due = spread + step * widest + (abs(kick) if is_last else 0.0)
+            for level in range(r):
+                factor = math.exp(-step * energies[level])
+                for j in range(r):
+                    q[level, j] *= factor
+            left -= step
+            if is_last and kick != 0:
+                factor = math.exp(kick) - 1
+                for j in range(r):
+                    overlap = 0.0
+                    for level in range(r):
+                        overlap += impurity[level] * q[level, j]
+                    for level in range(r):
+                        q[level, j] += factor * impurity[level] * overlap
+            spread = due
+            if spread > SPREAD / 2 or (is_last and place == count):
+                _renew(q, logs, t, work)
+                spread = 0.0
+            if is_last:
+                break
 
 
-@numba.njit
-@no_type_check
-def _kick(impurity, exponent, q, logs, t, spread, work):
-    """Multiplies by 1 + (e^{exponent} − 1) u uᵀ from the left."""
-    if spread + abs(exponent) > SPREAD:
-        _renew(q, logs, t, work)
-        spread = 0.0
-    r = len(impurity)
-    strength = math.exp(exponent) - 1
-    for j in range(r):
-        overlap = 0.0
-        for level in range(r):
-            overlap += impurity[level] * q[level, j]
-        for level in range(r):
-            q[level, j] += strength * impurity[level] * overlap
-    return spread + abs(exponent)
-
-
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots):
     """log det(1 + A B) of A = Q D T and Bᵀ = Q' D' T'; writes (1 + A B)⁻¹.
@@ -192,7 +197,7 @@ def _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots):
     return total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _by_time(vertices, n):
     """Vertices sorted by time, in a new array."""
@@ -203,7 +208,7 @@ def _by_time(vertices, n):
     return result
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def log_determinants(energies, impurity, beta, gamma, vertices, n):
     """Σ_σ log det N_σ⁻¹."""
@@ -217,13 +222,7 @@ def log_determinants(energies, impurity, beta, gamma, vertices, n):
     for spin in range(2):
         sign = 1.0 - 2.0 * spin
         _start(q, logs, t)
-        time, spread = 0.0, 0.0
-        for i in range(n):
-            spread = _propagate(energies, ordered[i, 0] - time, q, logs, t, spread, work)
-            time = ordered[i, 0]
-            spread = _kick(impurity, sign * gamma * ordered[i, 1], q, logs, t, spread, work)
-        _propagate(energies, beta - time, q, logs, t, spread, work)
-        _renew(q, logs, t, work)
+        _advance(energies, impurity, sign * gamma, ordered, False, 0.0, beta, q, logs, t, work)
         total += _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots)
     for level in range(r):
         energy = beta * energies[level]
@@ -231,7 +230,7 @@ def log_determinants(energies, impurity, beta, gamma, vertices, n):
     return total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _vectors(energies, impurity, time, green, x, y, z):
     """For a time after the beginning of a window: x = e^{−τh} u, y = e^{τh} u, and z_σ = G_σ y."""
@@ -247,7 +246,7 @@ def _vectors(energies, impurity, time, green, x, y, z):
             z[spin, level] = total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _between(x, y, z, earlier):
     """The propagator from (y, z) to (x): x·G y, and x·(G − 1) y if x is the earlier one."""
@@ -257,7 +256,7 @@ def _between(x, y, z, earlier):
     return total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def _in_window(energies, impurity, green, length, constants, slopes, inside, m, n, capacity, n_updates, words, room):
     """Local updates of the m vertices inside a window, by times after its beginning; n is the number of all.
@@ -336,7 +335,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
     return m, n, n_accepted
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updates, words, room, stores):
     """Windows one after the other from a random angle of the circle, in a random direction, all spins flipped or not.
@@ -360,23 +359,23 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
     later_q, later_logs, later_t = stores
     q, logs, t, green = np.empty((2, r, r)), np.empty((2, r)), np.empty((2, r, r)), np.empty((2, r, r))
     end_q, end_logs, end_t = np.empty((r, r)), np.empty(r), np.empty((r, r))
-    work, pivots, spreads, inside = np.empty((3, r, r)), np.empty(r, np.int64), np.zeros(2), np.empty((capacity, 2))
+    work, pivots, inside = np.empty((3, r, r)), np.empty(r, np.int64), np.empty((capacity, 2))
     for spin in range(2):
         sign = 1.0 - 2.0 * spin
         _start(end_q, end_logs, end_t)
-        spread, time, i = 0.0, beta, n - 1
+        last = n
         for window in range(n_windows - 1, -1, -1):
             # The product of all that is later than the window, transposed.
             begin = (window + 1) * length
-            while i >= 0 and ordered[i, 0] >= begin:
-                spread = _propagate(energies, time - ordered[i, 0], end_q, end_logs, end_t, spread, work)
-                time = ordered[i, 0]
-                spread = _kick(impurity, sign * gamma * ordered[i, 1], end_q, end_logs, end_t, spread, work)
-                i -= 1
-            spread = _propagate(energies, time - begin, end_q, end_logs, end_t, spread, work)
-            time = begin
-            _renew(end_q, end_logs, end_t, work)
-            spread = 0.0
+            if window < n_windows - 1:
+                first = last
+                while first > 0 and ordered[first - 1, 0] >= begin:
+                    first -= 1
+                _advance(
+                    energies, impurity, sign * gamma, ordered[first:last], True, begin, begin + length,
+                    end_q, end_logs, end_t, work,
+                )  # fmt: skip
+                last = first
             later_q[window, spin], later_logs[window, spin], later_t[window, spin] = end_q, end_logs, end_t
         _start(q[spin], logs[spin], t[spin])
     first, n_placed, n_accepted = 0, 0, 0
@@ -389,11 +388,8 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
             m += 1
             first += 1
         for spin in range(2):
-            _renew(q[spin], logs[spin], t[spin], work)
-            spreads[spin] = 0.0
             end_q[:], end_logs[:], end_t[:] = later_q[window, spin], later_logs[window, spin], later_t[window, spin]
-            _propagate(energies, length, end_q, end_logs, end_t, 0.0, work)
-            _renew(end_q, end_logs, end_t, work)
+            _advance(energies, impurity, 0.0, ordered[:0], True, 0.0, length, end_q, end_logs, end_t, work)
             _closed(q[spin], logs[spin], t[spin], end_q, end_logs, end_t, green[spin], work, pivots)
         m, n, accepted = _in_window(
             energies, impurity, green, length, constants, slopes, inside, m, n, capacity, n_updates, words, room
@@ -401,16 +397,8 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
         n_accepted += accepted
         made = _by_time(inside, m)
         for spin in range(2):
-            sign, time = 1.0 - 2.0 * spin, 0.0
-            for i in range(m):
-                spreads[spin] = _propagate(
-                    energies, made[i, 0] - time, q[spin], logs[spin], t[spin], spreads[spin], work
-                )
-                time = made[i, 0]
-                spreads[spin] = _kick(
-                    impurity, sign * gamma * made[i, 1], q[spin], logs[spin], t[spin], spreads[spin], work
-                )
-            spreads[spin] = _propagate(energies, length - time, q[spin], logs[spin], t[spin], spreads[spin], work)
+            strength = gamma * (1.0 - 2.0 * spin)
+            _advance(energies, impurity, strength, made, False, 0.0, length, q[spin], logs[spin], t[spin], work)
         for i in range(m):
             vertices[n_placed, 0] = min(begin + made[i, 0], np.nextafter(beta, 0.0))
             vertices[n_placed, 1] = made[i, 1]
@@ -418,7 +406,7 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
     return n, n_accepted
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def log_weight(energies, impurity, constants, potential, vertices):
     """log W, with a potential f(n) of the number of vertices."""
@@ -428,7 +416,7 @@ def log_weight(energies, impurity, constants, potential, vertices):
     return determinants + potential[n] + log_measure(n, expansion, beta)
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def sweeps(energies, impurity, constants, potential, vertices, n_sweeps, n_windows, n_updates, words):
     """Many sweeps, in place; returns the share of updates that were accepted."""
@@ -461,33 +449,12 @@ def sweeps(energies, impurity, constants, potential, vertices, n_sweeps, n_windo
 
 
 @no_type_check
-def log_weight_call(frame_address):
-    """Of energies, impurity vector, constants, potential and vertices: log W."""
-    frame = frame_words(frame_address)
-    if not answers_version(frame):
-        given, made = arguments(frame, 5), results(frame, 1)[0]
-        energies = numba.carray(data(given[0]), of_rank_one(given[0]), np.float64)
-        impurity = numba.carray(data(given[1]), of_rank_one(given[1]), np.float64)
-        constants = numba.carray(data(given[2]), of_rank_one(given[2]), np.float64)
-        potential = numba.carray(data(given[3]), of_rank_one(given[3]), np.float64)
-        vertices = numba.carray(data(given[4]), of_rank_two(given[4]), np.float64)
-        log_weights = numba.carray(data(made), (size(extents(made)),), np.float64)
-        for chain in range(len(log_weights)):
-            of_chain = constants[chain % len(constants)]
-            log_weights[chain] = log_weight(
-                energies[chain % len(energies)],
-                impurity[chain % len(impurity)],
-                (of_chain[0], of_chain[1], of_chain[2]),
-                potential[chain % len(potential)],
-                vertices[chain % len(vertices)],
-            )
-    return np.uint64(0)
-
-
-@no_type_check
 def sweeps_call(frame_address):
-    """Of the same, a seed, and numbers of sweeps, windows and updates in a window: new vertices, the accepted share,
-    log W."""
+    """Of energies, impurity vector, constants, potential, vertices, a seed, and numbers of sweeps, windows and updates
+    in a window: new vertices, the accepted share, log W.
+
+    No sweeps leave everything as it is.
+    """
     frame = frame_words(frame_address)
     if not answers_version(frame):
         given, made = arguments(frame, 7), results(frame, 3)
@@ -504,11 +471,15 @@ def sweeps_call(frame_address):
         words = np.empty(4, np.uint64)
         for chain in range(len(moved)):
             moved[chain] = vertices[chain % len(vertices)]
-            seed_numbers(words, seeds[chain % len(seeds)])
             of_chain, numbers = constants[chain % len(constants)], counts[chain % len(counts)]
             fixed = of_chain[0], of_chain[1], of_chain[2]
             levels, vector = energies[chain % len(energies)], impurity[chain % len(impurity)]
             f = potential[chain % len(potential)]
-            accepted[chain] = sweeps(levels, vector, fixed, f, moved[chain], numbers[0], numbers[1], numbers[2], words)
+            accepted[chain] = 0.0
+            if numbers[0]:
+                seed_numbers(words, seeds[chain % len(seeds)])
+                accepted[chain] = sweeps(
+                    levels, vector, fixed, f, moved[chain], numbers[0], numbers[1], numbers[2], words
+                )
             log_weights[chain] = log_weight(levels, vector, fixed, f, moved[chain])
     return np.uint64(0)

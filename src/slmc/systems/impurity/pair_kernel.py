@@ -29,7 +29,7 @@ from slmc.systems.impurity.determinant_kernel import (
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
 
-@numba.njit(fastmath={"reassoc", "contract"})
+@numba.njit(fastmath={"reassoc", "contract"}, error_model="numpy")
 @no_type_check
 def _fields(coefficients, beta, times, spins, n, time):
     """Σ_j J(τ − τ_j) s_j and Σ_j L(τ − τ_j), in even Chebyshev polynomials of 2|τ|/β − 1 by their recurrence.
@@ -50,7 +50,7 @@ def _fields(coefficients, beta, times, spins, n, time):
     return with_spins, without
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def pair_sum(coefficients, beta, times, spins, n):
     """Σ_{i<j} [J(τ_i − τ_j) s_i s_j + L(τ_i − τ_j)]."""
@@ -61,7 +61,7 @@ def pair_sum(coefficients, beta, times, spins, n):
     return total
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def divided(total, n, by_order):
     """The pair sum as it enters log W: divided by n, or not."""
@@ -70,7 +70,7 @@ def divided(total, n, by_order):
     return total / n if n else 0.0
 
 
-@numba.njit
+@numba.njit(error_model="numpy")
 @no_type_check
 def pair_updates(coefficients, constants, potential, by_order, vertices, n_updates, words):
     """Local updates in place; returns the accepted share and the pair sum."""

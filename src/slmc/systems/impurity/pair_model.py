@@ -74,9 +74,8 @@ def _monomials(centre: Float[Array, " 2"], n: Float[Array, "*any"]) -> Float[Arr
     """z, z², …, z⁴ of z = (n − ⟨n⟩)/σ, continued as straight lines."""
     z = (n - centre[0]) / centre[1]
     inside = jnp.clip(z, -_FARTHEST, _FARTHEST)
-    degrees = jnp.arange(1, N_POWERS + 1)
-    powers = inside[..., None] ** degrees
-    slopes = degrees * inside[..., None] ** (degrees - 1)
+    powers = jnp.stack([inside**degree for degree in range(1, N_POWERS + 1)], axis=-1)
+    slopes = jnp.stack([degree * inside ** (degree - 1) for degree in range(1, N_POWERS + 1)], axis=-1)
     return powers + slopes * (z - inside)[..., None]
 
 

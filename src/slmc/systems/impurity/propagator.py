@@ -31,7 +31,7 @@ class Propagator(eqx.Module):
         negative = time < 0
         x = jnp.where(negative, time + self.beta, time) * (n / self.beta)
         interval = jnp.clip(jnp.asarray(x, jnp.int32), 0, n - 1)
-        u = x - interval
+        u = x - jnp.asarray(interval, jnp.float64)
         value = jnp.zeros_like(u)
         for power in range(DEGREE, -1, -1):
             value = value * u + self.table[interval, power]

@@ -125,7 +125,7 @@ class SlowInsertion(Update):
 def _with_equal_spins(propagator, constants, vertices):
     """Both determinants with e^{+γs}."""
     up = dense_log_weight(propagator, constants * jnp.asarray([1.0, 1.0, -1.0]), vertices)
-    beta, expansion, gamma = constants
+    gamma = constants[2]
     times, spins = vertices[:, 0], vertices[:, 1]
     factors = jnp.exp(gamma * spins)
     matrix = jnp.diag(factors) - propagator(times[:, None] - times[None, :]) * (factors - 1)[None, :]

@@ -11,13 +11,16 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo import Label, Target, Update
+from slmc.selflearning import Learner, LearningSettings
 from slmc.system import Fit, Problem, System, UserError, load_model
 from slmc.systems.impurity.anderson import Anderson, Vertices
 from slmc.systems.impurity.levels import BathModel, LevelSweep, WindowSweep, fit_potential, n_windows
 from slmc.systems.impurity.measured import derived_quantities, impurity_fields, impurity_observables, scalar_names
 from slmc.systems.impurity.pair_model import PairModel, PairSweep, fit_pairs
 from slmc.systems.impurity.poles import Poles, fitted, of_levels, semicircle
+from slmc.systems.impurity.positive_poles import energy_grid, read_hybridization
 from slmc.systems.impurity.rank_one import RankOneSweep
+from slmc.systems.impurity.self_consistency import Lattice, bare_poles, bethe_lattice, self_consistent
 from slmc.systems.impurity.settings import ImpurityRun, ImpuritySettings, build_like, describe
 from slmc.systems.impurity.vertices import Circle
 
@@ -30,7 +33,15 @@ def impurity(config: ImpurityRun, directory: Path = Path()) -> Problem:
     if jax.default_backend() != "cpu":
         raise UserError('system = "impurity" is computed on CPUs; set the environment variable JAX_PLATFORMS=cpu.')
     settings = config.target
-    target, names = built(settings), scalar_names(config.measurement.observables)
+    build = partial(
+        Anderson,
+        beta=settings.beta,
+        interaction=settings.interaction,
+        expansion=settings.expansion,
+        capacity=settings.capacity,
+    )
+    lattice = bethe_lattice(settings.half_bandwidth, settings.level) if settings.bath == "bethe" else None
+    target, names = build(poles_of(settings, lattice, directory)), scalar_names(config.measurement.observables)
     mean = mean_order(settings)
     model = _model(config, target, directory) if config.learns else None
     return Problem(
@@ -40,20 +51,31 @@ def impurity(config: ImpurityRun, directory: Path = Path()) -> Problem:
         exact=partial(exact_sweep, update=config.exact.update, n_updates=config.exact.n_updates or 2 * math.ceil(mean)),
         observables=impurity_observables(target, names),
         model=model,
-        inner={"sweeps": partial(inner_sweep, n_windows=_windows(model), n_updates=2 * math.ceil(mean))},
+        inner={"sweeps": partial(inner_sweep, n_windows=_windows(model, settings), n_updates=2 * math.ceil(mean))},
         fit=Fit(solve=fitted_model, constant=lambda model: model.constant, observable=_squared_spin, describe=describe),
         fields=impurity_fields(),
         derived=derived_quantities(target, names),
+        sought=None if lattice is None else self_consistent(lattice, build),
+        learner=learner,
     )
 
 
-def built(settings: ImpuritySettings) -> Anderson:
-    """The target."""
-    return Anderson(poles_of(settings), settings.beta, settings.interaction, settings.expansion, settings.capacity)
+def poles_of(settings: ImpuritySettings, lattice: Lattice | None, directory: Path) -> Poles:
+    """The propagator without interaction; on a lattice that from which iterations start.
 
-
-def poles_of(settings: ImpuritySettings) -> Poles:
-    """The propagator without interaction."""
+    Raises ``UserError`` for a file that holds no hybridization function.
+    """
+    if lattice is not None:
+        energies = energy_grid(settings.beta, settings.fastest)
+        return bare_poles(lattice, energies, settings.beta, None, None, 1.0)
+    if settings.bath == "file":
+        try:
+            levels = read_hybridization(directory / str(settings.file), settings.beta)
+        except ValueError as error:
+            raise UserError(f"target.file = {settings.file} is not used: {error}") from None
+        except OSError as error:
+            raise UserError(f"target.file = {settings.file} cannot be read: {error.strerror}.") from None
+        return of_levels(settings.level, *levels)
     if settings.bath == "levels":
         return of_levels(settings.level, np.array(settings.energies), np.array(settings.couplings))
     return of_levels(settings.level, *semicircle(settings.half_bandwidth, settings.coupling, settings.beta))
@@ -86,8 +108,36 @@ def fitted_model(model: BathModel | PairModel, labels: Label) -> BathModel | Pai
     return fit_potential(model, labels) if isinstance(model, BathModel) else fit_pairs(model, labels)
 
 
-def _windows(model: BathModel | PairModel | None) -> int:
-    return model.n_windows if isinstance(model, BathModel) else 1
+def learner(problem: Problem, target: Target, exact: Update, settings: LearningSettings) -> Learner:
+    """What learns the model, of the target as it was found: a bath model of new levels where they were not stored."""
+    assert isinstance(target, Anderson)
+    fit = problem.fit
+    solve = partial(_fitted_to, target=target) if problem.sought is not None else fit.solve
+    inner, observable = tuple(problem.inner.values()), problem.merit_of_configuration
+    return Learner(target, problem.manifold, exact, inner, solve, settings, observable=observable)
+
+
+def _fitted_to(model: BathModel | PairModel, labels: Label, target: Anderson) -> BathModel | PairModel:
+    if isinstance(model, BathModel):
+        poles = levels_of(target, len(model.energies))
+        values = jnp.asarray(poles.energies), jnp.sqrt(jnp.asarray(poles.weights))
+        model = eqx.tree_at(lambda m: (m.energies, m.impurity), model, values)
+    return fitted_model(model, labels)
+
+
+def levels_of(target: Anderson, n_levels: int) -> Poles:
+    """The few levels nearest to the propagator of a target."""
+    poles, beta = target.poles, float(target.beta)
+    return fitted(partial(poles.at_times, beta), beta, n_levels, poles.symmetric)
+
+
+def _windows(model: BathModel | PairModel | None, settings: ImpuritySettings) -> int:
+    """Windows for the levels of a model, or for those that it may have when a bath is found."""
+    if not isinstance(model, BathModel):
+        return 1
+    found = [settings.half_bandwidth + settings.interaction / 2] if settings.bath == "bethe" else []
+    beta, expansion, gamma = (float(value) for value in model.constants)
+    return n_windows(np.array([*np.asarray(model.energies), *found]), beta, expansion, gamma)
 
 
 def _squared_spin(vertices: Vertices) -> Array:
@@ -102,8 +152,7 @@ def _model(config: ImpurityRun, target: Anderson, directory: Path) -> BathModel 
         return eqx.tree_at(lambda m: m.constants, model, target.constants)
     if settings.name == "pair":
         return PairModel(settings.n_polynomials, target.constants, settings.by_order)
-    poles, beta = target.poles, float(target.beta)
-    return BathModel(fitted(partial(poles.at_times, beta), beta, settings.n_levels, poles.symmetric), target.constants)
+    return BathModel(levels_of(target, settings.n_levels), target.constants)
 
 
 def _start(key: Key[Array, ""], n_chains: int, capacity: int, mean: float, beta: float) -> Array:

@@ -31,9 +31,12 @@ class ImpuritySettings(Settings):
         description="x = ε_d + U/2 − μ, of the impurity; 0: half filling in a symmetric bath",
         json_schema_extra={"symbol": "x", "units": "energy"},
     )
-    bath: Literal["semicircle", "levels"] = Field("semicircle", description="what the impurity is coupled to")
+    bath: Literal["semicircle", "levels", "file", "bethe"] = Field(
+        "semicircle",
+        description='what the impurity is coupled to; "bethe": the Bethe lattice, found while thermalising (DMFT)',
+    )
     half_bandwidth: PositiveFloat = Field(
-        2.0, description="D, of the semicircle", json_schema_extra={"symbol": "D", "units": "energy"}
+        2.0, description="D, of the semicircle or lattice", json_schema_extra={"symbol": "D", "units": "energy"}
     )
     coupling: PositiveFloat = Field(
         1.0,
@@ -42,6 +45,7 @@ class ImpuritySettings(Settings):
     )
     energies: tuple[float, ...] = Field((), description="ε_k, of the levels of the bath")
     couplings: tuple[float, ...] = Field((), description="V_k, of the impurity to each level")
+    file: str | None = Field(None, description="a table of Δ: τ Δ(τ), or ω Re Δ(iω) Im Δ(iω)")
     expansion: PositiveFloat = Field(1.0, description="K, of the expansion; more raises the order")
     capacity: PositiveInt | None = Field(
         None, le=_MOST_VERTICES, description="slots for vertices; left out: six standard deviations above K + βU/2"
@@ -49,11 +53,16 @@ class ImpuritySettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ImpuritySettings":
+        where = f'with bath = "{self.bath}"'
         refuse_idle(
             self,
-            Idle(self.bath != "semicircle", ("half_bandwidth", "coupling"), f'with bath = "{self.bath}"'),
-            Idle(self.bath != "levels", ("energies", "couplings"), f'with bath = "{self.bath}"'),
+            Idle(self.bath not in ("semicircle", "bethe"), ("half_bandwidth",), where),
+            Idle(self.bath != "semicircle", ("coupling",), where),
+            Idle(self.bath != "levels", ("energies", "couplings"), where),
+            Idle(self.bath != "file", ("file",), where),
         )
+        if self.bath == "file" and self.file is None:
+            raise ValueError('bath = "file" needs target.file, a table of the hybridization function')
         if self.bath == "levels" and not 0 < len(self.energies) == len(self.couplings) <= 1000:
             raise ValueError(
                 'bath = "levels" needs as many energies as couplings, 1 to 1000 of each; got '
@@ -76,6 +85,10 @@ class ImpuritySettings(Settings):
         """A bound of all energies without the interaction."""
         if self.bath == "semicircle":
             return abs(self.level) + self.half_bandwidth + self.coupling
+        if self.bath == "bethe":
+            return abs(self.level) + self.half_bandwidth + self.interaction
+        if self.bath == "file":
+            return abs(self.level)
         return max(abs(e) for e in (self.level, *self.energies)) + sum(v * v for v in self.couplings) ** 0.5
 
 
@@ -139,7 +152,7 @@ class ImpurityRun(RunSettings):
     inner: ImpurityInnerSettings = ImpurityInnerSettings()
     learning: ImpurityLearningSettings = ImpurityLearningSettings()  # type: ignore[assignment]
 
-    files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
+    files: ClassVar[dict[str, str]] = {"model.file": "start.eqx", "target.file": "bath.txt"}
 
     @model_validator(mode="after")
     def _consistent(self) -> "ImpurityRun":
@@ -155,6 +168,11 @@ class ImpurityRun(RunSettings):
                 self.exact.update != "determinants", ("exact.n_updates",), f'with exact.update = "{self.exact.update}"'
             ),
         )
+        if self.target.bath == "bethe" and self.thermalisation.n_steps < 4 * self.measurement.block_size:
+            raise ValueError(
+                'target.bath = "bethe" finds the bath in the first half of the blocks of thermalisation; let '
+                "thermalisation.n_steps be at least 4 times measurement.block_size"
+            )
         if update == "levels" and self.target.bath != "levels":
             raise ValueError(
                 f'exact.update = "levels" needs a bath of few levels, target.bath = "levels"; a {self.target.bath} has '

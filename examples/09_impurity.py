@@ -31,5 +31,7 @@ for name, update in (("exact updates", exact), ("learned bath", learned)):
     states = init_chains(update, states.configuration)
     states, (order, squared, double, accepted) = run_chains(jax.random.key(1), update, states, n_steps, observe)
     by_chain = double.mean(axis=1)
-    print(f"{name}: <n> = {order.mean():.2f}, D = {by_chain.mean():.4f} +- {by_chain.std() / (n_chains - 1) ** 0.5:.4f}")
+    print(
+        f"{name}: <n> = {order.mean():.2f}, D = {by_chain.mean():.4f} +- {by_chain.std() / (n_chains - 1) ** 0.5:.4f}"
+    )
     print(f"  acceptance {accepted.mean():.3f}")

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, kicks
 from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
@@ -78,8 +78,7 @@ class TwoTimeScaleTrajectory(Proposal):
         momentum = self.manifold.draw_momentum(key, configuration)
         position, arrived = follow(
             self.integrator,
-            self._rest,
-            self.manifold.project,
+            kicks(self._rest, self.manifold),
             self._fine,
             (configuration, momentum),
             self.step_size,

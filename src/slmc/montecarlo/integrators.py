@@ -6,7 +6,7 @@ to start from. Palindromic tables are time reversible.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,20 +47,33 @@ def integrate(
     n_steps: int,
 ) -> tuple[Configuration, Configuration]:
     """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
-    force = jax.grad(guide.log_weight)
-    return follow(integrator, force, manifold.project, manifold.move, (position, momentum), step_size, n_steps)
+    kick = kicks(jax.grad(guide.log_weight), manifold)
+    return follow(integrator, kick, manifold.move, (position, momentum), step_size, n_steps)
+
+
+Kick = Callable[[Configuration, Any, Float[Array, ""]], Any]
+"""A momentum, or whatever is carried along with the position, after a force has acted on it for a time."""
+
+
+def kicks(force: Callable[[Configuration], Configuration], manifold: Manifold) -> Kick:
+    """p → p + time · force, of the tangent part of a force."""
+
+    def kick(position: Configuration, momentum: Configuration, time: Float[Array, ""]) -> Configuration:
+        impulse = manifold.project(position, force(position))
+        return jax.tree.map(lambda p, f: p + time * f, momentum, impulse)
+
+    return kick
 
 
 def follow(
     integrator: Integrator,
-    force: Callable[..., Configuration],
-    project: Callable[..., Configuration],
-    move: Callable[..., tuple[Configuration, Configuration]],
-    start: tuple[Configuration, Configuration],
+    kick: Kick,
+    move: Callable[..., tuple[Configuration, Any]],
+    start: tuple[Configuration, Any],
     step_size: Float[Array, ""],
     n_steps: int,
-) -> tuple[Configuration, Configuration]:
-    """``n_steps`` steps of motion by ``move``, free or not, and kicks by ``force``, from a position and a momentum.
+) -> tuple[Configuration, Any]:
+    """``n_steps`` steps of motion by ``move``, free or not, and of ``kick``, from a position and a momentum.
 
     The drift that ends a step and the one that begins the next are one move.
     """
@@ -69,9 +82,8 @@ def follow(
 
     def step(carry, last_drift):
         position, momentum = carry
-        for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            impulse = project(position, force(position))
-            momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, impulse)
+        for drift, share in zip((*between, last_drift), integrator.kicks, strict=True):
+            momentum = kick(position, momentum, share * step_size)
             position, momentum = move(position, momentum, drift * step_size)
         return (position, momentum), None
 

@@ -23,7 +23,7 @@ from slmc.system.run_settings import (
     as_begun,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
-from slmc.system.settings import Idle, Settings, changed_fields, no_effect, refuse_idle, value_of
+from slmc.system.settings import Idle, Settings, changed_fields, idle_fields_taken, no_effect, refuse_idle, value_of
 from slmc.system.validation import validated, with_fields, without_idle
 from slmc.system.variational import StepSettings, Variational, VariationalSettings
 
@@ -54,6 +54,7 @@ __all__ = [
     "chosen_names",
     "estimates_of",
     "field_about",
+    "idle_fields_taken",
     "load_model",
     "no_effect",
     "point_settings",

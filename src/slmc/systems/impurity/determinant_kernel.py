@@ -18,6 +18,7 @@ from slmc.compiled_calls import (
     data,
     extents,
     frame_words,
+    matching,
     results,
     seed_numbers,
     size,
@@ -38,7 +39,7 @@ FLIP, INSERT = 0.2, 0.6
 _FAST = {"reassoc", "contract"}
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def propagator(table, beta, time):
     """g0 at a time difference in (−β, β), antiperiodic."""
@@ -54,7 +55,7 @@ def propagator(table, beta, time):
     return sign * (c[0] + u * (c[1] + u * (c[2] + u * (c[3] + u * (c[4] + u * c[5])))))
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def n_occupied(vertices):
     """Occupied slots, which come first."""
@@ -64,7 +65,7 @@ def n_occupied(vertices):
     return n
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def fill(table, beta, gamma, vertices, n, matrices):
     """Writes N_σ⁻¹ of the first n vertices."""
@@ -80,7 +81,7 @@ def fill(table, beta, gamma, vertices, n, matrices):
                 matrices[1, i, i] += 1 + b
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _log_determinant(a, n):
     """log |det a|, by elimination with pivots from rows; a is overwritten."""
@@ -105,7 +106,7 @@ def _log_determinant(a, n):
     return total
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
 def invert(a, n, pivots):
     """Replaces a by its inverse (Gauss–Jordan, pivots from rows); returns log |det a|."""
@@ -142,14 +143,14 @@ def invert(a, n, pivots):
     return total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def log_measure(n, expansion, beta):
     """log of (K/2β)ⁿ/n!."""
     return n * math.log(expansion / (2 * beta)) - math.lgamma(n + 1.0)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def log_weight(table, constants, vertices):
     """log W of a configuration; ``constants`` are β, K, γ."""
@@ -161,7 +162,7 @@ def log_weight(table, constants, vertices):
     return determinants + log_measure(n, expansion, beta)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def inverses(table, constants, vertices, n, matrices, pivots):
     """Writes N_σ; returns log W."""
@@ -171,7 +172,7 @@ def inverses(table, constants, vertices, n, matrices, pivots):
     return determinants + log_measure(n, expansion, beta)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _slope(table, beta, time):
     """The derivative of g0, which is antiperiodic as g0 is."""
@@ -187,7 +188,7 @@ def _slope(table, beta, time):
     return sign * (n / beta) * (c[1] + u * (2 * c[2] + u * (3 * c[3] + u * (4 * c[4] + u * 5 * c[5]))))
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def force(table, constants, vertices, n, matrices, gradient):
     """∂ log W/∂τ_i = −Σ_jσ [N_σ,ji g0'(τ_i − τ_j) e_j − N_σ,ij g0'(τ_j − τ_i) e_i], e = e^V − 1; needs N_σ."""
@@ -204,7 +205,7 @@ def force(table, constants, vertices, n, matrices, gradient):
                     gradient[j, 0] += term
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _dot(a, b, n):
     total = 0.0
@@ -213,14 +214,14 @@ def _dot(a, b, n):
     return total
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _add(a, factor, b, n):
     for i in range(n):
         a[i] += factor * b[i]
 
 
-@numba.njit(fastmath=_FAST, error_model="numpy")
+@numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
 def _add_legendre(signed, x, n, factors, series):
     """series_l += Σ_q signed_q P_l(x_q), by the recurrence of Legendre polynomials.
@@ -241,7 +242,7 @@ def _add_legendre(signed, x, n, factors, series):
         before, now, later = now, later, before
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def measure(table, constants, vertices, n, matrices, numbers, series):
     """What is measured with N_σ in ``matrices``.
@@ -285,7 +286,7 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
             _add_legendre(product, x, n, factors, series[spin, 1:])
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def symmetric_change(vertices, n, beta, words):
     """Turns the circle of times by a random angle, and all spins with probability one half: the weight stays."""
@@ -296,7 +297,7 @@ def symmetric_change(vertices, n, beta, words):
         vertices[i, 1] *= factor
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def flip_ratios(matrices, n, k, old, columns, ratios):
     """Writes det N_σ⁻¹ after by before a flip of vertex k, whose e^{V_σ} were ``old``; returns their product.
@@ -310,7 +311,7 @@ def flip_ratios(matrices, n, k, old, columns, ratios):
     return ratios[0] * ratios[1]
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def flip(matrices, n, k, old, columns, ratios, work):
     """Makes the N_σ of a flip of vertex k."""
@@ -325,7 +326,7 @@ def flip(matrices, n, k, old, columns, ratios, work):
             _add(a[i], left[i], row, n)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def insertion_ratios(matrices, n, gamma, s, spins, columns, rows, corner, left, right, ratios):
     """Writes det N_σ⁻¹ after by before a vertex of spin s is added; returns their product.
@@ -347,7 +348,7 @@ def insertion_ratios(matrices, n, gamma, s, spins, columns, rows, corner, left, 
     return ratios[0] * ratios[1]
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def insert(matrices, n, left, right, ratios):
     """Makes the N_σ with the vertex added as the last."""
@@ -360,7 +361,7 @@ def insert(matrices, n, left, right, ratios):
         a[n, n] = inverse
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def remove(matrices, n, k):
     """Makes the N_σ without vertex k, in whose place the last one comes."""
@@ -377,7 +378,7 @@ def remove(matrices, n, k):
             _add(a[i], -a[i, last] * inverse, a[last], last)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def local_updates(table, constants, vertices, n, matrices, n_updates, words):
     """Local updates with N_σ of the n vertices in ``matrices``.
@@ -444,7 +445,7 @@ def local_updates(table, constants, vertices, n, matrices, n_updates, words):
 # ------------------------------------------------------------------------------------------------------------- calls
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def of_rank_one(buffer):
     """A buffer of vectors, chains before."""
@@ -452,12 +453,19 @@ def of_rank_one(buffer):
     return size(shape[:-1]), shape[-1]
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def of_rank_two(buffer):
     """A buffer of matrices, chains before."""
     shape = extents(buffer)
     return size(shape[:-2]), shape[-2], shape[-1]
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def entry(buffer, whole, chain):
+    """Which of the entries of a buffer belongs to a chain of the whole."""
+    return matching(extents(buffer), whole, chain)
 
 
 @no_type_check
@@ -469,11 +477,13 @@ def log_weight_call(frame_address):
         tables = numba.carray(data(given[0]), of_rank_two(given[0]), np.float64)
         constants = numba.carray(data(given[1]), of_rank_one(given[1]), np.float64)
         vertices = numba.carray(data(given[2]), of_rank_two(given[2]), np.float64)
+        whole = extents(made)
         log_weights = numba.carray(data(made), (size(extents(made)),), np.float64)
         for chain in range(len(log_weights)):
-            table, of_chain = tables[chain % len(tables)], constants[chain % len(constants)]
+            table = tables[entry(given[0], whole, chain)]
+            of_chain = constants[entry(given[1], whole, chain)]
             numbers = (of_chain[0], of_chain[1], of_chain[2])
-            log_weights[chain] = log_weight(table, numbers, vertices[chain % len(vertices)])
+            log_weights[chain] = log_weight(table, numbers, vertices[entry(given[2], whole, chain)])
     return np.uint64(0)
 
 
@@ -486,11 +496,13 @@ def force_call(frame_address):
         tables = numba.carray(data(given[0]), of_rank_two(given[0]), np.float64)
         constants = numba.carray(data(given[1]), of_rank_one(given[1]), np.float64)
         vertices = numba.carray(data(given[2]), of_rank_two(given[2]), np.float64)
+        whole = extents(made[0])
         log_weights = numba.carray(data(made[0]), (size(extents(made[0])),), np.float64)
         gradients = numba.carray(data(made[1]), of_rank_two(made[1]), np.float64)
         for chain in range(len(log_weights)):
-            table, of_chain = tables[chain % len(tables)], constants[chain % len(constants)]
-            numbers, here = (of_chain[0], of_chain[1], of_chain[2]), vertices[chain % len(vertices)]
+            table = tables[entry(given[0], whole, chain)]
+            of_chain = constants[entry(given[1], whole, chain)]
+            numbers, here = (of_chain[0], of_chain[1], of_chain[2]), vertices[entry(given[2], whole, chain)]
             n = n_occupied(here)
             matrices, pivots = np.empty((2, n, n)), np.empty(n, np.int64)
             log_weights[chain] = inverses(table, numbers, here, n, matrices, pivots)
@@ -514,6 +526,7 @@ def updates_call(frame_address):
         seeds = numba.carray(data(given[3]), (size(extents(given[3])),), np.uint64)
         n_updates = numba.carray(data(given[4]), (size(extents(given[4])),), np.int64)
         moved = numba.carray(data(made[0]), of_rank_two(made[0]), np.float64)
+        whole = extents(made[1])
         log_weights = numba.carray(data(made[1]), (size(extents(made[1])),), np.float64)
         numbers = numba.carray(data(made[2]), of_rank_one(made[2]), np.float64)
         series = numba.carray(data(made[3]), of_rank_two(made[3]), np.float64)
@@ -525,12 +538,13 @@ def updates_call(frame_address):
             np.empty(4, np.uint64),
         )
         for chain in range(len(moved)):
-            table, of_chain = tables[chain % len(tables)], constants[chain % len(constants)]
+            table = tables[entry(given[0], whole, chain)]
+            of_chain = constants[entry(given[1], whole, chain)]
             fixed, here = (of_chain[0], of_chain[1], of_chain[2]), moved[chain]
-            here[:] = vertices[chain % len(vertices)]
-            n, wanted = n_occupied(here), n_updates[chain % len(n_updates)]
+            here[:] = vertices[entry(given[2], whole, chain)]
+            n, wanted = n_occupied(here), n_updates[entry(given[4], whole, chain)]
             if wanted:
-                seed_numbers(words, seeds[chain % len(seeds)])
+                seed_numbers(words, seeds[entry(given[3], whole, chain)])
                 symmetric_change(here, n, fixed[0], words)
             log_weights[chain] = inverses(table, fixed, here, n, matrices, pivots)
             accepted[chain] = 0.0

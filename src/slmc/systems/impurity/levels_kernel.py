@@ -34,6 +34,7 @@ from slmc.compiled_calls import (
 from slmc.systems.impurity.determinant_kernel import (
     FLIP,
     INSERT,
+    entry,
     flip,
     flip_ratios,
     insert,
@@ -52,15 +53,17 @@ SPREAD = 10.0
 """Factors are multiplied until their scales may differ by e^{SPREAD}: rounding is then magnified to 1e-11 at most."""
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _renew(q, logs, t, work):
     """From C D T, C in place of Q, to Q' D' T': C D = Q' R, columns by the largest, by Gram and Schmidt, twice."""
     r = len(logs)
     rest, new_t, new_logs, done = work[0], work[1], work[2, 0], work[2, 1]
-    rest[:] = q
-    new_t[:] = 0.0
-    done[:] = 0.0
+    for i in range(r):
+        done[i] = 0.0
+        for j in range(r):
+            rest[i, j] = q[i, j]
+            new_t[i, j] = 0.0
     for place in range(r):
         best, largest = -1, -np.inf
         for k in range(r):
@@ -101,22 +104,42 @@ def _renew(q, logs, t, work):
                 scale = overlap * math.exp(min(logs[k] - new_logs[place], 700.0))
                 for j in range(r):
                     new_t[place, j] += scale * t[k, j]
-    t[:] = new_t
-    logs[:] = new_logs
+    for i in range(r):
+        logs[i] = new_logs[i]
+        for j in range(r):
+            t[i, j] = new_t[i, j]
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _start(q, logs, t):
     """The product of nothing."""
-    q[:] = 0.0
-    t[:] = 0.0
-    logs[:] = 0.0
-    for level in range(len(logs)):
-        q[level, level] = t[level, level] = 1.0
+    for i in range(len(logs)):
+        logs[i] = 0.0
+        for j in range(len(logs)):
+            q[i, j] = t[i, j] = 1.0 if i == j else 0.0
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _copy(q, logs, t, to_q, to_logs, to_t):
+    """A product Q D T to another place."""
+    for i in range(len(logs)):
+        to_logs[i] = logs[i]
+        for j in range(len(logs)):
+            to_q[i, j], to_t[i, j] = q[i, j], t[i, j]
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def _move(x, y, z, source, target):
+    """The vectors of a vertex to another slot."""
+    for level in range(x.shape[1]):
+        x[target, level], y[target, level] = x[source, level], y[source, level]
+        z[target, 0, level], z[target, 1, level] = z[source, 0, level], z[source, 1, level]
+
+
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _advance(energies, impurity, strength, vertices, backwards, begin, end, q, logs, t, work):
     """Multiplies from the left by all between two times: e^{−time h}, and 1 + (e^{σγs} − 1) u uᵀ at vertices in order.
@@ -158,7 +181,7 @@ def _advance(energies, impurity, strength, vertices, backwards, begin, end, q, l
                 break
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots):
     """log det(1 + A B) of A = Q D T and Bᵀ = Q' D' T'; writes (1 + A B)⁻¹.
@@ -197,7 +220,7 @@ def _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots):
     return total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _by_time(vertices, n):
     """Vertices sorted by time, in a new array."""
@@ -208,7 +231,7 @@ def _by_time(vertices, n):
     return result
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def log_determinants(energies, impurity, beta, gamma, vertices, n):
     """Σ_σ log det N_σ⁻¹."""
@@ -230,7 +253,7 @@ def log_determinants(energies, impurity, beta, gamma, vertices, n):
     return total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _vectors(energies, impurity, time, green, x, y, z):
     """For a time after the beginning of a window: x = e^{−τh} u, y = e^{τh} u, and z_σ = G_σ y."""
@@ -246,7 +269,7 @@ def _vectors(energies, impurity, time, green, x, y, z):
             z[spin, level] = total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _between(x, y, z, earlier):
     """The propagator from (y, z) to (x): x·G y, and x·(G − 1) y if x is the earlier one."""
@@ -256,7 +279,7 @@ def _between(x, y, z, earlier):
     return total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _in_window(energies, impurity, green, length, constants, slopes, inside, m, n, capacity, n_updates, words, room):
     """Local updates of the m vertices inside a window, by times after its beginning; n is the number of all.
@@ -264,7 +287,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
     Returns m, n and the accepted updates. ``slopes`` are e^{f(n+1) − f(n)}.
     """
     beta, expansion, gamma = constants
-    matrices, x, y, z, columns, rows, left, right, new, work, pivots = room
+    matrices, x, y, z, columns, rows, left, right, work, pivots = room
     ratios, old, corner = np.empty(2), np.empty(2), np.empty(2)
     up, down = math.exp(gamma), math.exp(-gamma)
     rate = expansion * length / beta
@@ -303,7 +326,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
             # A full array is the end of the circle for a proposal, which the exact weight decides on.
             if n == capacity or m == len(x):
                 continue
-            new_x, new_y, new_z = new[0], new[1], new[2:]
+            new_x, new_y, new_z = x[m], y[m], z[m]
             _vectors(energies, impurity, time, green, new_x, new_y, new_z)
             for i in range(m):
                 before, after = inside[i, 0] < time, time < inside[i, 0]
@@ -316,7 +339,6 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
             if uniform(words) < ratio * slopes[n] * rate / (m + 1):
                 insert(matrices, m, left, right, ratios)
                 inside[m, 0], inside[m, 1] = time, s
-                x[m], y[m], z[m] = new_x, new_y, new_z
                 m += 1
                 n += 1
                 n_accepted += 1
@@ -330,12 +352,12 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
                 m -= 1
                 n -= 1
                 inside[k, 0], inside[k, 1] = inside[m, 0], inside[m, 1]
-                x[k], y[k], z[k] = x[m], y[m], z[m]
+                _move(x, y, z, m, k)
                 n_accepted += 1
     return m, n, n_accepted
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updates, words, room, stores):
     """Windows one after the other from a random angle of the circle, in a random direction, all spins flipped or not.
@@ -376,7 +398,7 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
                     end_q, end_logs, end_t, work,
                 )  # fmt: skip
                 last = first
-            later_q[window, spin], later_logs[window, spin], later_t[window, spin] = end_q, end_logs, end_t
+            _copy(end_q, end_logs, end_t, later_q[window, spin], later_logs[window, spin], later_t[window, spin])
         _start(q[spin], logs[spin], t[spin])
     first, n_placed, n_accepted = 0, 0, 0
     for window in range(n_windows):
@@ -388,7 +410,7 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
             m += 1
             first += 1
         for spin in range(2):
-            end_q[:], end_logs[:], end_t[:] = later_q[window, spin], later_logs[window, spin], later_t[window, spin]
+            _copy(later_q[window, spin], later_logs[window, spin], later_t[window, spin], end_q, end_logs, end_t)
             _advance(energies, impurity, 0.0, ordered[:0], True, 0.0, length, end_q, end_logs, end_t, work)
             _closed(q[spin], logs[spin], t[spin], end_q, end_logs, end_t, green[spin], work, pivots)
         m, n, accepted = _in_window(
@@ -406,7 +428,7 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
     return n, n_accepted
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def log_weight(energies, impurity, constants, potential, vertices):
     """log W, with a potential f(n) of the number of vertices."""
@@ -416,7 +438,7 @@ def log_weight(energies, impurity, constants, potential, vertices):
     return determinants + potential[n] + log_measure(n, expansion, beta)
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def sweeps(energies, impurity, constants, potential, vertices, n_sweeps, n_windows, n_updates, words):
     """Many sweeps, in place; returns the share of updates that were accepted."""
@@ -430,7 +452,6 @@ def sweeps(energies, impurity, constants, potential, vertices, n_sweeps, n_windo
         np.empty((2, capacity)),
         np.empty((2, capacity)),
         np.empty((2, capacity)),
-        np.empty((4, r)),
         np.empty((2, capacity)),
         np.empty(capacity, np.int64),
     )
@@ -467,17 +488,20 @@ def sweeps_call(frame_address):
         counts = numba.carray(data(given[6]), of_rank_one(given[6]), np.int64)
         moved = numba.carray(data(made[0]), of_rank_two(made[0]), np.float64)
         accepted = numba.carray(data(made[1]), (size(extents(made[1])),), np.float64)
+        whole = extents(made[2])
         log_weights = numba.carray(data(made[2]), (size(extents(made[2])),), np.float64)
         words = np.empty(4, np.uint64)
         for chain in range(len(moved)):
-            moved[chain] = vertices[chain % len(vertices)]
-            of_chain, numbers = constants[chain % len(constants)], counts[chain % len(counts)]
+            moved[chain] = vertices[entry(given[4], whole, chain)]
+            of_chain = constants[entry(given[2], whole, chain)]
+            numbers = counts[entry(given[6], whole, chain)]
             fixed = of_chain[0], of_chain[1], of_chain[2]
-            levels, vector = energies[chain % len(energies)], impurity[chain % len(impurity)]
-            f = potential[chain % len(potential)]
+            levels = energies[entry(given[0], whole, chain)]
+            vector = impurity[entry(given[1], whole, chain)]
+            f = potential[entry(given[3], whole, chain)]
             accepted[chain] = 0.0
             if numbers[0]:
-                seed_numbers(words, seeds[chain % len(seeds)])
+                seed_numbers(words, seeds[entry(given[5], whole, chain)])
                 accepted[chain] = sweeps(
                     levels, vector, fixed, f, moved[chain], numbers[0], numbers[1], numbers[2], words
                 )

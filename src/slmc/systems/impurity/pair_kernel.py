@@ -20,6 +20,7 @@ from slmc.compiled_calls import (
 from slmc.systems.impurity.determinant_kernel import (
     FLIP,
     INSERT,
+    entry,
     n_occupied,
     of_rank_one,
     of_rank_two,
@@ -29,7 +30,7 @@ from slmc.systems.impurity.determinant_kernel import (
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
 
-@numba.njit(fastmath={"reassoc", "contract"}, error_model="numpy")
+@numba.njit(cache=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 @no_type_check
 def _fields(coefficients, beta, times, spins, n, time):
     """Σ_j J(τ − τ_j) s_j and Σ_j L(τ − τ_j), in even Chebyshev polynomials of 2|τ|/β − 1 by their recurrence.
@@ -50,7 +51,7 @@ def _fields(coefficients, beta, times, spins, n, time):
     return with_spins, without
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def pair_sum(coefficients, beta, times, spins, n):
     """Σ_{i<j} [J(τ_i − τ_j) s_i s_j + L(τ_i − τ_j)]."""
@@ -61,7 +62,7 @@ def pair_sum(coefficients, beta, times, spins, n):
     return total
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def divided(total, n, by_order):
     """The pair sum as it enters log W: divided by n, or not."""
@@ -70,7 +71,7 @@ def divided(total, n, by_order):
     return total / n if n else 0.0
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def pair_updates(coefficients, constants, potential, by_order, vertices, n_updates, words):
     """Local updates in place; returns the accepted share and the pair sum."""
@@ -142,15 +143,19 @@ def pair_call(frame_address):
         n_updates = numba.carray(data(given[5]), (size(extents(given[5])),), np.int64)
         moved = numba.carray(data(made[0]), of_rank_two(made[0]), np.float64)
         accepted = numba.carray(data(made[1]), (size(extents(made[1])),), np.float64)
+        whole = extents(made[2])
         log_weights = numba.carray(data(made[2]), (size(extents(made[2])),), np.float64)
         words = np.empty(4, np.uint64)
         for chain in range(len(moved)):
             here = moved[chain]
-            here[:] = vertices[chain % len(vertices)]
-            fixed, of_pairs = constants[chain % len(constants)], coefficients[chain % len(coefficients)]
-            f, wanted, by_order = potential[chain % len(potential)], n_updates[chain % len(n_updates)], fixed[3] > 0
+            here[:] = vertices[entry(given[3], whole, chain)]
+            fixed = constants[entry(given[1], whole, chain)]
+            of_pairs = coefficients[entry(given[0], whole, chain)]
+            f = potential[entry(given[2], whole, chain)]
+            wanted = n_updates[entry(given[5], whole, chain)]
+            by_order = fixed[3] > 0
             if wanted:
-                seed_numbers(words, seeds[chain % len(seeds)])
+                seed_numbers(words, seeds[entry(given[4], whole, chain)])
                 accepted[chain], total = pair_updates(of_pairs, fixed, f, by_order, here, wanted, words)
                 n = n_occupied(here)
             else:

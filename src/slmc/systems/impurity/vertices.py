@@ -38,6 +38,10 @@ class Circle(SiteManifold):
         occupied = jnp.arange(n_slots) < n_slots // 2
         return jnp.where(occupied[:, None], jnp.stack([times, spins], -1), 0.0)
 
+    def dimension(self, position: Any) -> Any:
+        """The number of vertices."""
+        return jnp.sum(position[..., 1] != 0)
+
     def distance(self, position: Any) -> Any:
         """How far times are outside of the circle, or spins from ±1 and, in empty slots, from 0."""
         numbers = np if isinstance(position, np.ndarray) else jnp

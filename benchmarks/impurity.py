@@ -433,15 +433,15 @@ def write(results: ResultFile, settings: Settings) -> None:
 
 FULL: Settings = {
     "references": [f"R{number}" for number in range(1, 9)],
-    "reference_steps": 2000,
+    "reference_steps": 600,
     "residuals": [(10.0, 2.0), (10.0, 4.0), (20.0, 4.0)],
-    "label_steps": 100,
-    "betas": [5.0, 10.0, 20.0, 50.0, 100.0],
-    "seconds": 12.0,
-    "lattice_betas": [10.0, 20.0],
+    "label_steps": 60,
+    "betas": [50.0, 10.0, 20.0, 100.0, 5.0],
+    "seconds": 4.0,
+    "lattice_betas": [20.0],
     "lattice_interactions": [2.0, 4.0, 6.0],
-    "iterations": 12,
-    "lattice_steps": 200,
+    "iterations": 10,
+    "lattice_steps": 100,
 }
 QUICK: Settings = {
     "references": ["R1"],

@@ -60,7 +60,7 @@ def semicircle(half_bandwidth: float, coupling: float, beta: float) -> tuple[np.
 
     Gauss–Chebyshev nodes of the second kind, as many as make g(τ) right to rounding at this β.
     """
-    n_levels = 2 * math.ceil(beta * half_bandwidth) + 20
+    n_levels = 6 * math.ceil(beta * half_bandwidth) + 20
     angle = np.pi * np.arange(1, n_levels + 1) / (n_levels + 1)
     return half_bandwidth * np.cos(angle), coupling * np.sqrt(2 / (n_levels + 1)) * np.sin(angle)
 

@@ -87,6 +87,21 @@ def test_training_lowers_the_residual():
     assert [line[0] for line in reports] == [25, 50, 75, 100]
 
 
+def test_the_loss_is_that_of_the_formula():
+    """That of the first step, by NumPy: variances within groups of 32, tangential forces for each site."""
+    model, configurations, key = objects.other_ring(), objects.random_spins(3, 40, 4), jax.random.key(5)
+    exact, effective = (objects.labels_of(one, configurations) for one in (objects.ring(), model))
+    settings = TrainingSettings(n_steps=1, evaluate_every=1, batch_size=64, force_weight=0.7)
+    history = fit(key, model, exact, exact, objects.SPHERE, settings).history
+    differences = np.asarray(exact.log_weight - effective.log_weight)
+    gap, spins = np.asarray(exact.force - effective.force), np.asarray(configurations)
+    tangential = gap - np.sum(gap * spins, -1, keepdims=True) * spins
+    squared = np.sum(tangential**2, (1, 2)) / 4
+    groups = np.random.default_rng(np.asarray(jax.random.key_data(key))).integers(40, size=(2, 32))
+    expected = np.mean([np.var(differences[group], ddof=1) + 0.7 * np.mean(squared[group]) for group in groups])
+    assert history[1, 1] == pytest.approx(expected, rel=1e-10)
+
+
 def test_fit_errors():
     labels = labelled(objects.random_heisenberg(SHAPE), 16)
     with pytest.raises(ValueError, match="fit needs at least 32 labelled configurations; got 16"):
@@ -239,15 +254,22 @@ def test_learning_ends_when_nothing_improves_but_not_before_all_listed_numbers_w
 
 
 def test_three_rounds_compile_each_function_once(caplog):
-    """Round 1 samples with the exact update, round 2 brings in the self-learning update; round 3 compiles nothing."""
+    """Round 1 samples with the exact update, round 2 brings in the self-learning update; round 3 compiles nothing.
+
+    Every round trains for its own number of steps.
+    """
     learner = make_learner()
+    learner = replace(learner, settings=replace(learner.settings, training_steps=(20, 10)))
     model = EquivariantTransformer(SHAPE, 1, 2, temperature=0.2, key=jax.random.key(0))
     state = start_learning(learner, model, init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE)))
     compiled = []
+    steps: list[int] = []
     for number in range(3):
         caplog.clear()
         with jax.log_compiles(True), caplog.at_level("WARNING", "jax"):
-            state, report = learning_round(jax.random.fold_in(jax.random.key(1), number), learner, state)
+            state, report = learning_round(
+                jax.random.fold_in(jax.random.key(1), number), learner, state, lambda step, *_: steps.append(step)
+            )
         messages = [record.getMessage() for record in caplog.records]
         compiled.append(Counter(text.split()[1] for text in messages if text.startswith("Compiling ")))
         assert report.round == number + 1
@@ -256,6 +278,7 @@ def test_three_rounds_compile_each_function_once(caplog):
     assert compiled[0].total() > 0
     assert compiled[1]["jit(_mapped)"] == 1, compiled[1]
     assert compiled[2].total() == 0, compiled[2]
+    assert steps == [10, 20, 10, 10]
     update = self_learning_update(learner, state)
     assert float(update.proposal.update.proposal.step_size) == float(state.inner_step_size)
 

@@ -311,8 +311,8 @@ def make_residuals(results: ResultFile, settings: Settings) -> None:
 
 
 def make_rates(results: ResultFile, settings: Settings) -> None:
-    for beta in settings["betas"]:
-        for kind in ("local", "pair", "bath", "poles"):
+    for kind in ("bath", "local", "pair", "poles"):
+        for beta in settings["betas"]:
             results.make(f"rate {beta:g} {kind}", rates, beta, kind, settings["seconds"])
 
 

@@ -395,18 +395,14 @@ def rates_of(rows: dict[str, Any]) -> list[str]:
                     f"{row['ess_per_second'] / local:.2f}",
                 )
             )
-        best = max(
-            (kind for kind in by_kind if kind != "local"), key=lambda k: by_kind[k]["ess_per_second"], default=""
-        )
-        if best and by_kind[best]["ess_per_second"] > local:
+        best = max((row["ess_per_second"] for kind, row in by_kind.items() if kind != "local"), default=0.0)
+        if best > 1.2 * local:
             winners.append(beta)
     header = ("β", "update", "⟨n⟩", "s", "acceptance", "updates inside", "µs each", "samples / s", "against local")
     lines.append(table(header, cells))
-    crossover = (
-        f"of these, β = {min(winners):g} is the first where a model is 1.2 times as fast"
-        if winners
-        else "no model is 1.2 times as fast as the local updates"
-    )
+    crossover = "no model is 1.2 times as fast as the local updates"
+    if winners:
+        crossover = f"of these, β = {min(winners):g} is the first where a model is 1.2 times as fast"
     return [*lines, f"\nCrossover: {crossover}; below it use the local updates (`learning.n_rounds = 0`).\n"]
 
 

@@ -1,15 +1,17 @@
 """Hamiltonian trajectories: one class for hybrid (Hamiltonian) and self-learning hybrid Monte Carlo."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate
-from slmc.montecarlo.manifolds import Manifold, squared_norm
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, integrate_labelled
+from slmc.montecarlo.manifolds import Manifold, impulse, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
-from slmc.montecarlo.update import same
+from slmc.montecarlo.update import Label, same
 from slmc.numbers import positive, positive_count
 
 
@@ -43,6 +45,16 @@ class HamiltonianTrajectory(Proposal):
             self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
         )
         return position, (squared_norm(momentum) - squared_norm(arrived)) / 2
+
+    def propose_labelled(
+        self, key: Key[Array, ""], configuration: Configuration
+    ) -> tuple[Configuration, Float[Array, ""], Label]:
+        """``propose``, with the labels of the guide on the way, ``n_forces`` of them."""
+        momentum = self.manifold.draw_momentum(key, configuration)
+        position, arrived, seen = integrate_labelled(
+            self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
+        )
+        return position, (squared_norm(momentum) - squared_norm(arrived)) / 2, Label(*seen)
 
     @property
     def n_forces(self) -> int:
@@ -79,7 +91,7 @@ class TwoTimeScaleTrajectory(Proposal):
         position, arrived = follow(
             self.integrator,
             self._rest,
-            self.manifold.project,
+            functools.partial(impulse, self.manifold),
             self._fine,
             (configuration, momentum),
             self.step_size,

@@ -5,15 +5,16 @@ with ``drifts[-1]``, all in units of the step size. Beginning with a drift needs
 to start from. Palindromic tables are time reversible.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Configuration, Target
+from slmc.montecarlo.manifolds import Manifold, impulse
+from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
 
 
 class Integrator(NamedTuple):
@@ -47,8 +48,8 @@ def integrate(
     n_steps: int,
 ) -> tuple[Configuration, Configuration]:
     """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
-    force = jax.grad(guide.log_weight)
-    return follow(integrator, force, manifold.project, manifold.move, (position, momentum), step_size, n_steps)
+    force, kick = jax.grad(guide.log_weight), functools.partial(impulse, manifold)
+    return follow(integrator, force, kick, manifold.move, (position, momentum), step_size, n_steps)
 
 
 def follow(
@@ -64,16 +65,53 @@ def follow(
 
     The drift that ends a step and the one that begins the next are one move.
     """
+    moved, _ = _followed(integrator, lambda x: (force(x), None), project, move, start, step_size, n_steps)
+    return moved
+
+
+def integrate_labelled(
+    integrator: Integrator,
+    guide: Target,
+    manifold: Manifold,
+    position: Configuration,
+    momentum: Configuration,
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[Configuration, Configuration, tuple[Configuration, Float[Array, " kick"], Configuration]]:
+    """``integrate``, and where the guide was evaluated on the way: configurations, log-weights and forces."""
+
+    def force(position: Configuration) -> tuple[Configuration, Any]:
+        log_weight, force = log_weight_and_force(guide, position)
+        return force, (position, log_weight, force)
+
+    kick = functools.partial(impulse, manifold)
+    start = (position, momentum)
+    moved, seen = _followed(integrator, force, kick, manifold.move, start, step_size, n_steps)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *seen)
+    return *moved, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
+
+
+def _followed(
+    integrator: Integrator,
+    force: Callable[..., tuple[Configuration, Any]],
+    project: Callable[..., Configuration],
+    move: Callable[..., tuple[Configuration, Configuration]],
+    start: tuple[Configuration, Configuration],
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[tuple[Configuration, Configuration], Any]:
     first, *between, last = integrator.drifts
     last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
 
     def step(carry, last_drift):
-        position, momentum = carry
+        (position, momentum), all_seen = carry, []
         for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            impulse = project(position, force(position))
-            momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, impulse)
+            pull, seen = force(position)
+            all_seen.append(seen)
+            change = project(position, pull)
+            momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, change)
             position, momentum = move(position, momentum, drift * step_size)
-        return (position, momentum), None
+        return (position, momentum), all_seen
 
-    (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
-    return position, jax.tree.map(jnp.asarray, momentum)
+    (position, momentum), seen = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
+    return (position, jax.tree.map(jnp.asarray, momentum)), seen

@@ -212,7 +212,9 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         markup=False,
     )
     inner = summary.get("inner_chain")
-    if inner is not None:
+    if inner is not None and inner["share_of_exact_evaluation"] is None:
+        console.print(f"trajectory of the model, as chosen: {inner['update']}", markup=False)
+    elif inner is not None:
         console.print(
             f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "
             f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations",

@@ -53,6 +53,7 @@ from slmc.system import (
     VariationalSettings,
     as_begun,
     field_about,
+    kept_files,
     ready_made,
     shortened,
     system_named,
@@ -246,7 +247,7 @@ def _check_identity(opened: Run) -> None:
 def _take_over(directory: Path, settings: Any) -> None:
     """Puts those settings that may change into the configuration of a run. Raises ``UserError`` for other changes."""
     stored, copies = settings_of(read_toml(config_of(directory)), begun=True), {}
-    for name, kept in getattr(settings, "files", {}).items():
+    for name, kept in kept_files(settings).items():
         file = value_of(settings, name)
         if file is not None and checksum(Path(file)) == checksum(directory / kept):
             copies[name] = kept
@@ -302,7 +303,7 @@ def _by_dotted_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_files_in(directory: Path, settings: Any) -> Any:
     """The settings with the files that they name copied to the run's directory: it must not depend on any elsewhere."""
-    for field, kept in getattr(settings, "files", {}).items():
+    for field, kept in kept_files(settings).items():
         section, _, name = field.partition(".")
         file = getattr(getattr(settings, section), name)
         if file is not None:
@@ -471,5 +472,17 @@ def _write_report(opened: Run) -> Path:
     if isinstance(opened.settings, VariationalSettings):
         write_optimisation_report(stored.records.tree(), summary, config, path)
     else:
+        _write_series(opened, stored)
         write_report(described_tree(stored.records, opened.problem), summary, config, path)
     return path
+
+
+def _write_series(opened: Run, stored: Stored) -> None:
+    """The files that a system makes of what was measured."""
+    files = getattr(opened.problem, "series_files", {})
+    measured = stored.records.tree().children.get("measurement") if files else None
+    if measured is None:
+        return
+    series = {str(name): measured[name].values for name in measured.data_vars}
+    for name, write in files.items():
+        write(opened.directory / name, series)

@@ -35,6 +35,9 @@ _FIRST = 100
 _START = 120.0
 """Seconds that a process has to start in: importing a calculator takes longer than evaluating one."""
 
+_DISPLACED, _SLOPE = 0.01, 0.05
+"""Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
+
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -72,7 +75,7 @@ class CalculatorPool:
     """``n_workers`` processes with a calculator each, which share the configurations of a batch.
 
     They are started with the first evaluation and end with this process. One that hangs or dies is replaced. ``counts``
-    tells evaluations and failures by their kinds. May be called from several threads at once.
+    tells evaluations and failures by their kinds, ``doubt`` that forces are no derivatives of the energy. May be called from several threads at once.
 
     Raises ``UserError``, in the call that evaluates, for a calculator that cannot be made, whose energy depends on what
     it evaluated before, or that fails too often.
@@ -81,7 +84,7 @@ class CalculatorPool:
     def __init__(self, cell: Cell, settings: CalculatorSettings) -> None:
         self.cell, self.settings = cell, settings
         self.counts: Counter[str] = Counter()
-        self.last_words = ""
+        self.last_words = self.doubt = ""
         self._idle: Queue[_Worker] = Queue()
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -137,7 +140,7 @@ class CalculatorPool:
                 self._idle.put(self._new_worker())
             worker = self._idle.get()
             try:
-                self._check_history(worker, positions)
+                self._check_function(worker, positions)
             finally:
                 self._idle.put(worker)
             self._threads = ThreadPoolExecutor(self.settings.n_workers)
@@ -147,19 +150,28 @@ class CalculatorPool:
         self._all.append(worker)
         return worker
 
-    def _check_history(self, worker: "_Worker", positions: np.ndarray) -> None:
-        """Refuses a calculator whose energy is no function of the positions."""
-        rng = np.random.default_rng(0)
-        elsewhere = positions + 0.05 * rng.normal(size=positions.shape)
-        first, _, again = (worker.evaluated(x) for x in (positions, elsewhere, positions))
-        if first.failure or again.failure:
+    def _check_function(self, worker: "_Worker", positions: np.ndarray) -> None:
+        """Refuses a calculator whose energy is no function of the positions; doubts forces that are not its slope."""
+        first = worker.evaluated(positions)
+        length = np.linalg.norm(first.forces)
+        step = _DISPLACED * (first.forces / length if length > 0 else np.ones_like(positions))
+        ahead, behind, again = (worker.evaluated(x) for x in (positions + step, positions - step, positions))
+        self.counts["evaluations"] += 4
+        if any(answer.failure for answer in (first, ahead, behind, again)):
             return  # failures are dealt with where they are counted
         difference = abs(first.energy - again.energy)
-        if difference > self.settings.history_tolerance:
+        if not difference <= self.settings.history_tolerance:
             raise UserError(
                 f"the calculator {self.settings.name!r} gave two energies, {difference:.1e} eV apart, for one "
                 "configuration, before and after another: its energy depends on its history, and is no weight. "
-                "Converge it further, or set target.restart = \"fresh\"."
+                'Converge it further, or set target.restart = "fresh".'
+            )
+        slope, expected = behind.energy - ahead.energy, 2 * _DISPLACED * length
+        if abs(slope - expected) > _SLOPE * expected + 10 * self.settings.history_tolerance:
+            self.doubt = (
+                f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along them "
+                f"it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the energy all "
+                "the same; trajectories and the model that is trained on the forces are poor."
             )
 
     def _evaluated(self, positions: np.ndarray) -> Answer:

@@ -38,7 +38,8 @@ class MomentPotential(Target):
     reflections and permutations of like atoms. Short distances are repulsive by ``repulsion``.
 
     Positions in Å, energies in eV. Raises ``ValueError`` for a reach or numbers that are not positive. It has no
-    charges: what decays slowly beyond ``reach`` is not described.
+    charges: what decays slowly beyond ``reach`` is not described. ``elements`` are the atomic numbers that it knows, by
+    default those in the cell.
     """
 
     radial: Float[Array, "element element basis channel"]
@@ -51,6 +52,7 @@ class MomentPotential(Target):
     cell: Cell = eqx.field(static=True)
     beta: float = eqx.field(static=True)
     reach: float = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
     sphere: SoftSphere | None = None
 
     def __init__(
@@ -62,12 +64,16 @@ class MomentPotential(Target):
         n_channels: int = 8,
         n_hidden: int = 32,
         sphere: SoftSphere | None = None,
+        elements: tuple[int, ...] | None = None,
         *,
         key: Key[Array, ""],
     ) -> None:
         positive(reach, "reach")
         sizes = [positive_count(n, name) for n, name in ((n_radial, "n_radial"), (n_channels, "n_channels"))]
         self.cell, self.beta, self.reach, self.sphere = cell, float(beta), float(reach), sphere
+        self.elements = tuple(sorted(set(cell.numbers))) if elements is None else elements
+        if missing := set(cell.numbers) - set(self.elements):
+            raise ValueError(f"the potential does not know the elements of atomic numbers {sorted(missing)}.")
         n_elements, n_features = len(self.elements), n_channels * (n_channels + 5)
         keys = jax.random.split(key, 4)
         self.radial = jax.random.normal(keys[0], (n_elements, n_elements, *sizes)) / np.sqrt(n_radial)
@@ -82,11 +88,6 @@ class MomentPotential(Target):
         self.linear = jnp.zeros((n_elements, n_features))
         self.mean, self.spread = jnp.zeros((n_elements, n_features)), jnp.ones((n_elements, n_features))
         self.constant = jnp.zeros(())
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that occur, in order."""
-        return tuple(sorted(set(self.cell.numbers)))
 
     def log_weight(self, configuration: Coordinates) -> Float[Array, ""]:
         energy = self.energy(configuration)
@@ -118,6 +119,12 @@ class MomentPotential(Target):
         return eqx.tree_at(
             lambda model: (model.mean, model.spread), self, (jnp.asarray(np.stack(mean)), jnp.asarray(np.stack(floor)))
         )
+
+    def on_atoms(self, cell: Cell, beta: float, sphere: SoftSphere | None) -> "MomentPotential":
+        """The same potential for other atoms. Raises ``ValueError`` for elements that it does not know."""
+        sizes = (*self.radial.shape[2:], self.weights[0].shape[2])
+        like = MomentPotential(cell, beta, self.reach, *sizes, sphere, self.elements, key=jax.random.key(0))
+        return eqx.tree_at(_parameters, like, _parameters(self))
 
     def features(self, positions: Coordinates) -> Float[Array, "atom feature"]:
         """The invariants of every atom, as they are."""
@@ -180,6 +187,11 @@ class MomentPotential(Target):
             sums = jnp.einsum("nmk,nmy->nky", near, angular[:, members].reshape(n_atoms, -1, 10))
             total = total + jnp.einsum("nky,nkc->ncy", sums, self.radial[element, other])
         return total
+
+
+def _parameters(model: MomentPotential) -> Any:
+    arrays = model.radial, model.weights, model.biases, model.linear, model.mean, model.spread
+    return *arrays, model.constant
 
 
 def _features(model: MomentPotential, positions: Coordinates) -> Array:

@@ -100,27 +100,24 @@ def _along(update: Any, inputs: Any, ends: tuple[int, ...], observable: Callable
     def watched(position: Configuration) -> Array:
         return jnp.stack([jnp.asarray(observable(position), jnp.float64), model.log_weight(position)])
 
+    # All lengths are whole numbers of one stretch, so that the program holds the trajectory once.
+    stretch = math.gcd(*ends)
+    step = trajectory.integrator, trajectory.guide, trajectory.manifold
+
+    def onward(moving: tuple[Configuration, Configuration], _: None) -> tuple[Any, Array]:
+        moved = integrate(*step, *moving, trajectory.step_size, stretch)
+        return moved, watched(moved[0])
+
     def body(configuration: Configuration, key: Key[Array, ""]) -> tuple[Configuration, tuple[Array, Array]]:
         key_momentum, key_decision = jax.random.split(key)
         first = trajectory.manifold.draw_momentum(key_momentum, configuration)
-        position, momentum, path, before = configuration, first, [], 0
-        for end in ends:
-            position, momentum = integrate(
-                trajectory.integrator,
-                trajectory.guide,
-                trajectory.manifold,
-                position,
-                momentum,
-                trajectory.step_size,
-                end - before,
-            )
-            path.append(watched(position))
-            before = end
-        start, arrived = watched(configuration), path[-1]
-        log_ratio = arrived[1] - start[1] + (squared_norm(first) - squared_norm(momentum)) / 2
+        begun = (configuration, first)
+        (position, momentum), path = jax.lax.scan(onward, begun, None, length=ends[-1] // stretch)
+        start = watched(configuration)
+        log_ratio = path[-1, 1] - start[1] + (squared_norm(first) - squared_norm(momentum)) / 2
         accepted = jnp.log(jax.random.uniform(key_decision, dtype=jnp.float64)) < log_ratio
         following = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), position, configuration)
-        return following, (start, jnp.stack(path))
+        return following, (start, path[np.array(ends) // stretch - 1])
 
     _, seen = jax.lax.scan(body, configuration, jax.random.split(key, N_TRAJECTORIES))
     return seen

@@ -34,7 +34,7 @@ def structure_of(atoms: Any, least_distance: float = LEAST_DISTANCE) -> Structur
     if not periodic:
         positions -= atoms.get_center_of_mass()
     cell = Cell(
-        tuple(atoms.numbers),
+        tuple(atoms.numbers.tolist()),
         np.array(atoms.cell) if periodic else None,
         tuple(float(covalent_radii[number]) for number in atoms.numbers),
         least_distance,

@@ -483,6 +483,6 @@ def _write_series(opened: Run, stored: Stored) -> None:
     measured = stored.records.tree().children.get("measurement") if files else None
     if measured is None:
         return
-    series = {str(name): measured[name].values for name in measured.data_vars}
+    series = {str(name): values.values for name, values in measured.data_vars.items()}
     for name, write in files.items():
         write(opened.directory / name, series)

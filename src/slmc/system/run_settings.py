@@ -100,9 +100,7 @@ class TrainingSection(LearningSection):
 InnerProposal = Literal["chain", "trajectory"]
 """What a proposal is: a chain of updates of the model, or one trajectory of it without a decision of its own."""
 
-PROPOSAL_WORDS = (
-    '"chain": n_updates updates of the model (SLMC); "trajectory": one trajectory of it, undecided (SLHMC)'
-)
+PROPOSAL_WORDS = '"chain": n_updates updates of the model (SLMC); "trajectory": one trajectory of it, undecided (SLHMC)'
 
 
 class InnerSection(Settings):

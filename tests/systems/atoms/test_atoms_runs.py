@@ -8,6 +8,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.io import read
@@ -103,7 +104,7 @@ def test_the_frozen_model_is_a_calculator(result) -> None:
     atoms = read(result.directory / "trajectory.extxyz", "0")
     atoms.calc = result.calculator()
     energy = atoms.get_potential_energy()
-    assert energy == pytest.approx(float(result.model.energy(atoms.positions)), abs=1e-9)
+    assert energy == pytest.approx(float(result.model.energy(jnp.asarray(atoms.positions))), abs=1e-9)
     assert abs(energy) < 1
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = result.nothing
@@ -170,7 +171,16 @@ def test_a_file_that_is_no_structure_is_told(tmp_path: Path) -> None:
 
 def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path: Path, result) -> None:
     (tmp_path / "cluster.toml").write_text(CLUSTER)
-    command = [sys.executable, "-m", "slmc.cli", "run", str(tmp_path / "cluster.toml"), "--out", str(tmp_path / "run"), "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "slmc.cli",
+        "run",
+        str(tmp_path / "cluster.toml"),
+        "--out",
+        str(tmp_path / "run"),
+        "-q",
+    ]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = tmp_path / "run" / "records.zarr" / "thermalisation"

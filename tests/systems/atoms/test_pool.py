@@ -12,8 +12,7 @@ from ase.calculators.emt import EMT
 from ase.data import covalent_radii
 
 from slmc import testing
-from slmc.montecarlo import Flat, init_chains, run_chains
-from slmc.montecarlo import HamiltonianTrajectory, MetropolisHastings
+from slmc.montecarlo import Flat, HamiltonianTrajectory, MetropolisHastings, init_chains, run_chains
 from slmc.system import UserError
 from slmc.systems.atoms import CalculatorPool, CalculatorSettings, Cell, Confined, Massive, calculated, structure_of
 

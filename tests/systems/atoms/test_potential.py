@@ -102,7 +102,9 @@ def test_it_learns_lennard_jones_from_energies_and_forces(tmp_path) -> None:
     labels = Label(x, *jax.lax.map(lambda x: log_weight_and_force(target, x), x))
     cell = structure_of(atoms, least_distance=0.0).cell
     model = MomentPotential(cell, 10.0, 5.0, 6, 3, 8, key=jax.random.key(4)).standardised(labels)
-    training, held_out = (jax.tree.map(lambda leaf, part=part: leaf[part], labels) for part in (slice(128), slice(128, None)))
+    training, held_out = (
+        jax.tree.map(lambda leaf, part=part: leaf[part], labels) for part in (slice(128), slice(128, None))
+    )
     settings = TrainingSettings(n_steps=100, batch_size=32, weight_decay=0.0, single_precision=True, learning_rate=1e-2)
     result = fit(jax.random.key(5), model, training, held_out, Flat(), settings)
     assert result.residual < 0.35 * float(np.std(held_out.log_weight))

@@ -23,7 +23,11 @@ class Cell:
         radii: tuple[float, ...],
         least_distance: float = LEAST_DISTANCE,
     ) -> None:
-        self.numbers, self.radii, self.least_distance = tuple(map(int, numbers)), tuple(map(float, radii)), least_distance
+        self.numbers, self.radii, self.least_distance = (
+            tuple(map(int, numbers)),
+            tuple(map(float, radii)),
+            least_distance,
+        )
         self._rows = None if vectors is None else tuple(tuple(map(float, row)) for row in vectors)
 
     @property

@@ -122,8 +122,10 @@ class MomentPotential(Target):
 
     def on_atoms(self, cell: Cell, beta: float, sphere: SoftSphere | None) -> "MomentPotential":
         """The same potential for other atoms. Raises ``ValueError`` for elements that it does not know."""
-        sizes = (*self.radial.shape[2:], self.weights[0].shape[2])
-        like = MomentPotential(cell, beta, self.reach, *sizes, sphere, self.elements, key=jax.random.key(0))
+        n_radial, n_channels = self.radial.shape[2:]
+        sizes = {"n_radial": n_radial, "n_channels": n_channels, "n_hidden": self.weights[0].shape[2]}
+        kinds = {"sphere": sphere, "elements": self.elements}
+        like = MomentPotential(cell, beta, self.reach, **sizes, **kinds, key=jax.random.key(0))  # type: ignore[arg-type]
         return eqx.tree_at(_parameters, like, _parameters(self))
 
     def features(self, positions: Coordinates) -> Float[Array, "atom feature"]:

@@ -82,7 +82,9 @@ def atoms_problem(config: AtomsRun, directory: Path = Path()) -> Problem:
         derived=(derived_from_energy(cell, beta),) if "energy" in known else (),
         remarks=lambda: tuple(filter(None, (pool.remark, pool.doubt))),
         label_files={"training.extxyz": partial(_write_labels, structure=structure, beta=beta, sphere=sphere)},
-        series_files={"trajectory.extxyz": partial(_write_trajectory, structure=structure)} if "energy" in known else {},
+        series_files={"trajectory.extxyz": partial(_write_trajectory, structure=structure)}
+        if "energy" in known
+        else {},
         offers={"calculator": _as_calculator},
     )
 
@@ -92,8 +94,9 @@ def _structure(settings: AtomsSettings, directory: Path) -> Structure:
     from ase.data import chemical_symbols
 
     if settings.structure is not None:
-        field, atoms = f"target.structure = {settings.structure}", read_atoms(
-            directory / settings.structure, "target.structure"
+        field, atoms = (
+            f"target.structure = {settings.structure}",
+            read_atoms(directory / settings.structure, "target.structure"),
         )
     else:
         field = "target.symbols"
@@ -268,10 +271,12 @@ def build_like(description: dict[str, Any]) -> MomentPotential:
         description["least_distance"],
     )
     sphere = [float(word) for word in description["sphere"].split()]
-    sizes = (description[name] for name in ("reach", "n_radial", "n_channels", "n_hidden"))
+    sizes = {name: description[name] for name in ("reach", "n_radial", "n_channels", "n_hidden")}
     elements = tuple(int(word) for word in description["elements"].split())
     confined = SoftSphere(*sphere) if sphere else None
-    return MomentPotential(cell, description["beta"], *sizes, confined, elements, key=jax.random.key(0))
+    return MomentPotential(
+        cell, description["beta"], **sizes, sphere=confined, elements=elements, key=jax.random.key(0)
+    )
 
 
 ATOMS = System(AtomsRun, atoms_problem, build_like)

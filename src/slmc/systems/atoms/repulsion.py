@@ -17,7 +17,7 @@ _REACH = 0.9
 def repulsion(cell: Cell, distances: Float[Array, "atom atom image"]) -> Float[Array, ""]:
     """Screened nuclear repulsion of Ziegler, Biersack, Littmark (1985) in eV, smoothly cut off below bond lengths.
 
-        U = ½ Σ_ij Z_i Z_j e²/(4πε₀ r) φ(r/a) f(r/R),   a = 0.46850/(Z_i^0.23 + Z_j^0.23) Å,   f as in the potential
+    U = ½ Σ_ij Z_i Z_j e²/(4πε₀ r) φ(r/a) f(r/R),   a = 0.46850/(Z_i^0.23 + Z_j^0.23) Å,   f as in the potential
     """
     charges, radii = np.array(cell.numbers, float), np.array(cell.radii)
     dtype = distances.dtype

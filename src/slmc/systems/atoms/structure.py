@@ -27,7 +27,7 @@ def structure_of(atoms: Any, least_distance: float = LEAST_DISTANCE) -> Structur
     if not len(atoms):
         raise ValueError("there are no atoms in it")
     if any(atoms.pbc) and not all(atoms.pbc):
-        raise ValueError("it is periodic in some directions and not in others; make it so in all, with a vacuum, or none")
+        raise ValueError("it is periodic in some directions and not in others; make it so in all, with a vacuum")
     periodic, positions = bool(all(atoms.pbc)), np.array(atoms.positions, float)
     if periodic and abs(np.linalg.det(np.array(atoms.cell))) < 1e-6:
         raise ValueError("it is periodic and its cell has no volume")
@@ -75,13 +75,13 @@ def write_frames(
     from ase.io import write
 
     cell = structure.cell
-    about = {"numbers": cell.numbers, "masses": structure.masses}
+    about: dict[str, Any] = {"numbers": cell.numbers, "masses": structure.masses}
     if cell.is_periodic:
         about |= {"cell": cell.vectors, "pbc": True}
     images = []
     for number, positions in enumerate(frames):
         atoms = Atoms(positions=positions, **about)
-        known = {"energy": float(energies[number])}
+        known: dict[str, Any] = {"energy": float(energies[number])}
         if forces is not None:
             known["forces"] = forces[number]
         atoms.calc = SinglePointCalculator(atoms, **known)

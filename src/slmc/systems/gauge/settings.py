@@ -6,7 +6,16 @@ import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.system import PROPOSAL_WORDS, InnerProposal, Idle, RunSettings, Settings, changed_fields, no_effect, refuse_idle
+from slmc.system import (
+    PROPOSAL_WORDS,
+    Idle,
+    InnerProposal,
+    RunSettings,
+    Settings,
+    changed_fields,
+    no_effect,
+    refuse_idle,
+)
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction

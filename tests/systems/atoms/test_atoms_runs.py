@@ -1,4 +1,4 @@
-"""Runs of atoms from a configuration: every evaluation a label, files that other tools read, the same bits after kill -9."""
+"""Runs of atoms: every evaluation is a label, others read the files, kill -9 leaves the same bits."""
 
 import os
 import signal

@@ -75,7 +75,8 @@ class CalculatorPool:
     """``n_workers`` processes with a calculator each, which share the configurations of a batch.
 
     They are started with the first evaluation and end with this process. One that hangs or dies is replaced. ``counts``
-    tells evaluations and failures by their kinds, ``doubt`` that forces are no derivatives of the energy. May be called from several threads at once.
+    tells evaluations and failures by their kinds, ``doubt`` that forces are no derivatives of the energy. May be called
+    from several threads at once.
 
     Raises ``UserError``, in the call that evaluates, for a calculator that cannot be made, whose energy depends on what
     it evaluated before, or that fails too often.
@@ -169,9 +170,9 @@ class CalculatorPool:
         slope, expected = behind.energy - ahead.energy, 2 * _DISPLACED * length
         if abs(slope - expected) > _SLOPE * expected + 10 * self.settings.history_tolerance:
             self.doubt = (
-                f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along them "
-                f"it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the energy all "
-                "the same; trajectories and the model that is trained on the forces are poor."
+                f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along "
+                f"them it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the energy "
+                "all the same; trajectories and the model that is trained on the forces are poor."
             )
 
     def _evaluated(self, positions: np.ndarray) -> Answer:

@@ -1,6 +1,7 @@
 """The learned potential: moments of the neighbours of each atom, their invariants, a small network for each element."""
 
 import functools
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -78,7 +79,7 @@ class MomentPotential(Target):
         keys = jax.random.split(key, 4)
         self.radial = jax.random.normal(keys[0], (n_elements, n_elements, *sizes)) / np.sqrt(n_radial)
         layers = [n_features, positive_count(n_hidden, "n_hidden"), n_hidden, 1]
-        pairs = list(zip(layers, layers[1:], strict=False))
+        pairs = list(itertools.pairwise(layers))
         shapes = [(n_elements, *pair) for pair in pairs]
         self.weights = tuple(
             jax.random.normal(key, shape) * (scale / np.sqrt(shape[1]))

@@ -117,8 +117,8 @@ def _structure(settings: AtomsSettings, directory: Path) -> Structure:
         raise UserError("target.sphere_radius has no meaning for a periodic structure; leave it out.")
     if not is_periodic and not has_sphere:
         raise UserError(
-            "target.sphere_radius is missing: a structure that is not periodic would evaporate; give a radius in Å, for "
-            f"instance {2 + np.max(np.linalg.norm(structure.positions, axis=1)):.1f}."
+            "target.sphere_radius is missing: a structure that is not periodic would evaporate; give a radius in Å, "
+            f"for instance {2 + np.max(np.linalg.norm(structure.positions, axis=1)):.1f}."
         )
     return structure
 
@@ -156,8 +156,8 @@ def _scalars(structure: Structure, config: AtomsRun) -> dict[str, Any]:
     for name, atoms in (*config.geometry.distances.items(), *config.geometry.angles.items()):
         if max(atoms) >= structure.cell.n_atoms:
             raise UserError(
-                f"geometry: {name!r:.60} names atom {max(atoms)}, but there are {structure.cell.n_atoms} atoms, counted "
-                "from 0."
+                f"geometry: {name!r:.60} names atom {max(atoms)}, but there are {structure.cell.n_atoms} atoms, "
+                "counted from 0."
             )
     try:
         names = observable_names(config, structure.cell.is_periodic)
@@ -234,6 +234,10 @@ def _write_trajectory(path: Path, series: Any, structure: Structure) -> None:
     """All chains one after the other."""
     positions, energies = (np.asarray(series[name]) for name in ("positions", "energy"))
     write_frames(path, structure, positions.reshape(-1, *positions.shape[2:]), energies.reshape(-1))
+
+
+def _series_files(structure: Structure) -> dict[str, Any]:
+    return {"trajectory.extxyz": partial(_write_trajectory, structure=structure)}
 
 
 def _as_calculator(model: MomentPotential) -> Any:

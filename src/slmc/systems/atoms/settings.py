@@ -10,6 +10,7 @@ from slmc.system import (
     PROPOSAL_WORDS,
     Idle,
     InnerProposal,
+    Rounds,
     RunSettings,
     Settings,
     TrainingSection,
@@ -106,13 +107,11 @@ class AtomsLearning(TrainingSection):
     """Rounds of sampling and training; every exact evaluation is training data."""
 
     n_rounds: int = Field(5, ge=0, description="rounds at most; 0: exact trajectories alone")
-    n_steps: PositiveInt | tuple[PositiveInt, ...] = Field(
-        (12, 25, 40), min_length=1, description="steps per chain and round, or a list; the first are exact trajectories"
+    n_steps: PositiveInt | Rounds = Field(
+        (12, 25, 40), description="steps per chain and round, or a list; the first are exact trajectories"
     )
     force_weight: float = Field(3.0, ge=0, description="weight of the force residual, in Å²; 0: log-weights alone")
-    training_steps: NonNegativeInt | tuple[PositiveInt, ...] = Field(
-        1000, description="optimiser steps in a round, or a list"
-    )
+    training_steps: NonNegativeInt | Rounds = Field(1000, description="optimiser steps in a round, or a list")
     batch_size: int = Field(32, ge=32, description="configurations in a step, a multiple of 32")
     weight_decay: float = Field(0.0, ge=0)
     single_precision: bool = Field(True, description="evaluate the model in float32 while training; decisions never")

@@ -12,7 +12,7 @@ from slmc.systems.atoms.cell import LEAST_DISTANCE, Cell
 
 
 class Structure(NamedTuple):
-    """Positions in Å, masses in atomic mass units, elements and cell. A cluster has its centre of mass at the origin."""
+    """Positions in Å, masses in atomic mass units, elements, cell. A cluster has its centre of mass at the origin."""
 
     positions: Float[np.ndarray, "atom 3"]
     masses: Float[np.ndarray, " atom"]

@@ -171,8 +171,8 @@ class CalculatorPool:
         if abs(slope - expected) > _SLOPE * expected + 10 * self.settings.history_tolerance:
             self.doubt = (
                 f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along "
-                f"them it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the energy "
-                "all the same; trajectories and the model that is trained on the forces are poor."
+                f"them it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the "
+                "energy all the same; trajectories and the model that is trained on the forces are poor."
             )
 
     def _evaluated(self, positions: np.ndarray) -> Answer:

@@ -143,8 +143,9 @@ def _calculator(settings: AtomsSettings, beta: float) -> CalculatorSettings:
 
 
 def _masses(structure: Structure, settings: AtomsSettings) -> np.ndarray:
-    is_hydrogen = np.array(structure.cell.numbers) == 1
-    return np.where(is_hydrogen & (settings.hydrogen_mass is not None), settings.hydrogen_mass or 1.0, structure.masses)
+    if settings.hydrogen_mass == "physical":
+        return structure.masses
+    return np.where(np.array(structure.cell.numbers) == 1, settings.hydrogen_mass, structure.masses)
 
 
 def _first_step(structure: Structure, settings: AtomsSettings) -> float:

@@ -53,7 +53,9 @@ class AtomsSettings(Settings):
         None, description="in Å; a soft sphere that keeps a cluster together", json_schema_extra={"symbol": "R"}
     )
     sphere_stiffness: PositiveFloat = Field(1.0, description="of the sphere, in eV/Å²")
-    hydrogen_mass: PositiveFloat | None = Field(12.0, description="in u; averages don't depend on masses, steps do")
+    hydrogen_mass: PositiveFloat | Literal["physical"] = Field(
+        12.0, description='in u, or "physical"; averages don\'t depend on masses, steps do'
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "AtomsSettings":

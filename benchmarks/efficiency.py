@@ -1,6 +1,6 @@
-"""Effective samples a second: self-learning Monte Carlo against exact HMC and exact local updates, in one run.
+"""Effective samples a second: self-learning Monte Carlo against exact chains at their best, in one run.
 
-    python benchmarks/efficiency.py [6x6 12x12 16x16 cold strong]
+    python benchmarks/efficiency.py [6x6 12x12 16x16 24x24 32x32 40x40]
 
 Writes ``benchmarks/results/efficiency.json`` and, from it, ``docs/results/efficiency.md``. Interrupted, it continues.
 Chains take turns block by block, so that whatever else the machine does slows all of them alike.
@@ -23,11 +23,13 @@ from timing import least_seconds
 
 from slmc.lattice import n_sites
 from slmc.montecarlo import (
+    HamiltonianTrajectory,
     Label,
-    LocalSweep,
     MetropolisHastings,
+    MicrocanonicalTrajectory,
     State,
     Target,
+    TwoTimeScaleTrajectory,
     Update,
     evaluations_per_step,
     init_chains,
@@ -46,30 +48,39 @@ from slmc.selflearning import (
     measure_acceptance,
     residual,
 )
-from slmc.selflearning.inner_chain import InnerLine
+from slmc.selflearning.inner_chain import InnerLine, innermost
 from slmc.statistics import estimate
 from slmc.system import load_model, save_model
-from slmc.systems.spins import DoubleExchange, EquivariantNetwork, Heisenberg
+from slmc.systems.spins import DoubleExchange, EquivariantNetwork, GreensFunctionSweep, Heisenberg
 from slmc.systems.spins.models import build_like, describe
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
-from slmc.systems.spins.problem import linear_part, nested_update
+from slmc.systems.spins.problem import guide_update, linear_part, nested_update
 from slmc.systems.spins.settings import InnerSettings
+
+
+class Tries(NamedTuple):
+    """Trajectories of one kind among which the best is taken: (steps, fine steps) of each, and step sizes."""
+
+    kind: str
+    numbers: tuple[tuple[int, int], ...]
+    step_sizes: tuple[float, ...]
 
 
 class System(NamedTuple):
     """What is sampled, by which network, learned from how much, and how long chains run (steps per chain).
 
     ``network`` is its layers, channels, hidden values and reach; ``steps`` are the rounds of learning, the first with
-    exact HMC; ``training_steps`` those of the optimiser. ``hmc`` lists the numbers of leapfrog steps that are tried and
-    ``hmc_times`` the lengths of their trajectories. ``block`` gives, for each chain, the steps of one of ``n_blocks``.
+    exact HMC; ``training_steps`` those of the optimiser. ``tries`` are the trajectories that are tried and ``n_scan``
+    the steps of a chain in a trial. ``block`` gives, for each chain, the steps of one of ``n_blocks``.
     """
 
     shape: tuple[int, ...]
-    network: tuple[int, int, int, int | None]
+    network: tuple[int, int, int, int | None] = (2, 8, 16, None)
     coupling: float = 1.0
     chemical_potential: float = 0.0
     temperature: float = 0.05
     start: str | None = None
+    n_shells: int | None = None
     steps: tuple[int, ...] = (14, 30, 90, 245)
     training_steps: tuple[int, ...] = (150, 300, 600, 3000)
     learning_rate: float = 2e-2
@@ -77,54 +88,70 @@ class System(NamedTuple):
     n_tune: int = 8
     n_thermalise: int = 10
     n_measure_thermalise: int = 200
-    hmc: tuple[int, ...] = (2, 3, 4, 5)
-    hmc_times: tuple[float, ...] = (1.2, 1.5, 1.8)
+    tries: tuple[Tries, ...] = (
+        Tries("hmc", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6)),
+        Tries("two scales", ((2, 2), (2, 4), (3, 2), (3, 4)), (0.5, 0.6, 0.75, 0.9)),
+        Tries("microcanonical", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6)),
+    )
     n_scan: int = 300
-    block: tuple[tuple[str, int], ...] = (("slmc", 250), ("hmc", 250), ("local", 20))
-    n_blocks: int = 16
+    block: tuple[tuple[str, int], ...] = (
+        ("slmc", 2000),
+        ("linear", 2000),
+        ("hmc", 500),
+        ("two scales", 500),
+        ("microcanonical", 500),
+        ("local", 20),
+    )
+    n_blocks: int = 12
     observable: str = "staggered_magnetization_squared"
-    local_on_network: bool = False
-    n_local_sweeps: int = 400
+    n_local_sweeps: int = 4
+    n_held_out: int = 200
     n_long: int = 500
 
 
 SYSTEMS = {
-    "6x6": System((6, 6), (2, 8, 16, None)),
-    "6x6 accurate": System((6, 6), (2, 16, 48, None), block=(("slmc", 250),), n_blocks=8),
-    "cold": System(
-        (6, 6), (2, 12, 32, None), temperature=0.02, hmc=(2, 3, 4, 6), hmc_times=(0.4, 0.6, 0.8, 1.0, 1.2), n_scan=600
-    ),
+    "6x6": System((6, 6)),
     "12x12": System(
         (12, 12),
-        (2, 8, 16, None),
         start="6x6",
-        training_steps=(100, 200, 400, 2500),
+        training_steps=(100, 200, 300, 1500),
         learning_rate=1e-2,
         batch_size=16,
-        hmc=(3, 4, 5),
-        hmc_times=(1.5,),
-        n_scan=40,
+        tries=(
+            Tries("hmc", ((3, 1), (4, 1)), (0.38, 0.45, 0.5)),
+            Tries("two scales", ((2, 3), (3, 3)), (0.5, 0.6, 0.75)),
+            Tries("microcanonical", ((3, 1), (4, 1)), (0.38, 0.45, 0.5)),
+        ),
+        n_scan=60,
         n_measure_thermalise=60,
+        n_held_out=25,
         n_long=60,
-        block=(("slmc", 50), ("hmc", 25), ("local", 1)),
-        n_blocks=16,
-        local_on_network=True,
+        block=(
+            ("slmc", 250),
+            ("linear", 250),
+            ("hmc", 100),
+            ("two scales", 80),
+            ("microcanonical", 100),
+            ("local", 4),
+        ),
+        n_local_sweeps=2,
     ),
     "16x16": System(
         (16, 16),
-        (2, 8, 16, None),
         start="12x12",
-        steps=(14, 30, 90, 245),
-        training_steps=(60, 100, 200, 1800),
+        training_steps=(60, 100, 200, 800),
         learning_rate=3e-3,
         batch_size=16,
-        hmc=(4, 5),
-        hmc_times=(1.5,),
-        n_scan=10,
-        n_measure_thermalise=24,
-        n_long=24,
-        block=(("slmc", 40), ("hmc", 16)),
-        n_blocks=16,
+        tries=(
+            Tries("hmc", ((4, 1),), (0.3, 0.38, 0.45)),
+            Tries("two scales", ((2, 3), (3, 3)), (0.5, 0.6)),
+            Tries("microcanonical", ((4, 1),), (0.3, 0.38, 0.45)),
+        ),
+        n_scan=40,
+        n_measure_thermalise=40,
+        n_held_out=20,
+        n_long=30,
+        block=(("slmc", 120), ("linear", 150), ("hmc", 50), ("two scales", 40), ("microcanonical", 50)),
     ),
 }
 QUICK = {
@@ -136,27 +163,31 @@ QUICK = {
         n_tune=2,
         n_thermalise=2,
         n_measure_thermalise=4,
+        n_held_out=2,
         n_long=4,
-        hmc=(2,),
-        hmc_times=(1.0,),
+        tries=(
+            Tries("hmc", ((2, 1),), (0.5,)),
+            Tries("two scales", ((1, 2),), (0.5,)),
+            Tries("microcanonical", ((2, 1),), (0.5,)),
+        ),
         n_scan=8,
-        block=(("slmc", 8), ("hmc", 8), ("local", 2)),
+        block=(("slmc", 8), ("linear", 8), ("hmc", 8), ("two scales", 8), ("microcanonical", 8), ("local", 2)),
         n_blocks=2,
-        local_on_network=True,
     )
 }
 
 N_CHAINS = 8
 N_GUIDE_UPDATES = (1, 2, 3, 4, 6)
-N_LINES = 8
-"""Inner chains, of those weighed, that are stored."""
+N_LINES = 4
+"""Inner chains, of those weighed with the network and without, that are stored."""
 
 LONG = {"n_guide_updates": 6, "n_updates": 8}
 """An inner chain that forgets where it started."""
 
 
 def target_of(system: System) -> DoubleExchange:
-    return DoubleExchange(system.shape, 1.0, system.coupling, system.chemical_potential, system.temperature)
+    parameters = system.coupling, system.chemical_potential, system.temperature
+    return DoubleExchange(system.shape, 1.0, *parameters, observables=False)
 
 
 def observable_of(system: System) -> Callable[[jax.Array], jax.Array]:
@@ -200,10 +231,10 @@ def learned(name: str, system: System) -> dict[str, Any]:
         target,
         SPHERE,
         exact,
-        tuple(partial(nested_update, settings=kind) for kind in kinds),
+        (*(partial(nested_update, settings=kind) for kind in kinds), partial(guide_update, settings=kinds[0])),
         lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
         settings,
-        Heisenberg(system.shape, temperature=system.temperature),
+        Heisenberg(system.shape, n_shells=system.n_shells, temperature=system.temperature),
         lambda guide, labels: fit_linear(guide, labels, SPHERE),
         observable_of(system),
     )
@@ -211,7 +242,10 @@ def learned(name: str, system: System) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     before = N_CHAINS * (system.n_tune + system.n_thermalise) * evaluations_per_step(exact, chains.configuration[0])
     report = result.reports[-1]
-    guide = result.update.proposal.update.proposal.update.target
+    guide = innermost(result.update.proposal.update).target
+    lines = [InnerLine(*line) for line in report.inner]
+    alone = [line for line in lines if int(line.candidate) == len(N_GUIDE_UPDATES)]
+    nested = [line for line in lines if int(line.candidate) < len(N_GUIDE_UPDATES)]
     for part, model in (("network", result.model), ("guide", guide)):
         save_model(model_path(name, part), model, describe(model))
     np.save(cache_folder() / f"efficiency-{name}-chains.npy", np.asarray(result.chains.configuration))
@@ -230,11 +264,18 @@ def learned(name: str, system: System) -> dict[str, Any]:
             }
             for one in result.reports
         ],
-        "inner_chains": [
-            InnerLine(*line)._asdict() | {"n_guide_updates": N_GUIDE_UPDATES[int(line[0])]}
-            for line in report.inner[:N_LINES]
-        ],
+        "chosen": "linear" if alone[0] is lines[0] else "network",
+        "inner_chains": {
+            name: [line._asdict() | {"n_guide_updates": _n_guide_updates(line)} for line in some[:N_LINES]]
+            for name, some in (("network", nested), ("linear", alone))
+        },
     }
+
+
+def _n_guide_updates(line: InnerLine) -> int | None:
+    """Of an inner chain that was weighed; none where the guide proposes alone."""
+    number = int(line.candidate)
+    return N_GUIDE_UPDATES[number] if number < len(N_GUIDE_UPDATES) else None
 
 
 def start_model(system: System) -> EquivariantNetwork:
@@ -262,26 +303,47 @@ def observe(state: State, info: Any) -> dict[str, jax.Array]:
     """What is measured after every step of every chain."""
     spins = state.configuration
     return {
-        "accepted": info.accepted,
+        "accepted": jnp.mean(info.accepted),
         "staggered_magnetization_squared": staggered_magnetization_squared(spins),
         "magnetization_squared": magnetization_squared(spins),
         "log_weight": state.log_weight,
-    } | ({"energy": state.observables["energy"]} if "energy" in state.observables else {})
+    }
+
+
+def stored(name: str, part: str) -> Any:
+    """The frozen network or guide."""
+    return load_model(model_path(name, part), build_like)
 
 
 def learned_update(name: str, line: dict[str, Any]) -> CumulativeUpdate:
-    """The proposal of the frozen network with one of the inner chains that were weighed."""
-    network, guide = (load_model(model_path(name, part), build_like) for part in ("network", "guide"))
+    """A proposal with one of the inner chains that were weighed."""
+    network, guide = stored(name, "network"), stored(name, "guide")
+    if line["n_guide_updates"] is None:
+        return CumulativeUpdate(guide_update(network, guide, InnerSettings(update="heat-bath")), int(line["n_updates"]))
     settings = InnerSettings(update="heat-bath", n_guide_updates=line["n_guide_updates"])
     return CumulativeUpdate(nested_update(network, guide, settings), int(line["n_updates"]))
 
 
-def scanned(system: System, target: Target, configurations: jax.Array) -> tuple[Update, list[dict[str, float]]]:
-    """Exact HMC at the leapfrog number and trajectory length with the most effective samples a second."""
+def trajectory(kind: str, target: Target, guide: Target, numbers: tuple[int, int], step_size: float) -> Update:
+    """An exact chain of trajectories."""
+    n_steps, n_fine = numbers
+    size = jnp.asarray(step_size)
+    proposals = {
+        "hmc": lambda: HamiltonianTrajectory(target, SPHERE, size, n_steps),
+        "microcanonical": lambda: MicrocanonicalTrajectory(target, SPHERE, size, n_steps),
+        "two scales": lambda: TwoTimeScaleTrajectory(target, guide, SPHERE, size, n_steps, n_fine),
+    }
+    return MetropolisHastings(target, proposals[kind]())
+
+
+def scanned(
+    system: System, tries: Tries, target: Target, guide: Target, configurations: jax.Array
+) -> tuple[Update, list[dict[str, Any]]]:
+    """The chain of trajectories with the most effective samples a second, and all that were tried."""
     lines, best = [], None
-    for n_leapfrog in system.hmc:
-        for duration in system.hmc_times:
-            update = hamiltonian_chain(target, duration / n_leapfrog, n_leapfrog)
+    for numbers in tries.numbers:
+        for step_size in tries.step_sizes:
+            update = trajectory(tries.kind, target, guide, numbers, step_size)
             chains = init_chains(update, configurations)
             chains, _ = run_chains(jax.random.key(1), update, chains, system.n_scan, observe)
             started = time.perf_counter()
@@ -293,8 +355,9 @@ def scanned(system: System, target: Target, configurations: jax.Array) -> tuple[
             rate = (1 - kept) / (1 + kept) * series.size / seconds
             lines.append(
                 {
-                    "n_leapfrog": n_leapfrog,
-                    "duration": duration,
+                    "n_steps": numbers[0],
+                    "n_fine": numbers[1],
+                    "step_size": step_size,
                     "acceptance": float(np.asarray(seen["accepted"]).mean()),
                     "autocorrelation": kept,
                     "estimated_ess_per_second": rate,
@@ -310,64 +373,57 @@ def raced(name: str, system: System, learning: dict[str, Any]) -> dict[str, Any]
     """All chains, taking turns, from configurations that the learning run left behind."""
     target, key = target_of(system), jax.random.key(11)
     configurations = np.load(cache_folder() / f"efficiency-{name}-chains.npy")
-    observable = observable_of(system)
-    chosen = learning["inner_chains"][0]
-    proposal = learned_update(name, chosen)
-    updates: dict[str, Update] = {"slmc": MetropolisHastings(target, proposal)}
+    chosen = {name: lines[0] for name, lines in learning["inner_chains"].items()}
+    proposals = {chain: learned_update(name, chosen[of]) for chain, of in (("slmc", "network"), ("linear", "linear"))}
+    updates: dict[str, Update] = {chain: MetropolisHastings(target, of) for chain, of in proposals.items()}
     wanted = dict(system.block)
-    row: dict[str, Any] = {"inner_chain": chosen}
-    if "hmc" in wanted:
-        updates["hmc"], row["hmc_scan"] = scanned(system, target, configurations)
+    row: dict[str, Any] = {"inner_chains": chosen, "scans": {}}
+    for tries in system.tries:
+        updates[tries.kind], row["scans"][tries.kind] = scanned(
+            system, tries, target, stored(name, "guide"), configurations
+        )
     if "local" in wanted:
-        on_what = load_model(model_path(name, "network"), build_like) if system.local_on_network else target
-        sweep = LocalSweep(on_what, SPHERE, 0.5)
-        sweep, _ = tune_step_size(key, sweep, init_chains(sweep, configurations), lambda one: one.step_size, 0.5, 8, 2)
-        updates["local"] = LocalSweep(target, SPHERE, sweep.step_size)
+        sweep = GreensFunctionSweep(target, jnp.asarray(0.5), system.n_local_sweeps)
+        sweep, _ = tune_step_size(key, sweep, init_chains(sweep, configurations), lambda one: one.step_size, 0.5, 6, 1)
+        updates["local"] = sweep
         row["local_step_size"] = float(sweep.step_size)
-        if system.local_on_network:
-            # Autocorrelation of local sweeps is a property of the distribution, which the network describes closely.
-            n_sweeps = system.n_local_sweeps
-            states = init_chains(sweep, configurations)
-            _, seen = run_chains(key, sweep, states, n_sweeps, observe)
-            found = estimate(np.asarray(seen[system.observable]))
-            row["local_ess_per_sweep"] = found.ess / (N_CHAINS * n_sweeps)
     states = {one: init_chains(update, configurations) for one, update in updates.items()}
-    thermalise = {"slmc": system.n_measure_thermalise, "hmc": system.n_measure_thermalise, "local": 1}
     for one, update in updates.items():
-        n_blocks = -(-thermalise[one] // wanted[one])
+        n_steps = 1 if one == "local" else system.n_measure_thermalise
+        n_blocks = -(-n_steps // wanted[one])
         for number in range(n_blocks):
             states[one], _ = run_chains(jax.random.fold_in(key, number), update, states[one], wanted[one], observe)
     jax.block_until_ready(states)
     blocks: dict[str, list[dict[str, np.ndarray]]] = {one: [] for one in updates}
-    seconds = dict.fromkeys(updates, 0.0)
+    seconds, core_seconds = dict.fromkeys(updates, 0.0), dict.fromkeys(updates, 0.0)
     for number in range(system.n_blocks):
         for place, (one, update) in enumerate(updates.items()):
             block_key = jax.random.fold_in(jax.random.fold_in(key, 1000 + place), number)
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             states[one], seen = run_chains(block_key, update, states[one], wanted[one], observe)
             blocks[one].append(jax.tree.map(np.asarray, seen))
             seconds[one] += time.perf_counter() - started
+            core_seconds[one] += time.process_time() - spent
     for one, update in updates.items():
         series = {key: np.concatenate([block[key] for block in blocks[one]], axis=1) for key in blocks[one][0]}
         evaluations = evaluations_per_step(update, states[one].configuration[0])
-        row[one] = chain_row(series, seconds[one], evaluations, system)
-    if "local" in row and system.local_on_network:
-        sweeps = N_CHAINS * row["local"]["n_steps"]
-        row["local"]["ess_per_second"] = row["local_ess_per_sweep"] * sweeps / row["local"]["seconds"]
-        row["local"]["ess_per_evaluation"] = row["local_ess_per_sweep"] / n_sites(system.shape)
+        row[one] = chain_row(series, (seconds[one], core_seconds[one]), evaluations, system)
     row["seconds_per_exact_evaluation"] = _seconds_each(target, configurations)
-    row["seconds_per_network_evaluation"] = _seconds_each(proposal.update.target, configurations)
-    row["held_out_residual"], row["held_out_samples"] = held_out_residual(
-        proposal.update.target, states["slmc"], updates["slmc"], system
-    )
+    row["seconds_per_network_evaluation"] = _seconds_each(stored(name, "network"), configurations)
+    models = stored(name, "network"), stored(name, "guide")
+    residuals, row["held_out_samples"] = held_out_residuals(models, states["slmc"], updates["slmc"], system)
+    row["held_out_residual"], row["held_out_residual_linear"] = residuals
     row["expected_acceptance"] = expected_acceptance(row["held_out_residual"])
     long = learned_update(name, LONG)
     spins = np.asarray(states["slmc"].configuration)
+    observable = observable_of(system)
     row["long_inner_chain"] = LONG | measure_acceptance(key, target, long, spins, observable, system.n_long)._asdict()
     return row
 
 
-def chain_row(series: dict[str, np.ndarray], seconds: float, evaluations: int, system: System) -> dict[str, Any]:
+def chain_row(
+    series: dict[str, np.ndarray], seconds: tuple[float, float], evaluations: int, system: System
+) -> dict[str, Any]:
     n_chains, n_steps = series["accepted"].shape
     acceptance = float(series.pop("accepted").mean())
     found = {name: estimate(values) for name, values in series.items()}
@@ -376,22 +432,27 @@ def chain_row(series: dict[str, np.ndarray], seconds: float, evaluations: int, s
         "n_chains": n_chains,
         "n_steps": n_steps,
         "acceptance": acceptance,
-        "seconds": seconds,
+        "seconds": seconds[0],
+        "core_seconds": seconds[1],
         "exact_evaluations": n_chains * n_steps * evaluations,
-        "ess_per_second": ess / seconds if ess else None,
+        "ess_per_second": ess / seconds[0] if ess else None,
+        "ess_per_core_second": ess / seconds[1] if ess else None,
         "ess_per_evaluation": ess / (n_chains * n_steps * evaluations) if ess else None,
         "observables": {name: one._asdict() for name, one in found.items()},
     }
 
 
-def held_out_residual(network: Target, states: State, update: Update, system: System) -> tuple[float, int]:
-    """s on samples of the target that took no part in learning."""
-    lines, n_blocks = [], 200 if n_sites(system.shape) < 100 else 25
-    for number in range(n_blocks):
+def held_out_residuals(
+    models: tuple[Target, ...], states: State, update: Update, system: System
+) -> tuple[list[float], int]:
+    """s of every model on samples of the target that took no part in learning."""
+    lines = []
+    for number in range(system.n_held_out):
         states, _ = run_chains(jax.random.fold_in(jax.random.key(13), number), update, states, 3, observe)
         lines.append((np.asarray(states.configuration), np.asarray(states.log_weight)))
     configurations, log_weights = (np.concatenate(parts) for parts in zip(*lines, strict=True))
-    return residual(network, Label(configurations, log_weights, configurations)), len(log_weights)
+    labels = Label(configurations, log_weights, configurations)
+    return [residual(model, labels) for model in models], len(log_weights)
 
 
 def _seconds_each(target: Target, configurations: np.ndarray, n_times: int = 5) -> float:

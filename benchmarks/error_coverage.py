@@ -7,6 +7,7 @@ over groups is 1 for honest errors. Writes ``benchmarks/results/error_coverage.j
 ``docs/results/error_coverage.md``. Interrupted, it continues.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -177,12 +178,18 @@ RULES = {"is_known_to": is_known_to, "as soon as the error is small": plain_rule
 def measured(known: Known, settings: Settings) -> dict[str, Any]:
     """z of every quantity, at fixed lengths and by both rules."""
     rows = {}
+
+    @functools.cache
+    def stops(series: str, wanted: float, words: str) -> list[int]:
+        """Where each group stops; several quantities may be stopped by the same series."""
+        return [_stop(group, RULES[words], wanted, settings) for group in known.series[series]]
+
     for quantity in known.quantities:
         for part in FIXED:
             ends = [settings.n_draws // part] * settings.n_groups
             rows[f"{quantity.name}; {ends[0]} draws a chain"] = _row(known, quantity, ends)
-        for wanted, (words, rule) in itertools.product(quantity.wanted, RULES.items()):
-            ends = [_stop(group, rule, wanted, settings) for group in known.series[quantity.series]]
+        for wanted, words in itertools.product(quantity.wanted, RULES):
+            ends = stops(quantity.series, wanted, words)
             rows[f"{quantity.name}; error {wanted} of ⟨{quantity.series}⟩, {words}"] = _row(known, quantity, ends)
     return rows
 

@@ -1,20 +1,21 @@
 """Every test runs with shapes checked, strict promotion of ranks and types, two CPU devices, warnings as errors."""
 
-import atexit
+import ctypes
+import gc
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-# Programs are compiled once for all processes of a test run, those that tests start included. Set before JAX is
-# imported; the processes that share the work inherit it.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="slmc-compiled-")
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+import caches
+import undrawn
+
+# Programs are compiled once for all processes of a test run, those that tests start included, and kept for the next
+# run. Set before JAX and Numba are imported; the processes that share the work inherit it.
+caches.share()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Compiling takes most of the time of the tests, and less of it without optimising. Tests that compare bits between
@@ -29,14 +30,46 @@ os.environ.setdefault(
 # On import NetKet would set a mesh of all devices for the whole process.
 os.environ.setdefault("NETKET_SHARDING", "0")
 
-import jax
-import jaxtyping
-import pytest
-from jaxtyping import install_import_hook
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+BENEATH = (
+    "arviz_stats.base",
+    "equinox",
+    "jinja2",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "netket",
+    "numba.extending",
+    "optax.contrib",
+    "orbax.checkpoint",
+    "pydantic",
+    "rich.progress",
+    "scipy.interpolate",
+    "scipy.optimize",
+    "scipy.sparse.linalg",
+    "scipy.stats",
+    "threadpoolctl",
+    "typer",
+    "xarray",
+    "zarr",
+)
+"""What the package imports, from the libraries that it is made of."""
+
+GIVE_BACK = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""Gives free memory back to the system, where the C library is that of GNU."""
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+caches.compile_loops_once()
+# Whatever the package imports while its hook is at work is compiled from source again: a third of the time of a start.
+for library in BENEATH:
+    if find_spec(library.split(".")[0]):
+        import_module(library)
 
 # Shapes and types in the signatures of the package are checked at run time from here on.
 install_import_hook("slmc", "runtime_checks.check")
@@ -89,7 +122,24 @@ def as_users_call() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures of reports are composed and not drawn, which takes most of the time of a small run, but in tests of them.
+
+    A module that looks at figures says ``DRAWS = True``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "DRAWS", False):
+            from slmc.report import drawing
+
+            patch.setattr(drawing, "Figure", undrawn.figure())
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
     """Every compiled program holds pages of memory of its own, of which Linux allows a process 65,530."""
     yield
     jax.clear_caches()
+    gc.collect()
+    if GIVE_BACK:  # what programs were compiled with would stay with the process
+        GIVE_BACK(0)

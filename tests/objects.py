@@ -25,6 +25,7 @@ from slmc.montecarlo import (
     Label,
     LocalSweep,
     MetropolisHastings,
+    MicrocanonicalTrajectory,
     Repeated,
     Sequence,
     Signs,
@@ -42,6 +43,7 @@ from slmc.systems.spins import (
     DoubleExchange,
     EquivariantNetwork,
     EquivariantTransformer,
+    GreensFunctionSweep,
     HeatBathSweep,
     Heisenberg,
     OverRelaxationSweep,
@@ -174,6 +176,13 @@ def two_time_scales(target, guide, manifold, step_size, n_steps=2, n_fine=2, int
     )
 
 
+def microcanonical(target, manifold, step_size, n_steps=3, integrator="leapfrog", guide=None):
+    guide = target if guide is None else guide
+    return MetropolisHastings(
+        target, MicrocanonicalTrajectory(guide, manifold, step_size, n_steps, INTEGRATORS[integrator])
+    )
+
+
 def slmc(target, inner, n_updates=3):
     return MetropolisHastings(target, CumulativeUpdate(inner, n_updates))
 
@@ -195,10 +204,13 @@ def network_pair():
 
 PAIR_UPDATES = {
     "local": lambda target: LocalSweep(target, SPHERE, 0.8),
+    "local, from Green's functions": lambda target: GreensFunctionSweep(target, 0.8, 2),
     "HMC, leapfrog": lambda target: hmc(target, 0.4),
     "HMC, Omelyan": lambda target: hmc(target, 0.7, 3, "omelyan"),
     "HMC, fourth order": lambda target: hmc(target, 0.7, 3, "fourth-order"),
     "HMC, two time scales": lambda target: two_time_scales(target, linear_pair(), SPHERE, 0.6, 2, 3),
+    "microcanonical": lambda target: microcanonical(target, SPHERE, 0.5),
+    "microcanonical, linear guide": lambda target: microcanonical(target, SPHERE, 0.7, 2, guide=linear_pair()),
     "SLMC, linear, heat bath": lambda target: slmc(target, HeatBathSweep(linear_pair())),
     "SLMC, linear, palindrome": lambda target: slmc(target, palindrome(linear_pair()), 2),
     "SLMC, linear, HMC": lambda target: slmc(target, hmc(linear_pair(), 0.6)),
@@ -263,6 +275,7 @@ RING_UPDATES = {
     "over-relaxation then heat bath": lambda target: Sequence((OverRelaxationSweep(target), HeatBathSweep(target))),
     "local": lambda target: LocalSweep(target, SPHERE, 1.0),
     "HMC": lambda target: hmc(target, 0.9, 3, "omelyan"),
+    "microcanonical": lambda target: microcanonical(target, SPHERE, 0.8),
     "SLMC, linear": lambda target: slmc(target, HeatBathSweep(other_ring()), 1),
     "SLMC, palindrome": lambda target: slmc(target, palindrome(other_ring()), 1),
     "SLMC, Transformer": lambda target: slmc(target, hmc(hot_transformer(), 0.6), 2),
@@ -290,6 +303,7 @@ GAUSSIAN_UPDATES = {
     "HMC": lambda target: flat_hmc(target, 0.8),
     "SLHMC": lambda target: flat_hmc(target, 0.8, guide=other_gaussian()),
     "HMC, two time scales": lambda target: two_time_scales(target, other_gaussian(), Flat(), 0.8, 2, 2, "omelyan"),
+    "microcanonical": lambda target: microcanonical(target, Flat(), 0.8, 3, "fourth-order"),
     "SLMC, local": lambda target: slmc(target, LocalSweep(other_gaussian(), Flat(), 1.0), 3),
 }
 

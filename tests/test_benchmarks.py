@@ -4,12 +4,35 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SMALL = Path(__file__).with_name("benchmarks_at_small_size.py")
+Run = Callable[[str, Path], str]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs a benchmark of a name, writing to a folder, and returns what it printed; all of them in one process."""
+    command = [sys.executable, str(SMALL)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def answered(name: str, out: Path) -> str:
+            assert process.stdin
+            assert process.stdout
+            print(
+                json.dumps({"name": name, "out": str(out), "cache": str(out / "cache")}), file=process.stdin, flush=True
+            )
+            answer = json.loads(process.stdout.readline())
+            assert answer["error"] == ""
+            return answer["printed"]
+
+        yield answered
+        process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -17,7 +40,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
     [
         ("anchor", ("⟨m_st²⟩", "proposal autocorrelation", "linear, 1 shell")),
         ("scaling", ("all shells", "scaling.svg", "independent code")),
-        ("efficiency", ("paid back after", "Exact HMC was tuned", "quick")),
+        ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
         ("weight", ("poles with force", "## Error")),
@@ -31,8 +54,8 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
         pytest.param("guides", ("held-out loss", "stout", "own couplings"), id="gauge guides"),
     ],
 )
-def test_benchmark_writes_its_page(tmp_path, name, words):
-    _run(name, tmp_path)
+def test_benchmark_writes_its_page(run: Run, tmp_path, name, words):
+    run(name, tmp_path)
     stored = json.loads((tmp_path / f"{name}.json").read_text())
     assert stored["machine"]["cores"] == os.cpu_count()
     assert stored["command"].startswith(f"python benchmarks/{name}.py")
@@ -40,14 +63,14 @@ def test_benchmark_writes_its_page(tmp_path, name, words):
     assert all(word in page for word in words)
 
 
-def test_an_interrupted_benchmark_makes_only_what_is_missing(tmp_path):
-    _run("cost", tmp_path)
+def test_an_interrupted_benchmark_makes_only_what_is_missing(run: Run, tmp_path):
+    run("cost", tmp_path)
     assert "the same in float32" in (tmp_path / "cost.md").read_text()
     path = tmp_path / "cost.json"
     stored = json.loads(path.read_text())
     kept = {key: row for key, row in stored["rows"].items() if key != "4x4"}
     path.write_text(json.dumps(stored | {"rows": kept, "date": "2001-02-03"}))
-    printed = _run("cost", tmp_path)
+    printed = run("cost", tmp_path)
     assert [line[:3] for line in printed.splitlines() if not line.startswith(" ")] == ["4x4"]
     rows = json.loads(path.read_text())["rows"]
     # Rows of another day say so, since the header tells what made the new ones.
@@ -94,11 +117,3 @@ def test_pages_of_the_docs_are_those_of_the_stored_rows(name):
         page = (BENCHMARKS.parent / "docs" / "results" / f"{page_name}.md").read_text()
         assert json.loads(stored)["date"] in page
         assert json.loads(stored)["command"] in page
-
-
-def _run(name: str, out: Path) -> str:
-    environment = os.environ | {"XDG_CACHE_HOME": str(out / "cache")}
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(out)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_a_stored_model_is_a_start_on_another_lattice(slmc: Slmc, finished: Path
 
 
 def test_init_and_examples(slmc: Slmc) -> None:
+    assert slmc("--version") == (0, f"slmc {metadata.version('slmc')}\n", "")
     code, out, _ = slmc("examples")
     assert code == 0
     names = ("double_exchange", "double_exchange_linear", "double_exchange_network", "double_exchange_small")
@@ -162,7 +164,9 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         assert abs(found["observables"]["density"]["value"] - 0.8) < 0.05
         assert found["found"]["chemical_potential"] < 0
     if form == "heat-bath":
-        assert found["warnings"] == []
+        # Nothing about steps or tuning, of which there are none. Whether so few held-out samples tell the residual to a
+        # fifth is up to chance.
+        assert [text for text in found["warnings"] if not text.startswith("the held-out residual")] == []
     if form == "mixed":
         # A recorded draw costs two self-learning steps and one exact trajectory of five forces and a weight.
         assert found["exact_evaluations"]["measurement"] == 4 * 60 * (2 + 6)
@@ -188,7 +192,7 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
     [
         ("target.temprature=0.1", ["target.temprature", "did you mean temperature"]),
         ("target.temperature=-0.1", ["target.temperature", "greater than 0"]),
-        ("target.shape=[1]", ["target.shape", "at least 2 sites"]),
+        ("target.shape=[1]", ["target.shape", "2 to 16384 sites"]),
         ("target.shape=[3,4]", ["target.shape", "odd", "even extents"]),
         ("target.hopping=[1.0,1.0,1.0,1.0,1.0,1.0,1.0]", ["target", "hopping", "1 to 5"]),
         ("target.filling=2.5", ["target.filling", "less than 2"]),

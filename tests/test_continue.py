@@ -3,9 +3,9 @@
 import json
 import re
 import resource
+import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from slmc.simulation.stopping import Stopper
 from slmc.simulation.watched import Watched
 from slmc.statistics import estimate, has_moved
 from slmc.system import UserError
+from undrawn import COMMAND
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -175,7 +176,7 @@ def test_the_recipe_for_slurm(tmp_path: Path) -> None:
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     (bin_ / "scontrol").write_text('#!/bin/sh\necho "$@" >> queue\n')
-    (bin_ / "slmc").write_text(f'#!/bin/sh\nexec {sys.executable} -m slmc.cli "$@"\n')
+    (bin_ / "slmc").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
     for command in bin_.iterdir():
         command.chmod(0o755)
     (tmp_path / "job.sh").write_text(script)

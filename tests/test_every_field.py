@@ -2,6 +2,7 @@
 sentence that names it. Nothing is converted, nothing goes unread, no value makes a traceback."""
 
 import math
+import resource
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,30 @@ def test_what_no_machine_holds_or_ends_is_refused_before_it_begins(tmp_path: Pat
                 assert is_sentence(found)
                 continue
             with pytest.raises(UserError, match="ask for less"):
+                runs._check(found, runs._built(found, tmp_path))
+
+
+@pytest.fixture
+def _little_memory() -> Iterator[None]:
+    """A gigabyte more than the process has."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.usefixtures("_little_memory")
+@pytest.mark.parametrize("shape", [[30000, 30000], [2**40, 2**40], [120, 120]])
+def test_lattices_that_do_not_fit_are_refused_before_they_take_memory(tmp_path: Path, shape: list[int]) -> None:
+    for system, base in BASES.items():
+        if not issubclass(system_named(system).settings, RunSettings) or "shape" not in base["target"]:
+            continue
+        found = settings_with({**base, "target": {**base["target"]}}, "target.shape", shape)
+        if isinstance(found, str):
+            assert is_sentence(found)
+        elif shape[0] > 1000:
+            with pytest.raises(UserError, match=r"at most|ask for less"):
                 runs._check(found, runs._built(found, tmp_path))
 
 

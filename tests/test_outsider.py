@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from killing import stopped_at
 from slmc.system import discovery
+from undrawn import COMMAND
 
 PACKAGE = Path(__file__).parent / "outsider"
 NAME = "oscillators"
@@ -53,9 +53,6 @@ def environment(installed: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-COMMAND = [sys.executable, "-m", "slmc.cli"]
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
     directory = tmp_path_factory.mktemp("finished") / "run"
@@ -73,17 +70,14 @@ def contents(directory: Path) -> dict[str, np.ndarray]:
 def test_killed_at_a_third_two_thirds_and_the_end_it_gives_the_same_bits(
     tmp_path: Path, environment: dict[str, str], finished: Path
 ) -> None:
-    directory, command = tmp_path / "run", [*COMMAND, "run", NAME, "--out", str(tmp_path / "run"), "-q"]
+    directory = tmp_path / "run"
+    command = ["run", NAME, "--out", str(directory), "-q"]
     last = max(int(path.name) for path in (finished / "checkpoints").iterdir())
     for share in (0.3, 0.6, 0.85):
         marker = directory / "checkpoints" / f"{round(share * last):06d}"
-        with subprocess.Popen(command, env=environment) as process:
-            while process.poll() is None and not marker.exists():
-                time.sleep(0.002)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-        command = [*COMMAND, "resume", str(directory), "-q"]
-    subprocess.run(command, check=True, env=environment)
+        assert stopped_at(marker, *command, environment=environment)[0] == -signal.SIGKILL
+        command = ["resume", str(directory), "-q"]
+    subprocess.run([*COMMAND, *command], check=True, env=environment)
     expected, found = contents(finished), contents(directory)
     assert set(found) == set(expected)
     for name, values in expected.items():

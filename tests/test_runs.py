@@ -11,7 +11,7 @@ import pytest
 import slmc as package
 from slmc import HamiltonianTrajectory, MetropolisHastings, Target, fit_linear, runs
 from slmc.montecarlo import Flat, HostTarget, Product, Sphere, evaluations_per_step
-from slmc.simulation import Records
+from slmc.simulation import Records, points_of
 from slmc.system import Fit, Observable, Problem, UserError, system_named
 
 SMALL = {
@@ -197,6 +197,20 @@ def test_a_stored_configuration_without_a_weight_means_what_it_meant(tmp_path: P
         "double_exchange_small", {**fields, "measurement": SMALL["measurement"]}, tmp_path / "whole", quiet=True
     )
     assert_same_records(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_stored_fields_that_nothing_reads_are_taken_as_they_are(scan: bool) -> None:
+    """Earlier versions took them, and they belong to the identity of a run."""
+    data: dict[str, Any] = {"system": "double_exchange", "model": {"name": "linear", "n_heads": 2}}
+    if scan:
+        data["scan"] = {"fields": {"target.temperature": [0.2, 0.3]}}
+    with pytest.raises(UserError, match=r"model\.n_heads has no effect"):
+        runs.settings_of(data)
+    begun = runs.settings_of(data, begun=True)
+    assert begun.model.n_heads == 2
+    if scan:
+        assert [point.settings.model.n_heads for point in points_of(Path("nowhere"), begun)] == [2, 2]
 
 
 def test_electronic_observables_are_left_out_where_nobody_wants_them(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import xarray
 from slmc.simulation.scan import points_of
 from slmc.system import validated
 from slmc.systems.spins.settings import DoubleExchangeRun
+from undrawn import COMMAND
 
 TINY = [
     "--set=target.shape=[2,3]",
@@ -38,15 +38,7 @@ TINY = [
 ]
 
 
-@pytest.fixture(name="slmc_here")
-def slmc_in_this_process(request: pytest.FixtureRequest) -> Callable[..., tuple[int, str, str]]:
-    """The command line in this process, beside the one in processes of its own."""
-    return request.getfixturevalue("slmc")
-
-
-def slmc(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "slmc.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+Slmc = Callable[..., tuple[int, str, str]]
 
 
 def records(directory: Path) -> dict[str, np.ndarray]:
@@ -58,30 +50,32 @@ def records(directory: Path) -> dict[str, np.ndarray]:
         }
 
 
-def test_a_scan_from_start_to_end(tmp_path: Path) -> None:
-    """One test, since each run takes seconds: groups, reports, wall time, SIGKILL, resuming, further temperatures."""
+def test_a_scan_from_start_to_end(slmc: Slmc, tmp_path: Path) -> None:
+    """One test, since each run takes seconds: groups, reports, wall time, SIGKILL, resuming, further temperatures.
+
+    Only what is killed runs in a process of its own, and gives the bits of this one.
+    """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = [*TINY, "--set=scan.temperatures=[0.5,0.25]", "--set=baseline.n_steps=20"]
-    finished = slmc("run", "double_exchange_small", "--out", whole, *options)
-    assert finished.returncode == 0, finished.stderr
-    assert "0.25" in finished.stdout
+    code, out, err = slmc("run", "double_exchange_small", "--out", whole, *options)
+    assert (code, err) == (0, "")
+    assert "0.25" in out
     _check_groups(whole)
-    _check_summaries(whole)
+    _check_summaries(slmc, whole)
 
-    stopped = slmc("run", "double_exchange_small", "--out", cut, *options, "--set=measurement.wall_time=0.5")
-    assert stopped.returncode == 75, stopped.stderr
-    assert "stopped at T = 0.5; continue with: slmc resume" in " ".join(stopped.stdout.split())
+    code, out, _ = slmc("run", "double_exchange_small", "--out", cut, *options, "--set=measurement.wall_time=0.1")
+    assert code == 75
+    assert "stopped at T = 0.5; continue with: slmc resume" in " ".join(out.split())
     assert not (cut / "T=0.25").exists()
     config = cut / "config.toml"
-    config.write_text(config.read_text().replace("wall_time = 0.5\n", ""))
-    with subprocess.Popen([sys.executable, "-m", "slmc.cli", "resume", str(cut), "-q"]) as process:
+    config.write_text(config.read_text().replace("wall_time = 0.1\n", ""))
+    with subprocess.Popen([*COMMAND, "resume", str(cut), "-q"]) as process:
         deadline = time.monotonic() + 200
         while not (cut / "T=0.25" / "progress.json").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     config.write_text(config.read_text().replace("[0.5, 0.25]", "[0.5, 0.25, 0.1]"))
-    resumed = slmc("resume", cut, "-q")
-    assert resumed.returncode == 0, resumed.stderr
+    assert slmc("resume", cut, "-q") == (0, "", "")
     first, second = records(whole), records(cut)
     assert set(second) == {*first, *(name.replace("0.25", "0.1") for name in first if "0.25" in name)}
     for name, values in first.items():
@@ -99,17 +93,17 @@ def _check_groups(scan: Path) -> None:
     assert (scan / "T=0.25" / "start.eqx").read_bytes() == (scan / "T=0.5" / "model.eqx").read_bytes()
 
 
-def _check_summaries(scan: Path) -> None:
-    points = json.loads(slmc("info", scan, "--json").stdout)["points"]
+def _check_summaries(slmc: Slmc, scan: Path) -> None:
+    points = json.loads(slmc("info", scan, "--json")[1])["points"]
     assert [point["temperature"] for point in points] == [0.5, 0.25]
     for point in points:
         assert point["phase"] == "done"
         assert point["observables"]["energy"]["monte_carlo_error"] > 0
         assert point["baseline"]["observables"]["energy"]["monte_carlo_error"] > 0
-    one = json.loads(slmc("info", scan / "T=0.25", "--json").stdout)
+    one = json.loads(slmc("info", scan / "T=0.25", "--json")[1])
     assert one["observables"] == points[1]["observables"]
     (scan / "report.html").unlink()
-    assert slmc("report", scan).returncode == 0
+    assert slmc("report", scan)[0] == 0
     page = (scan / "report.html").read_text()
     assert 'href="T=0.25/report.html"' in page
     assert page.count('class="plot"') == 2
@@ -138,10 +132,10 @@ def test_a_scan_over_the_model_learns_anew_at_every_point(fields: dict, files: l
         ("target.n_samples=3", "n_samples > 1 needs concentration < 1"),
     ],
 )
-def test_wrong_settings_are_told(tmp_path: Path, option: str, words: str) -> None:
-    failed = slmc("run", "double_exchange_small", "--out", tmp_path / "run", f"--set={option}")
-    assert failed.returncode == 2
-    assert words in failed.stderr
+def test_wrong_settings_are_told(slmc: Slmc, tmp_path: Path, option: str, words: str) -> None:
+    code, _, err = slmc("run", "double_exchange_small", "--out", tmp_path / "run", f"--set={option}")
+    assert code == 2
+    assert words in " ".join(err.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -168,11 +162,11 @@ temperatures = [0.5]
 """
 
 
-def test_a_scan_without_a_model(slmc_here: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_a_scan_without_a_model(slmc: Slmc, tmp_path: Path) -> None:
     config, scan = tmp_path / "config.toml", tmp_path / "scan"
     config.write_text(EXACT_ONLY)
-    assert slmc_here("run", config, "--out", scan, "-q") == (0, "", "")
-    points = json.loads(slmc_here("info", scan, "--json")[1])["points"]
+    assert slmc("run", config, "--out", scan, "-q") == (0, "", "")
+    points = json.loads(slmc("info", scan, "--json")[1])["points"]
     assert [point["temperature"] for point in points] == [0.5]
     for point in points:
         assert point["phase"] == "done"

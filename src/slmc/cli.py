@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slmc import runs
+from slmc import __version__, runs
 from slmc.failures import told
 from slmc.results import TABLE, Result, ScanResult
 from slmc.simulation import make_console, read_toml, to_toml
@@ -32,6 +32,22 @@ Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; m
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value. Repeatable.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+
+
+def _tell_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"slmc {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 @app.command()
@@ -215,9 +231,11 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
     if inner is not None and inner["share_of_exact_evaluation"] is None:
         console.print(f"trajectory of the model, as chosen: {inner['update']}", markup=False)
     elif inner is not None:
+        uncertain = "" if inner["relative_error"] is None else f" ± {100 * inner['relative_error']:.0f} %"
         console.print(
             f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "
-            f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations",
+            f"costing {inner['share_of_exact_evaluation']:.2f} exact evaluations; "
+            f"{inner['expected_ess_per_second']:.3g}{uncertain} effective samples a second were expected",
             soft_wrap=True,
             markup=False,
         )

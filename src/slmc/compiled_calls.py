@@ -99,6 +99,22 @@ def size(shape):
     return total
 
 
+@numba.njit(cache=True)
+@no_type_check
+def matching(own, whole, number):
+    """Which of the entries on the leading axes of a buffer belongs to entry ``number`` of the ``whole``.
+
+    ``own`` are the extents of the buffer, of which the first are those of the ``whole`` or 1, where all share an entry.
+    """
+    place, stride = 0, 1
+    for axis in range(len(whole) - 1, -1, -1):
+        if own[axis] > 1:
+            place += stride * (number % whole[axis])
+            stride *= own[axis]
+        number //= whole[axis]
+    return place
+
+
 def custom_call(name: str, function: Callable[..., Any]) -> str:
     """Compiles a function of the frame's address and registers it with XLA, once; the name to call it by."""
     registered = f"slmc_{name}"

@@ -20,8 +20,8 @@ Shape = tuple[int, ...]
 MOST_SITES = 2**24
 """Sites of a lattice; more do not fit into the memory of a machine, whatever lives on them."""
 
-_MOST_SITES = 2**14
-"""Sites of a lattice of which all pairs are tabulated, which takes 2 GB."""
+MOST_PAIRED_SITES = 2**14
+"""Sites of a lattice of which all pairs are tabulated, which takes 4 GB."""
 
 
 class Shells(NamedTuple):
@@ -100,11 +100,15 @@ def _displacement_numbers(shape: Shape) -> np.ndarray:
 
     Raises ``ValueError`` for a lattice too large for a table of all pairs of sites.
     """
-    if n_sites(shape) > _MOST_SITES:
-        raise ValueError(f"tables of all pairs of sites go up to {_MOST_SITES} sites; got {n_sites(shape)}, {shape}.")
-    positions = coordinates(shape)
-    displacement = (positions[None, :, :] - positions[:, None, :]) % np.array(shape)
-    return np.ravel_multi_index(tuple(np.moveaxis(displacement, -1, 0)), shape)
+    if n_sites(shape) > MOST_PAIRED_SITES:
+        raise ValueError(
+            f"tables of all pairs of sites go up to {MOST_PAIRED_SITES} sites; got {n_sites(shape)}, {shape}."
+        )
+    numbers = np.zeros((n_sites(shape),) * 2, np.int32)
+    for along, extent in zip(coordinates(shape).T.astype(np.int32), shape, strict=True):
+        numbers *= extent
+        numbers += (along[None, :] - along[:, None]) % np.int32(extent)
+    return numbers
 
 
 class Displacements(NamedTuple):

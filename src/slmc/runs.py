@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
@@ -53,6 +54,7 @@ from slmc.system import (
     VariationalSettings,
     as_begun,
     field_about,
+    idle_fields_taken,
     kept_files,
     ready_made,
     shortened,
@@ -207,7 +209,10 @@ def settings_of(data: Mapping[str, Any], begun: bool = False) -> Any:
     Raises ``UserError`` naming what is wrong.
     """
     kind = _kind(data)
-    return validated(as_begun(data, kind) if begun else dict(data), kind)
+    if not begun:
+        return validated(dict(data), kind)
+    with idle_fields_taken():
+        return validated(as_begun(data, kind), kind)
 
 
 def _kind(data: Mapping[str, Any]) -> Any:
@@ -317,6 +322,7 @@ def _with_files_in(directory: Path, settings: Any) -> Any:
 
 
 def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
+    compiled_programs.keep()
     reporter = Reporter(quiet=quiet)
     if is_confined():
         reporter.warn(

@@ -12,6 +12,7 @@ import pytest
 
 import exact_draws
 import objects
+import objects_ising
 from slmc.montecarlo import (
     HamiltonianTrajectory,
     Info,
@@ -36,7 +37,7 @@ from slmc.testing import check_invariance
 TEMPERATURES = (1.5, 2.2, 3.5)
 SHAPE = (3, 3)
 N_DRAWS = 16384
-STATES = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=9))).reshape(-1, *SHAPE)
+STATES = jnp.asarray(np.array(list(itertools.product([-1.0, 1.0], repeat=9)))).reshape(-1, *SHAPE)
 
 
 def plaquette(temperature):
@@ -248,7 +249,7 @@ def test_a_learned_ladder_swaps_evenly_and_samples_every_temperature():
         return state.observables["log_weights"]
 
     _, log_weights = run_chains(jax.random.key(2), found.update, found.chains, 600, observe)
-    states = jnp.asarray(list(itertools.product([-1.0, 1.0], repeat=16))).reshape(-1, 4, 4)
+    states = objects_ising.STATES
     for replica, temperature in enumerate(found.temperatures):
         exact = np.asarray(jax.vmap(learner_at(float(temperature)).target.log_weight)(states))
         weights = np.exp(exact - exact.max())
@@ -296,3 +297,5 @@ def test_a_ladder_of_one_rung():
     assert found.n_round_trips == 0
     assert found.walkers.tolist() == [[0]] * 5
     assert round_trips(np.zeros((0, 3), bool)).walkers.shape == (0, 4)
+    with pytest.raises(ValueError, match="those of one chain"):
+        round_trips(np.zeros(5, bool))

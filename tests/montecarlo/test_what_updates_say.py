@@ -239,8 +239,9 @@ def test_without_a_step_size_nothing_happens():
 
 
 def test_trajectories_through_dictionaries_are_tuned():
+    """From steps of which none is accepted. By so many chains that their noise is a fifth of what is allowed."""
     update = objects_product.hmc(objects_product.pulled_spins(), 3.0)
-    states = init_chains(update, objects_product.configurations(2, 16))
+    states = init_chains(update, objects_product.configurations(2, 256))
     tuned, states = tune_step_size(jax.random.key(10), update, states, wanted=0.8)
     assert float(acceptances(tuned, states)) == pytest.approx(0.8, abs=0.08)
 

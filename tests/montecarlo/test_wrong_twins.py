@@ -16,6 +16,7 @@ from slmc.montecarlo import (
     Integrator,
     LocalSweep,
     MetropolisHastings,
+    MicrocanonicalTrajectory,
     Proposal,
     Signs,
     State,
@@ -184,8 +185,19 @@ def trajectory(target, integrator=LEAPFROG):
     return HamiltonianTrajectory(target, Flat(), 0.8, 2, integrator)
 
 
+def microcanonical(target, manifold, integrator=LEAPFROG):
+    return MicrocanonicalTrajectory(target, manifold, 0.8, 2, integrator)
+
+
 def two_time_scales(target, integrator=LEAPFROG):
     return TwoTimeScaleTrajectory(target, objects.other_gaussian(), Flat(), 0.8, 2, 2, integrator)
+
+
+class OfMoreDimensions(Flat):
+    """A plane that claims to have three dimensions."""
+
+    def dimension(self, position):
+        return 3
 
 
 def _without_multiplicity(ring):
@@ -215,6 +227,15 @@ WRONG_ON_GAUSSIAN = {
     ),
     "two time scales, forgotten kinetic energy": lambda target: MetropolisHastings(
         target, WithoutRatio(two_time_scales(target))
+    ),
+    "microcanonical, forgotten volume": lambda target: MetropolisHastings(
+        target, WithoutRatio(microcanonical(target, Flat()))
+    ),
+    "microcanonical, wrong dimension": lambda target: MetropolisHastings(
+        target, microcanonical(target, OfMoreDimensions())
+    ),
+    "microcanonical, not symmetric in time": lambda target: MetropolisHastings(
+        target, microcanonical(target, Flat(), SYMPLECTIC_EULER)
     ),
     "not volume preserving": lambda target: MetropolisHastings(target, NotVolumePreserving(target)),
     "one-sided local steps": lambda target: LocalSweep(target, Drifting(), 0.8),

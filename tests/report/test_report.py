@@ -18,6 +18,7 @@ from slmc.report.notation import concise, plain
 from slmc.report.stored import Stored, binned_errors, correlations
 from slmc.systems.spins.measured import ALL_OBSERVABLES
 
+DRAWS = True
 ALL = {plot.name for plot in (figure(Stored(xarray.DataTree(), {})) for figure in figures.FIGURES)}
 MEASURED = {"acceptance", "autocorrelation", "traces", "structure", "ladder"}
 

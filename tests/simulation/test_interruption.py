@@ -2,16 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from killing import stopped_at
 from slmc.simulation.records import Records
+from undrawn import COMMAND
 
 SETTINGS = """
 system = "double_exchange"
@@ -48,8 +49,6 @@ block_size = 20
 [baseline]
 n_steps = 60
 """
-
-COMMAND = [sys.executable, "-c", "from slmc.cli import main; main()"]
 
 # Bits are compared as users get them.
 QUICK_COMPILATION = ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS")
@@ -92,46 +91,29 @@ def phase_of(directory: Path) -> str:
 def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
     tmp_path: Path, config: Path, undisturbed: Path
 ) -> None:
-    """One run: SIGTERM while it thermalises, SIGINT while it learns, then SIGKILL in a block of each later phase."""
+    """One run: SIGTERM while it thermalises, SIGINT while it learns, then SIGKILL in a block of each later phase.
+
+    In the end its records are cut as by a crash between two writes, of different lengths and with no checkpoint for
+    them, and it goes on with four devices in place of one a core.
+    """
     directory = tmp_path / "run"
     stages = [("thermalise", 3, signal.SIGTERM)]
     stages += [("learn", 8, signal.SIGINT), ("measure", 13, signal.SIGKILL), ("baseline", 19, signal.SIGKILL)]
     command = ["run", str(config), "--out", str(directory)]
     for phase, number, kind in stages:
-        with subprocess.Popen([*COMMAND, *command], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-            marker = directory / "checkpoints" / f"{number:06d}"
-            while process.poll() is None and not marker.exists():
-                time.sleep(0.002)
-            process.send_signal(kind)
-            output, _ = process.communicate()
+        marker = directory / "checkpoints" / f"{number:06d}"
+        code, output = stopped_at(marker, *command, by=kind, environment=ENVIRONMENT)
         assert phase_of(directory) == phase
         if kind != signal.SIGKILL:
-            assert process.returncode == 75
+            assert code == 75
             assert f"stopped by {kind.name}; continue with: slmc resume" in output
         else:
-            assert process.returncode == -signal.SIGKILL
+            assert code == -signal.SIGKILL
         command = ["resume", str(directory)]
-    subprocess.run([*COMMAND, *command, "-q"], check=True, env=ENVIRONMENT)
-    assert_same_records(undisturbed, directory)
-
-
-def test_records_cut_in_the_middle_of_a_block_are_repaired(tmp_path: Path, undisturbed: Path) -> None:
-    """A crash between two writes leaves variables of different lengths and no checkpoint for them."""
-    import shutil
-
-    directory = tmp_path / "run"
-    shutil.copytree(undisturbed, directory)
-    numbers = sorted(path.name for path in (directory / "checkpoints").iterdir())
-    shutil.rmtree(directory / "checkpoints" / numbers[-1])
-    array = Records(directory / "records.zarr")._root["baseline/energy"]
-    array.append(np.full((8, 7), 1e9), axis=1)
-    subprocess.run([*COMMAND, "resume", str(directory), "-q"], check=True, env=ENVIRONMENT)
-    assert_same_records(undisturbed, directory)
-
-
-def test_devices_do_not_change_the_bits(tmp_path: Path, config: Path, undisturbed: Path) -> None:
-    """The undisturbed run used one device a core; this one uses four."""
-    directory = tmp_path / "run"
-    four = {**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"}
-    subprocess.run([*COMMAND, "run", str(config), "--out", str(directory), "-q"], check=True, env=four)
+    latest = max((directory / "checkpoints").iterdir())
+    n_draws = Records(directory / "records.zarr").lengths()["baseline/energy"]
+    shutil.rmtree(latest)
+    Records(directory / "records.zarr")._root["baseline/energy"].append(np.full((8, 7), 1e9), axis=1)
+    subprocess.run([*COMMAND, *command, "-q"], check=True, env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"})
+    assert n_draws < Records(directory / "records.zarr").lengths()["baseline/energy"]
     assert_same_records(undisturbed, directory)

@@ -101,3 +101,30 @@ def test_more_steps_are_refused_with_a_word_once_the_measurement_began(tmp_path,
     assert run_blocks(Optimisation(tmp_path, settings, Falling(), Reporter()))
     assert "n_steps = 20 has no effect any more: the optimisation ended after 8 steps" in capsys.readouterr().out
     assert n_steps(tmp_path) == 8
+
+
+class Drawing(Falling):
+    """Its measurements go on from where the last one ended."""
+
+    drawn = 0
+
+    def state(self):
+        return super().state() | {"drawn": np.asarray(self.drawn)}
+
+    def restore(self, state):
+        super().restore(state)
+        self.drawn = int(state["drawn"])
+
+    def measure(self, n_draws, n_sweeps):
+        self.drawn += n_draws
+        energies = np.random.default_rng(self.drawn).normal(size=(2, n_draws))
+        return dict.fromkeys(("energy", "energy_imaginary"), (("chain", "draw"), energies, "", ""))
+
+
+def test_a_measurement_is_made_longer_to_the_bits_of_a_longer_one(tmp_path):
+    run(tmp_path / "whole", Drawing(), measurement_blocks=5)
+    for n_blocks in (2, 5):
+        run(tmp_path / "longer", Drawing(), measurement_blocks=n_blocks)
+    whole, longer = (Records(tmp_path / name / "records.zarr", read_only=True) for name in ("whole", "longer"))
+    np.testing.assert_array_equal(whole.read("measurement")["energy"], longer.read("measurement")["energy"])
+    assert whole.lengths() == longer.lengths()

@@ -1,5 +1,6 @@
 """Verdicts: nothing that is not known, and nothing that never moved, passes as ok."""
 
+import itertools
 import math
 
 import numpy as np
@@ -66,6 +67,25 @@ def test_a_constant_is_a_result_only_if_something_moved():
     assert estimate(frozen, 2, moved=False).verdict.startswith("nothing moved")
     assert jackknife(square_of_mean, {"x": frozen}, moved=False).verdict.startswith("nothing moved")
     assert estimate(moving, moved=False) == estimate(moving)
+
+
+def test_every_block_is_left_out_once():
+    """Against copies of the series without a block."""
+    series = {"x": normal(5, 3, 207), "y": normal(6, 3, 207)}
+
+    def ratio(of):
+        return float(np.mean(of["x"] ** 2) / np.mean(of["y"] ** 2))
+
+    found, n_blocks = jackknife(ratio, series, 10), 10
+    assert 3 * n_blocks * 10 < found.ess
+    left_out = []
+    for chain, block in itertools.product(range(3), range(n_blocks)):
+        kept = np.ones((3, 200), bool)
+        kept[chain, 20 * block : 20 * block + 20] = False
+        left_out.append(ratio({name: one[:, :200][kept] for name, one in series.items()}))
+    n = len(left_out)
+    assert found.error == pytest.approx(math.sqrt((n - 1) ** 2 / n * np.var(left_out, ddof=1)))
+    assert found.value == pytest.approx(ratio(series))
 
 
 def test_moving_is_accepting_and_changing_the_weight_in_every_chain():

@@ -6,6 +6,7 @@
 - ``host``: targets computed outside JAX
 - ``local``: sweeps of one-site decisions
 - ``manifolds``, ``integrators``, ``hamiltonian``: Hamiltonian trajectories (HMC, SLHMC)
+- ``microcanonical``: trajectories at constant speed
 - ``special_unitary``: SU(N) matrices and the manifold they form
 - ``chains``: many chains on many devices
 - ``tempering``: replica exchange
@@ -20,6 +21,7 @@ from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OME
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Product, Signs, SiteManifold, Sphere
 from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
+from slmc.montecarlo.microcanonical import MicrocanonicalTrajectory
 from slmc.montecarlo.soundness import check_chains, check_on_manifold, check_weights, manifold_of
 from slmc.montecarlo.special_unitary import SpecialUnitary
 from slmc.montecarlo.target import (
@@ -70,6 +72,7 @@ __all__ = [
     "Manifold",
     "MeasuredTarget",
     "MetropolisHastings",
+    "MicrocanonicalTrajectory",
     "Product",
     "Proposal",
     "Repeated",

@@ -1,14 +1,12 @@
 """Hamiltonian trajectories: one class for hybrid (Hamiltonian) and self-learning hybrid Monte Carlo."""
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, integrate_labelled
-from slmc.montecarlo.manifolds import Manifold, impulse, squared_norm
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, integrate_labelled, kicks
+from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Label, same
@@ -90,8 +88,7 @@ class TwoTimeScaleTrajectory(Proposal):
         momentum = self.manifold.draw_momentum(key, configuration)
         position, arrived = follow(
             self.integrator,
-            self._rest,
-            functools.partial(impulse, self.manifold),
+            kicks(self._rest, self.manifold),
             self._fine,
             (configuration, momentum),
             self.step_size,

@@ -5,7 +5,6 @@ with ``drifts[-1]``, all in units of the step size. Beginning with a drift needs
 to start from. Palindromic tables are time reversible.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,25 +47,48 @@ def integrate(
     n_steps: int,
 ) -> tuple[Configuration, Configuration]:
     """Hamilton's equations of H = p²/2 − log W_guide(x) for ``n_steps`` steps."""
-    force, kick = jax.grad(guide.log_weight), functools.partial(impulse, manifold)
-    return follow(integrator, force, kick, manifold.move, (position, momentum), step_size, n_steps)
+    kick = kicks(jax.grad(guide.log_weight), manifold)
+    return follow(integrator, kick, manifold.move, (position, momentum), step_size, n_steps)
+
+
+Kick = Callable[[Configuration, Any, Float[Array, ""]], Any]
+"""A momentum, or whatever is carried along with the position, after a force has acted on it for a time."""
+
+
+def kicks(force: Callable[[Configuration], Configuration], manifold: Manifold) -> Kick:
+    """p → p + time · force, of the tangent part of a force (or what the ``impulse`` of the manifold makes of it)."""
+
+    def kick(position: Configuration, momentum: Configuration, time: Float[Array, ""]) -> Configuration:
+        change = impulse(manifold, position, force(position))
+        return jax.tree.map(lambda p, f: p + time * f, momentum, change)
+
+    return kick
 
 
 def follow(
     integrator: Integrator,
-    force: Callable[..., Configuration],
-    project: Callable[..., Configuration],
-    move: Callable[..., tuple[Configuration, Configuration]],
-    start: tuple[Configuration, Configuration],
+    kick: Kick,
+    move: Callable[..., tuple[Configuration, Any]],
+    start: tuple[Configuration, Any],
     step_size: Float[Array, ""],
     n_steps: int,
-) -> tuple[Configuration, Configuration]:
-    """``n_steps`` steps of motion by ``move``, free or not, and kicks by ``force``, from a position and a momentum.
+) -> tuple[Configuration, Any]:
+    """``n_steps`` steps of motion by ``move``, free or not, and of ``kick``, from a position and a momentum.
 
     The drift that ends a step and the one that begins the next are one move.
     """
-    moved, _ = _followed(integrator, lambda x: (force(x), None), project, move, start, step_size, n_steps)
-    return moved
+    first, *between, last = integrator.drifts
+    last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
+
+    def step(carry, last_drift):
+        position, momentum = carry
+        for drift, share in zip((*between, last_drift), integrator.kicks, strict=True):
+            momentum = kick(position, momentum, share * step_size)
+            position, momentum = move(position, momentum, drift * step_size)
+        return (position, momentum), None
+
+    (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
+    return position, jax.tree.map(jnp.asarray, momentum)
 
 
 def integrate_labelled(
@@ -79,39 +101,21 @@ def integrate_labelled(
     n_steps: int,
 ) -> tuple[Configuration, Configuration, tuple[Configuration, Float[Array, " kick"], Configuration]]:
     """``integrate``, and where the guide was evaluated on the way: configurations, log-weights and forces."""
+    n_kicks = n_steps * len(integrator.kicks)
 
-    def force(position: Configuration) -> tuple[Configuration, Any]:
+    def kick(position: Configuration, carried: Any, time: Float[Array, ""]) -> Any:
+        momentum, place, seen = carried
         log_weight, force = log_weight_and_force(guide, position)
-        return force, (position, log_weight, force)
+        seen = jax.tree.map(lambda room, new: room.at[place].set(new), seen, (position, log_weight, force))
+        change = impulse(manifold, position, force)
+        return jax.tree.map(lambda p, f: p + time * f, momentum, change), place + 1, seen
 
-    kick = functools.partial(impulse, manifold)
-    start = (position, momentum)
-    moved, seen = _followed(integrator, force, kick, manifold.move, start, step_size, n_steps)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *seen)
-    return *moved, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
+    def move(position: Configuration, carried: Any, time: Float[Array, ""]) -> tuple[Configuration, Any]:
+        momentum, *rest = carried
+        position, momentum = manifold.move(position, momentum, time)
+        return position, (momentum, *rest)
 
-
-def _followed(
-    integrator: Integrator,
-    force: Callable[..., tuple[Configuration, Any]],
-    project: Callable[..., Configuration],
-    move: Callable[..., tuple[Configuration, Configuration]],
-    start: tuple[Configuration, Configuration],
-    step_size: Float[Array, ""],
-    n_steps: int,
-) -> tuple[tuple[Configuration, Configuration], Any]:
-    first, *between, last = integrator.drifts
-    last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
-
-    def step(carry, last_drift):
-        (position, momentum), all_seen = carry, []
-        for drift, kick in zip((*between, last_drift), integrator.kicks, strict=True):
-            pull, seen = force(position)
-            all_seen.append(seen)
-            change = project(position, pull)
-            momentum = jax.tree.map(lambda p, f, kick=kick: p + kick * step_size * f, momentum, change)
-            position, momentum = move(position, momentum, drift * step_size)
-        return (position, momentum), all_seen
-
-    (position, momentum), seen = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
-    return (position, jax.tree.map(jnp.asarray, momentum)), seen
+    like = jax.tree.map(lambda leaf: jnp.zeros((n_kicks, *leaf.shape), leaf.dtype), position)
+    start = (position, (momentum, jnp.zeros((), jnp.int64), (like, jnp.zeros(n_kicks), like)))
+    position, (momentum, _, seen) = follow(integrator, kick, move, start, step_size, n_steps)
+    return position, momentum, seen

@@ -50,6 +50,10 @@ class Manifold(eqx.Module):
         """A momentum from the Gaussian exp(−p²/2) on the tangent space."""
 
     @abc.abstractmethod
+    def dimension(self, position: Any) -> Any:
+        """Of the tangent space at a configuration: the mean of p² over momenta that are drawn."""
+
+    @abc.abstractmethod
     def n_points(self, configuration: Any) -> int:
         """Points (sites) in a configuration of one chain."""
 
@@ -127,6 +131,9 @@ class Product(Manifold):
     def largest_step(self) -> float:
         return min(part.largest_step for part in self._manifolds)
 
+    def dimension(self, position: Any) -> Any:
+        return sum(self._list(lambda part, x: part.dimension(x), position))
+
     def distance(self, position: Any) -> Any:
         return max(self._list(lambda part, x: part.distance(x), position))
 
@@ -200,6 +207,9 @@ class Flat(SiteManifold):
     def random(self, key, shape):
         return jax.random.normal(key, shape, jnp.float64)
 
+    def dimension(self, position):
+        return position.size
+
     def distance(self, position):
         return abs(0 * position).max(initial=0.0)
 
@@ -237,6 +247,9 @@ class Sphere(SiteManifold):
     def random(self, key, shape):
         return _normalise(jax.random.normal(key, shape, jnp.float64))
 
+    def dimension(self, position):
+        return (position.shape[-1] - 1) * jnp.sum(occupied(position))
+
     def distance(self, position):
         numpy = position.__array_namespace__()
         length = numpy.sqrt(numpy.sum(position**2, axis=-1))
@@ -262,6 +275,9 @@ class Signs(SiteManifold):
 
     def random(self, key, shape):
         return jax.random.rademacher(key, shape, jnp.float64)
+
+    def dimension(self, position):
+        return 0
 
     def distance(self, position):
         numpy = position.__array_namespace__()

@@ -68,6 +68,9 @@ class SpecialUnitary(SiteManifold):
             gaussian = jnp.moveaxis(unitary * (diagonal / _complex(jnp.abs(diagonal)))[..., None, :], (-2, -1), (0, 1))
         return as_points(reprojected(gaussian))
 
+    def dimension(self, position):
+        return (position.shape[-1] ** 2 - 1) * self.n_points(position)
+
     def distance(self, position):
         """The largest element of U U† − 1, or |det U − 1| if that is larger."""
         numpy = position.__array_namespace__()

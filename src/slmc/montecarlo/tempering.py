@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
-from scipy.interpolate import PchipInterpolator
 
 from slmc.montecarlo.target import Configuration, LogWeight, MeasuredTarget, Target, evaluate
 from slmc.montecarlo.update import Info, State, Update, decision_of, evaluations_per_step, step_size
@@ -176,8 +175,13 @@ class RoundTrips(NamedTuple):
 
 
 def round_trips(swapped: Bool[Array | np.ndarray, "step pair"]) -> RoundTrips:
-    """Follows the walkers of one chain through its recorded swaps; no pairs, no trips."""
-    n_steps, n_pairs = swapped.shape
+    """Follows the walkers of one chain through its recorded swaps; no pairs, no trips.
+
+    Raises ``ValueError`` for anything but a table (step, pair).
+    """
+    if np.ndim(swapped) != 2:
+        raise ValueError(f"swaps must be those of one chain, (step, pair); got the shape {np.shape(swapped)}.")
+    n_steps, n_pairs = np.shape(swapped)
     if not n_pairs:
         return RoundTrips(0, np.zeros((n_steps, 1), int))
     walkers = np.arange(n_pairs + 1)
@@ -207,6 +211,8 @@ def tuned_ladder(
     returned as it is. Raises ``ValueError`` for temperatures that are not positive and ascending or descending, and for
     acceptances that are not as many as there are pairs, or do not lie between 0 and 1.
     """
+    from scipy.interpolate import PchipInterpolator  # slow to import
+
     temperatures, acceptance = _checked_ladder(temperatures, acceptance)
     if len(temperatures) == 1:
         return temperatures

@@ -1,7 +1,9 @@
 """The inner chain that yields the most effective samples a second, chosen from measured costs and autocorrelations."""
 
+import functools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +18,16 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of inner updates among which the choice is made."""
 
 _N_STEPS = 200
+"""Updates in the series from which autocorrelations are taken."""
 
-_N_EVALUATIONS = 10
+_N_TIMED = 64
+"""Updates, of a chain, that are timed together."""
+
+_N_EVALUATIONS = 32
 """Exact evaluations of a chain that are timed together: one alone is short beside the start of a program."""
+
+_N_REPEATS = 7
+"""Timings of each program, all in turns; what else a machine does only makes them longer, so the least counts."""
 
 
 class InnerLine(NamedTuple):
@@ -26,7 +35,9 @@ class InnerLine(NamedTuple):
 
     ``autocorrelation`` is that of the observable between start and end of a proposal, measured on the inner chain
     alone; ``seconds`` are those of one step of one chain, inner chain and exact evaluation, on this machine with all
-    chains running; ``efficiency`` is the expected number of effective samples per step.
+    chains running; ``efficiency`` is the expected number of effective samples per step, at the ``acceptance`` that the
+    residual of the model which proposes lets expect. ``error`` is the relative error of effective samples a second,
+    from how autocorrelations differ between chains and from how timings repeat.
     """
 
     candidate: int
@@ -35,6 +46,8 @@ class InnerLine(NamedTuple):
     inner_seconds: float
     exact_seconds: float
     efficiency: float
+    acceptance: float = math.nan
+    error: float = math.nan
 
     @property
     def samples_a_second(self) -> float:
@@ -56,25 +69,34 @@ def weigh_inner_chains(
     candidates: tuple[Update, ...],
     configurations: Configuration,
     observable: Callable[[Configuration], Array],
-    acceptance: float,
+    acceptances: Sequence[float],
 ) -> tuple[InnerLine, ...]:
     """Every candidate at every length, the best first.
 
-    ``acceptance`` is the acceptance expected of independent proposals; choose as ``observable`` (a scalar of one
-    configuration) the slowest that matters. The timing of the exact evaluation spends some, which
-    are no samples and are not counted.
+    ``acceptances`` are those expected of independent proposals of each candidate; choose as ``observable`` (a scalar of
+    one configuration) the slowest that matters. The timing of the exact evaluation spends some, which are no samples
+    and are not counted.
     """
     n_chains = len(jax.tree.leaves(configurations)[0])
-    exact = _seconds(lambda: over_chains(_evaluate, configurations, target, _N_EVALUATIONS)) / (
-        n_chains * _N_EVALUATIONS
-    )
-    lines = []
+    keys = jax.random.split(key, n_chains)
+    programs = [functools.partial(over_chains, _evaluate, configurations, target, _N_EVALUATIONS)]
+    all_series = []
     for number, update in enumerate(candidates):
-        series, seconds = _inner_series(jax.random.fold_in(key, number), update, configurations, observable)
+        states, series = _inner_series(jax.random.fold_in(key, number), update, configurations, observable)
+        all_series.append(series)
+        programs.append(functools.partial(over_chains, _moved, (keys, states), update, _N_TIMED))
+    (exact, exact_error), *timings = _least_seconds(programs)
+    exact /= n_chains * _N_EVALUATIONS
+    lines = []
+    for number, (series, (seconds, inner_error)) in enumerate(zip(all_series, timings, strict=True)):
         for n_updates in LENGTHS:
-            kept = _autocorrelation(series, n_updates)
-            efficiency = expected_efficiency(acceptance, kept)
-            lines.append(InnerLine(number, n_updates, kept, n_updates * seconds / n_chains, exact, efficiency))
+            kept, kept_error = _autocorrelation(series, n_updates)
+            efficiency = expected_efficiency(acceptances[number], kept)
+            lower = expected_efficiency(acceptances[number], min(kept + kept_error, 1.0))
+            inner = n_updates * seconds / (n_chains * _N_TIMED)
+            time_error = (inner * inner_error + exact * exact_error) / (inner + exact)
+            error = math.hypot(1 - lower / efficiency if efficiency else math.inf, time_error)
+            lines.append(InnerLine(number, n_updates, kept, inner, exact, efficiency, acceptances[number], error))
     return tuple(sorted(lines, key=lambda line: -line.samples_a_second))
 
 
@@ -86,18 +108,23 @@ def innermost(update: Any) -> Any:
 
 def _inner_series(
     key: Key[Array, ""], update: Update, configurations: Configuration, observable: Callable[[Configuration], Array]
-) -> tuple[np.ndarray, float]:
-    """The observable along the inner chains, and the seconds of one update of all of them in a chain of many."""
+) -> tuple[State, np.ndarray]:
+    """Where inner chains are after some updates, and the observable along as many again."""
+    observe = _observing(observable)
+    states = init_chains(update, configurations)
+    states, _ = run_chains(key, update, states, _N_STEPS, observe)
+    states, series = run_chains(jax.random.fold_in(key, 1), update, states, _N_STEPS, observe)
+    return states, np.asarray(series)
+
+
+@functools.lru_cache(maxsize=64)
+def _observing(observable: Callable[[Configuration], Array]) -> Callable[[State, Any], Array]:
+    """One and the same function for an observable, so that it is compiled once and not in every round."""
 
     def observe(state: State, info: Any) -> Array:
         return observable(state.configuration)
 
-    states = init_chains(update, configurations)
-    states, _ = run_chains(key, update, states, _N_STEPS, observe)
-    _, series = run_chains(jax.random.fold_in(key, 1), update, states, _N_STEPS, observe)
-    keys = jax.random.split(key, len(states.log_weight))
-    seconds = _seconds(lambda: over_chains(_moved, (keys, states), update, _N_STEPS))
-    return np.asarray(series), seconds / _N_STEPS
+    return observe
 
 
 def _moved(update: Update, inputs: tuple[Key[Array, ""], State], n_steps: int) -> State:
@@ -105,9 +132,12 @@ def _moved(update: Update, inputs: tuple[Key[Array, ""], State], n_steps: int) -
     return chain(key, update, state, n_steps)
 
 
-def _autocorrelation(series: np.ndarray, lag: int) -> float:
+def _autocorrelation(series: np.ndarray, lag: int) -> tuple[float, float]:
+    """Between values a lag apart, with its error from the differences between chains."""
     centred = series - series.mean()
-    return float(np.mean(centred[:, lag:] * centred[:, :-lag]) / np.mean(centred**2))
+    by_chain = np.mean(centred[:, lag:] * centred[:, :-lag], axis=1) / np.mean(centred**2)
+    error = np.std(by_chain, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else 0.0
+    return float(by_chain.mean()), float(error)
 
 
 def _evaluate(target: Target, configuration: Configuration, n_times: int) -> Any:
@@ -120,10 +150,12 @@ def _evaluate(target: Target, configuration: Configuration, n_times: int) -> Any
     return jax.lax.scan(body, configuration, length=n_times)
 
 
-def _seconds(function: Callable[[], Any], n_times: int = 3) -> float:
-    """The least of several timings, after one call to compile."""
-    jax.block_until_ready(function())
-    return min(_timed(function) for _ in range(n_times))
+def _least_seconds(programs: Sequence[Callable[[], Any]]) -> list[tuple[float, float]]:
+    """The least of several timings of each program, in turns, and by how much of itself the next one is longer."""
+    for program in programs:
+        jax.block_until_ready(program())
+    rounds = [[_timed(program) for program in programs] for _ in range(_N_REPEATS)]
+    return [(least, following / least - 1) for least, following, *_ in map(sorted, zip(*rounds, strict=True))]
 
 
 def _timed(function: Callable[[], Any]) -> float:

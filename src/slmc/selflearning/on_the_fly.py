@@ -33,7 +33,7 @@ from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
-from slmc.selflearning.training import TrainingSettings, fit
+from slmc.selflearning.training import TrainingSettings, fit, residual
 from slmc.selflearning.trajectory_length import longest_allowed, weigh_trajectories
 from slmc.selflearning.usable_labels import usable
 
@@ -321,13 +321,21 @@ def _tuned(
 
 
 def _tune(
-    key: Key[Array, ""], learner: Learner, state: LearningState, residual: float, acceptance: float
+    key: Key[Array, ""],
+    learner: Learner,
+    state: LearningState,
+    held_out: Label,
+    residual_of_model: float,
+    acceptance: float,
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
-    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings."""
+    """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings.
+
+    A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect.
+    """
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
     if choosing and learner.settings.proposal == "trajectory":
-        return _choose_trajectory(key, learner, state, residual, acceptance)
+        return _choose_trajectory(key, learner, state, residual_of_model, acceptance)
     numbers = range(len(learner.candidates)) if choosing else [int(state.inner[0])]
     tuned = [
         _tuned(jax.random.fold_in(key, number), learner, _untuned(learner, state, number), configurations)
@@ -337,9 +345,14 @@ def _tune(
     lines, place = np.zeros((0, len(InnerLine._fields))), 0
     if choosing:
         assert learner.observable is not None
-        acceptance = expected_acceptance(residual)
+        acceptances = [
+            expected_acceptance(
+                residual_of_model if same_target(update.target, state.model) else residual(update.target, held_out)
+            )
+            for update in updates
+        ]
         weighed = weigh_inner_chains(
-            key, learner.target, tuple(updates), configurations, learner.observable, acceptance
+            key, learner.target, tuple(updates), configurations, learner.observable, acceptances
         )
         state = state._replace(inner=np.array([weighed[0].candidate, weighed[0].n_updates]))
         lines, place = np.array(weighed, dtype=float), weighed[0].candidate
@@ -349,7 +362,7 @@ def _tune(
 
 
 def _choose_trajectory(
-    key: Key[Array, ""], learner: Learner, state: LearningState, residual: float, acceptance: float
+    key: Key[Array, ""], learner: Learner, state: LearningState, residual_of_model: float, acceptance: float
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
     """``_tune`` for trajectories: the step size is tuned where they are shortest, then the length is chosen."""
     assert learner.observable is not None
@@ -362,7 +375,7 @@ def _choose_trajectory(
     used = shortest if math.isnan(acceptance) else updates[int(state.inner[0])]
     longest = longest_allowed(_trajectory(used).n_steps, acceptance)  # type: ignore[attr-defined]
     lines = weigh_trajectories(
-        jax.random.fold_in(key, 1), tuple(updates), configurations, learner.observable, residual, longest
+        jax.random.fold_in(key, 1), tuple(updates), configurations, learner.observable, residual_of_model, longest
     )
     state = state._replace(inner=np.array([lines[0].candidate, 1]), inner_step_size=np.asarray(size))
     return state, np.array(lines, dtype=float), words
@@ -390,6 +403,7 @@ def learning_round(
     forces_matter = training_settings.force_weight > 0
     held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
     training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
+    residual_before_round = math.nan if first else _residual_of_proposing(learner, state, held_out)
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)
     labels = jax.tree.map(lambda room, lines: _filled(room, lines, n_old), state.labels, training)
@@ -410,9 +424,9 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner, words = _tune(key_tune, learner, state, result.residual, math.nan if first else acceptance)
+    state, inner, words = _tune(key_tune, learner, state, held_out, result.residual, math.nan if first else acceptance)
 
-    expected = expected_acceptance(float(state.residuals[int(state.n_rounds) - 2])) if not first else math.nan
+    expected = math.nan if first else expected_acceptance(residual_before_round)
     warnings = (*result.warnings, *words)
     if not first and acceptance < 0.5 * expected:
         warnings = (
@@ -428,7 +442,7 @@ def learning_round(
         round=int(state.n_rounds),
         residual=result.residual,
         training_residual=result.training_residual,
-        expected_acceptance=expected_acceptance(result.residual),
+        expected_acceptance=InnerLine(*inner[0]).acceptance if len(inner) else expected_acceptance(result.residual),
         acceptance=math.nan if first else acceptance,
         inner_step_size=float(state.inner_step_size),
         n_labels=n_labels,
@@ -445,6 +459,14 @@ def learning_round(
         share_of_weight_zero=share_of_weight_zero,
         by_replica={},
     )
+
+
+def _residual_of_proposing(learner: Learner, state: LearningState, held_out: Label) -> float:
+    """That of the model as the round before left it, or of a cheaper one, if that proposed without the model."""
+    proposing = inner_update(learner, state).target
+    if same_target(proposing, state.model):
+        return float(np.asarray(state.residuals)[int(state.n_rounds) - 1])
+    return residual(proposing, held_out)
 
 
 def _error_of_residual(differences: np.ndarray, n_chains: int) -> float:

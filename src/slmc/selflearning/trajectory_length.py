@@ -82,7 +82,7 @@ def weigh_trajectories(
         kept, kept_of_residual = (_correlation(start[..., i], path[..., column, i]) for i in (0, 1))
         acceptance = expected_acceptance(residual * math.sqrt(1 - max(0.0, kept_of_residual)))
         efficiency = expected_efficiency(acceptance, kept)
-        lines.append(InnerLine(place, ends[column], kept, math.nan, math.nan, efficiency))
+        lines.append(InnerLine(place, ends[column], kept, math.nan, math.nan, efficiency, acceptance))
     best = max(line.efficiency for line in lines)
     taken = next(line for line in lines if line.efficiency >= _GOOD_ENOUGH * best)
     others = sorted((line for line in lines if line is not taken), key=lambda line: -line.efficiency)

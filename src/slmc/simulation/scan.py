@@ -20,7 +20,7 @@ from slmc.simulation.files import write_whole
 from slmc.simulation.marks import Marks
 from slmc.simulation.records import Records
 from slmc.simulation.toml import to_toml
-from slmc.system import RunSettings, UserError, brief, field_about, point_settings
+from slmc.system import RunSettings, UserError, brief, field_about, idle_fields_taken, point_settings
 
 START = "start.eqx"
 """The model from which a point starts to learn, kept in its directory."""
@@ -65,7 +65,8 @@ def points_of(directory: Path, settings: RunSettings) -> list[Point]:
             name = f"{name},{number}"
         names.add(name)
         words = ", ".join(f"{symbol} = {_brief(value)}" for symbol, value in shown.items())
-        point = point_settings(settings, number)
+        with idle_fields_taken():  # whether any is idle was looked at when the scan began
+            point = point_settings(settings, number)
         seed = _seed_of(directory / name, point.seed, (settings.seed + number) % 2**63)
         updates: dict[str, object] = {"title": f"{settings.title or settings.system}, {words}", "seed": seed}
         model: Any = getattr(point, "model", None)

@@ -52,7 +52,9 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
     if learns:
         result["residual"] = residual
         result["expected_acceptance"] = None if residual is None else expected_acceptance(residual)
-        result["inner_chain"] = _inner_chain(records)
+        chosen = result["inner_chain"] = _inner_chain(records)
+        if chosen is not None and chosen["expected_acceptance"] is not None:
+            result["expected_acceptance"] = chosen["expected_acceptance"]
     baseline = records.read("baseline")
     if baseline:
         compared = about.estimates(baseline)
@@ -79,7 +81,9 @@ def _inner_chain(records: Records) -> dict[str, Any] | None:
         "n_updates": int(best.n_updates),
         "autocorrelation": best.autocorrelation,
         "share_of_exact_evaluation": _finite(best.inner_seconds / best.exact_seconds),
+        "expected_acceptance": _finite(best.acceptance),
         "expected_ess_per_second": _finite(best.samples_a_second),
+        "relative_error": _finite(best.error),
     }
 
 
@@ -103,11 +107,17 @@ def with_doubts(verdict: str, doubts: Sequence[str]) -> str:
 
 
 def _verdict(estimates: Mapping[str, Estimate], phase: str) -> str:
-    """``ok``, or what speaks against the results, worst observable first."""
+    """``ok``, or what speaks against the first observable that cannot be trusted, and what to do about it."""
     if not estimates:
         return f"nothing measured yet (phase: {phase})"
     doubts = [f"{name}: {known.verdict}" for name, known in estimates.items() if known.verdict]
     if doubts:
         more = f"; and {len(doubts) - 1} more" if len(doubts) > 1 else ""
-        return f"do not trust yet: {doubts[0]}{more}; measure longer (measurement.n_steps)"
+        frozen = any(known.ess == 0 for known in estimates.values())
+        advice = (
+            "tune or learn longer, for at least one chain never moved"
+            if frozen
+            else "measure longer (measurement.n_steps)"
+        )
+        return f"do not trust yet: {doubts[0]}{more}; {advice}"
     return "ok" if phase == "done" else "ok so far, the run is not finished"

@@ -2,9 +2,9 @@
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
-from arviz_stats.base import array_stats
 
 from slmc.statistics.disorder import disorder_average, samples_of
 from slmc.statistics.quantities import NOT_FINITE, Estimate
@@ -43,6 +43,13 @@ def estimate(series: Series | RunningSeries, n_samples: int = 1, moved: bool | N
     return _of_draws(series.means, moved) if series.block_length == 1 else _of_blocks(series, moved)
 
 
+def _diagnostics() -> Any:
+    """Those of arviz-stats, whose import takes as long as all the rest of the package."""
+    from arviz_stats.base import array_stats
+
+    return array_stats
+
+
 def _of_draws(series: Series, moved: bool | None) -> Estimate:
     if series.size == 0:
         return Estimate(math.nan, math.nan, None, 0.0)
@@ -55,8 +62,8 @@ def _of_draws(series: Series, moved: bool | None) -> Estimate:
         return Estimate(value, math.nan, math.nan, math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        ess = float(array_stats.ess(series, chain_axis=0, draw_axis=1, method="mean"))
-        error = float(array_stats.mcse(series, chain_axis=0, draw_axis=1, method="mean"))
+        ess = float(_diagnostics().ess(series, chain_axis=0, draw_axis=1, method="mean"))
+        error = float(_diagnostics().mcse(series, chain_axis=0, draw_axis=1, method="mean"))
     return Estimate(value, error, split_r_hat(series), ess)
 
 
@@ -70,7 +77,7 @@ def _of_blocks(series: RunningSeries, moved: bool | None) -> Estimate:
         return _constant(value, n_draws, moved)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        error = float(array_stats.mcse(means, chain_axis=0, draw_axis=1, method="mean"))
+        error = float(_diagnostics().mcse(means, chain_axis=0, draw_axis=1, method="mean"))
     return Estimate(value, error, split_r_hat(series.first_draws), variance / error**2)
 
 
@@ -92,7 +99,7 @@ def split_r_hat(series: Series) -> float:
         return math.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(array_stats.rhat(series, chain_axis=0, draw_axis=1, method="rank"))
+        return float(_diagnostics().rhat(series, chain_axis=0, draw_axis=1, method="rank"))
 
 
 def has_moved(log_weight: Series, accepted: Series | None = None) -> bool:

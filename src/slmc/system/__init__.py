@@ -26,7 +26,7 @@ from slmc.system.run_settings import (
     kept_files,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
-from slmc.system.settings import Idle, Settings, changed_fields, no_effect, refuse_idle, value_of
+from slmc.system.settings import Idle, Settings, changed_fields, idle_fields_taken, no_effect, refuse_idle, value_of
 from slmc.system.validation import validated, with_fields, without_idle
 from slmc.system.variational import StepSettings, Variational, VariationalSettings
 
@@ -59,6 +59,7 @@ __all__ = [
     "chosen_names",
     "estimates_of",
     "field_about",
+    "idle_fields_taken",
     "kept_files",
     "load_model",
     "no_effect",

@@ -144,16 +144,16 @@ class Problem:
 
     def estimates(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
         """Estimates of what is shown and of what is derived, from the series of a phase."""
-        return {
-            **estimates_of([about.name for about in self.observables if about.shown], series, self.n_samples),
-            **{
-                about.name: jackknife(
-                    about.function, {name: series[name] for name in about.needs}, n_samples=self.n_samples
+        known = estimates_of([about.name for about in self.observables], series, self.n_samples)
+        found = {about.name: known[about.name] for about in self.observables if about.shown and about.name in known}
+        for about in self.derived:
+            if known and all(name in series for name in about.needs):
+                needed = {name: series[name] for name in about.needs}
+                moved = has_moved(series[LOG_WEIGHT.name], series.get("accepted"))
+                found[about.name] = jackknife(
+                    about.function, needed, n_samples=self.n_samples, moved=moved, known=known
                 )
-                for about in self.derived
-                if all(name in series for name in about.needs)
-            },
-        }
+        return found
 
     @property
     def identity(self) -> str:

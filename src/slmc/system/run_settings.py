@@ -17,7 +17,7 @@ from pydantic import (
 from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.selflearning.on_the_fly import n_held_out
 from slmc.system.scan_settings import ScanSettings, check_points
-from slmc.system.settings import Idle, IdleFieldsError, Settings, changed_fields, is_default, refuse_idle, value_of
+from slmc.system.settings import Idle, Settings, changed_fields, is_default, refuse_idle, value_of
 from slmc.system.stopping import StoppingRules
 from slmc.system.validation import with_fields
 
@@ -31,9 +31,11 @@ LEAST_LABELS = 32
 class ExactSettings(Settings):
     """The update that needs no model: it thermalises, gives the first training data, and runs the baseline."""
 
-    update: Literal["hmc", "local"] = Field("hmc", description="hmc: trajectories with the exact force; local: sweeps")
-    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory (hmc)")
-    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("leapfrog", description="of a trajectory (hmc)")
+    update: Literal["hmc", "microcanonical", "local"] = Field(
+        "hmc", description="hmc, microcanonical: trajectories with the exact force; local: sweeps"
+    )
+    n_steps: PositiveInt = Field(5, description="integrator steps of a trajectory")
+    integrator: Literal["leapfrog", "omelyan", "fourth-order"] = Field("leapfrog", description="of a trajectory")
     acceptance: float = Field(0.8, gt=0, lt=1, description="acceptance to which its step size is tuned")
     tuning_steps: PositiveInt = Field(150, description="updates per chain in which that is done, before thermalising")
     every: int = Field(0, ge=0, description="mix one exact update in after every this many outer steps; 0: never")
@@ -225,8 +227,7 @@ class RunSettings(Settings):
         given = [changed for name, section in sections.items() for changed in changed_fields(name, section)]
         given += [name for name in ("exact.every", "baseline.n_steps") if not is_default(self, name)]
         given.remove("learning.n_rounds")
-        if given:
-            raise IdleFieldsError(given, "in a run without a model (learning.n_rounds = 0)")
+        refuse_idle(self, Idle(True, tuple(given), "in a run without a model (learning.n_rounds = 0)"))
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,9 @@
 """How a section of a configuration file is declared: fields with defaults, limits and a sentence each."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -55,11 +58,24 @@ class IdleFieldsError(ValueError):
         self.names = tuple(names)
 
 
+_taken: ContextVar[bool] = ContextVar("whether idle fields are taken as they are", default=False)
+
+
+@contextlib.contextmanager
+def idle_fields_taken() -> Iterator[None]:
+    """Within it nothing is refused for being idle: what a run was begun with is what it is, and belongs to its name."""
+    before = _taken.set(True)
+    try:
+        yield
+    finally:
+        _taken.reset(before)
+
+
 def refuse_idle(settings: BaseModel, *cases: Idle) -> None:
     """Raises ``IdleFieldsError`` for fields that were given and cannot take effect."""
     for case in cases:
         given = [name for name in case.fields if case.applies and not is_default(settings, name)]
-        if given:
+        if given and not _taken.get():
             raise IdleFieldsError(given, case.where)
 
 

@@ -1,6 +1,7 @@
 """``slmc run`` with gauge theory: from file to report, interruptions, every wrong field in one sentence."""
 
 import json
+import signal
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from killing import stopped_at
 from slmc import runs
 from slmc.montecarlo import Label, MetropolisHastings, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
@@ -100,12 +102,14 @@ class Killed(BaseException):
 def test_killed_and_resumed_it_gives_the_same_bits(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between records and checkpoint while learning, while measuring, and in the baseline."""
+    """By the system while learning; then between records and checkpoint while measuring, and in the baseline."""
     from slmc.cli import app
 
     directory, save = tmp_path / "run", Checkpoints.save
-    command = ["run", "gauge_small", "--out", str(directory), "-q", *TINY]
-    for fatal in (3, 5, 8):
+    marker = directory / "checkpoints" / "000002"
+    assert stopped_at(marker, "run", "gauge_small", "--out", directory, "-q", *TINY)[0] == -signal.SIGKILL
+    command = ["resume", str(directory), "-q"]
+    for fatal in (5, 8):
 
         def killed(self: Checkpoints, number: int, *rest: object, fatal: int = fatal) -> None:
             if number == fatal:
@@ -116,7 +120,6 @@ def test_killed_and_resumed_it_gives_the_same_bits(
             patch.setattr(Checkpoints, "save", killed)
             with pytest.raises(Killed):
                 app(command, standalone_mode=False)
-        command = ["resume", str(directory), "-q"]
     app(command, standalone_mode=False)
     for group in ("thermalisation", "learning", "measurement", "baseline"):
         one, other = (Records(path / "records.zarr").read(group) for path in (finished, directory))

@@ -15,6 +15,7 @@ import reference_double_exchange as reference
 from slmc.system.run_settings import nested
 from slmc.systems.spins import DoubleExchange, diluted, pole_weight, poles, rational
 from slmc.systems.spins.elimination import elimination
+from slmc.systems.spins.models import ModelSettings
 from slmc.systems.spins.settings import DoubleExchangeRun, DoubleExchangeSettings, InnerSettings
 
 PAULI = np.array([[[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]])
@@ -252,8 +253,9 @@ def test_a_moved_chemical_potential_needs_no_new_target():
 
 
 def test_runs_begun_before_there_was_a_choice_keep_their_identity():
-    inner = InnerSettings(sweeps="one by one")
-    settings = DoubleExchangeRun(target=DoubleExchangeSettings(weight="diagonalisation"), inner=inner)
+    inner, model = InnerSettings(sweeps="one by one"), ModelSettings(evaluation="arrays")
+    target = DoubleExchangeSettings(weight="diagonalisation", local_decisions="weights")
+    settings = DoubleExchangeRun(target=target, inner=inner, model=model)
     hidden = (*settings.may_change, *settings.came_later)
     earlier = settings.model_dump_json(exclude=nested(hidden))
     assert settings.identity == hashlib.sha256(earlier.encode()).hexdigest()

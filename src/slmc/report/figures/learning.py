@@ -192,7 +192,12 @@ def inner_chain(run: Stored) -> Plot:
         f"Chosen: {int(best.n_updates)} × {names[int(best.candidate)].replace('_', ' ')}, which cost "
         f"{best.inner_seconds / best.exact_seconds:.2f} exact evaluations a proposal "
         f"({1e3 * best.inner_seconds:.3g} ms against {1e3 * best.exact_seconds:.3g} ms a chain, all chains running). "
-        "Times and autocorrelations were measured when learning ended, and the acceptance is the one that the residual "
-        "lets expect."
+        "Times (the least of several in turns) and autocorrelations were measured when learning ended, and the "
+        "acceptance is the one that the residual of what proposes lets expect"
+        + (
+            f"; all that makes the expected rate uncertain by {100 * best.error:.0f} %."
+            if best.error == best.error
+            else "."
+        )
     )
     return plot

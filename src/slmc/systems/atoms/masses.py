@@ -55,6 +55,9 @@ class Massive(SiteManifold):
     def random(self, key, shape):
         return jax.random.normal(key, shape, jnp.float64)
 
+    def dimension(self, position):
+        return position.size - (3 if self.holds_centre else 0)
+
     def distance(self, position):
         return abs(0 * position).max(initial=0.0)
 

@@ -44,6 +44,9 @@ class DrivenManifold(Manifold):
     def draw_momentum(self, key, position):
         return self.manifold.draw_momentum(key, position)
 
+    def dimension(self, position):
+        return self.manifold.dimension(position)
+
     def n_points(self, configuration):
         return self.manifold.n_points(configuration)
 

@@ -13,6 +13,7 @@ from slmc.montecarlo import (
     HamiltonianTrajectory,
     LocalSweep,
     MetropolisHastings,
+    MicrocanonicalTrajectory,
     Sequence,
     SpecialUnitary,
     Target,
@@ -107,8 +108,8 @@ def _exact(target: Target, config: GaugeRun) -> Update:
         n_gauge_steps = config.pseudofermions.n_gauge_steps
         moved = PseudofermionTrajectory(target, jnp.asarray(0.1), settings.n_steps, integrator, n_gauge_steps)
         return Sequence((RefreshPseudofermions(target), MetropolisHastings(target, moved)))
-    trajectory = HamiltonianTrajectory(target, SpecialUnitary(), jnp.asarray(0.1), settings.n_steps, integrator)
-    return MetropolisHastings(target, trajectory)
+    kind = MicrocanonicalTrajectory if settings.update == "microcanonical" else HamiltonianTrajectory
+    return MetropolisHastings(target, kind(target, SpecialUnitary(), jnp.asarray(0.1), settings.n_steps, integrator))
 
 
 def _inner_updates(settings: GaugeInnerSettings) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import AAA
 
 from slmc.numbers import finite, positive
 
@@ -70,6 +69,8 @@ def rational_power(power: float, lower: float, upper: float, tolerance: float = 
 
 def _shifts(grid: np.ndarray, values: np.ndarray, n_terms: int) -> np.ndarray | None:
     """Minus the poles if all of them are real and below the range, else nothing."""
+    from scipy.interpolate import AAA  # slow to import
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         poles = AAA(grid, values, rtol=0, max_terms=n_terms, clean_up=False).poles()

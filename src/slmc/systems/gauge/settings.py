@@ -6,16 +6,7 @@ import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.system import (
-    PROPOSAL_WORDS,
-    Idle,
-    InnerProposal,
-    RunSettings,
-    Settings,
-    changed_fields,
-    no_effect,
-    refuse_idle,
-)
+from slmc.system import PROPOSAL_WORDS, Idle, InnerProposal, RunSettings, Settings, changed_fields, refuse_idle
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
@@ -207,9 +198,8 @@ class GaugeRun(RunSettings):
 
     def _check_pseudofermions(self) -> None:
         if self.target.determinant == "exact":
-            changed = changed_fields("pseudofermions", self.pseudofermions)
-            if changed:
-                raise ValueError(no_effect(changed, 'without target.determinant = "pseudofermions"'))
+            changed = tuple(changed_fields("pseudofermions", self.pseudofermions))
+            refuse_idle(self, Idle(True, changed, 'without target.determinant = "pseudofermions"'))
             return
         if self.learns:
             raise ValueError(

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
-from scipy.optimize import brentq
 
 from slmc.lattice import Shape, check_shape, n_sites, resolve_n_shells, shell_sum_matrices
 from slmc.montecarlo.target import LogWeight, MeasuredTarget
@@ -163,6 +162,8 @@ class DoubleExchange(MeasuredTarget):
         The mean depends on the configurations: alternate with sampling until μ settles, then keep it fixed (a
         weight that changes while samples count is not a weight). Raises ``ValueError`` unless 0 < filling < 2.
         """
+        from scipy.optimize import brentq  # slow to import
+
         if not 0 < filling < 2:
             raise ValueError(f"filling must lie between 0 and 2 electrons per site; got {filling}.")
         levels = np.asarray(_levels(self, spins))

@@ -34,6 +34,9 @@ class ModelSettings(Settings):
     head_shells: AllOrNumber = Field("all", description='shells of the Heisenberg head (transformer), or "all"')
     attention: Literal["dot-product", "factored"] = Field("dot-product", description='or "factored" (transformer)')
     initial_scale: PositiveFloat = Field(0.1, description="initial attention weights times sqrt(N) (transformer)")
+    evaluation: Literal["compiled", "arrays"] = Field(
+        "compiled", description='"arrays": with the last bits of earlier versions, slower (network)'
+    )
     file: str | None = Field(None, description="a stored model.eqx to start from; its form replaces the fields above")
 
     @field_validator("n_shells", "head_shells", "reach")
@@ -62,7 +65,8 @@ def _form_of_linear(model: Heisenberg) -> dict[str, Any]:
 
 def _network(of: ModelSettings, shape: Shape, temperature: float, key: jax.Array) -> EquivariantNetwork:
     reach = _number(of.reach)
-    return EquivariantNetwork(shape, of.n_layers, of.n_channels, of.n_hidden, reach, temperature, key=key)
+    sizes, compiled = (of.n_layers, of.n_channels, of.n_hidden), of.evaluation == "compiled"
+    return EquivariantNetwork(shape, *sizes, reach, temperature, compiled, key=key)
 
 
 def _form_of_network(model: EquivariantNetwork) -> dict[str, Any]:

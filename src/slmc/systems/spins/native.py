@@ -13,7 +13,7 @@ from slmc.compiled_calls import answers_version, arguments, data, extents, frame
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _root(labels, site):
     while labels[site] != site:
@@ -22,7 +22,7 @@ def _root(labels, site):
     return site
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def join(extents, bonds, labels):
     """Writes into ``labels`` the least site number of the cluster of each site, by union–find.
@@ -48,13 +48,13 @@ def join(extents, bonds, labels):
         labels[site] = labels[labels[site]]
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _rotated(word, by):
     return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _seeded(state, seed):
     """Four words from one by SplitMix64: Steele, Lea, Flood, OOPSLA 2014."""
@@ -65,7 +65,7 @@ def _seeded(state, seed):
         state[i] = word ^ (word >> np.uint64(31))
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _uniform(state):
     """A number in [0, 1) with 53 bits by xoshiro256++: Blackman, Vigna, ACM Trans. Math. Softw. 47, 36 (2021)."""
@@ -80,7 +80,7 @@ def _uniform(state):
     return np.float64(result >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cluster):
     """Marks in ``cluster`` the Wolff cluster of a site.
@@ -105,7 +105,7 @@ def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cl
                 n_waiting += 1
 
 
-@numba.njit(fastmath={"reassoc", "contract"})
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
 @no_type_check
 def _field(neighbours, strength, spins, site):
     """h_i = Σ_k strength_k S_{neighbour k of i}."""
@@ -118,7 +118,7 @@ def _field(neighbours, strength, spins, site):
     return x, y, z
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _cosine(u, h):
     """1 + log(u + (1 − u) exp(−2h))/h: the cosine to a field of strength h, by inversion."""
@@ -126,7 +126,7 @@ def _cosine(u, h):
     return min(max(cosine, -1.0), 1.0)
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _axis(x, y, z, h):
     """The direction of a field of strength h; the third axis for a vanishing one."""
@@ -135,7 +135,7 @@ def _axis(x, y, z, h):
     return x / h, y / h, z / h
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _turned(x, y, z, cosine, along_first, along_second):
     """A unit vector from its components along an axis and along two directions at right angles to it.
@@ -152,7 +152,7 @@ def _turned(x, y, z, cosine, along_first, along_second):
     return x_new / length, y_new / length, z_new / length
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def draw_spins(neighbours, strength, order, numbers, spins):
     """Heat bath: see ``sweeps.draw_along``, of which this is one call after the other."""
@@ -169,7 +169,7 @@ def draw_spins(neighbours, strength, order, numbers, spins):
         spins[site, 0], spins[site, 1], spins[site, 2] = _turned(x, y, z, cosine, along_first, along_second)
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def reflect_spins(neighbours, strength, order, numbers, spins):
     """Over-relaxation: see ``sweeps.reflect``, of which this is one call after the other."""
@@ -183,7 +183,7 @@ def reflect_spins(neighbours, strength, order, numbers, spins):
             spins[site, 0], spins[site, 1], spins[site, 2] = x / length, y / length, z / length
 
 
-@numba.njit(fastmath={"reassoc", "contract"})
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
 @no_type_check
 def _product(row, x, y, z):
     """h_i = Σ_j row_j S_j, of components apart from each other."""
@@ -195,7 +195,7 @@ def _product(row, x, y, z):
     return a, b, c
 
 
-@numba.njit(fastmath={"reassoc", "contract"})
+@numba.njit(cache=True, fastmath={"reassoc", "contract"})
 @no_type_check
 def _gathered(sites, strength, x, y, z):
     """h_i = Σ_k strength_k S_{sites_k}, of components apart from each other."""
@@ -208,7 +208,7 @@ def _gathered(sites, strength, x, y, z):
     return a, b, c
 
 
-@numba.njit(fastmath={"contract"})
+@numba.njit(cache=True, fastmath={"contract"})
 @no_type_check
 def _along(a, b, c, u, v, w):
     """A spin from exp(h·S) for the field h = (a, b, c), from a number u and a point (v, w) of the unit disc.
@@ -232,7 +232,7 @@ def _along(a, b, c, u, v, w):
     return cosine * a + first + a * r * s, cosine * b + second * sign + b * r * s, cosine * c - s
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def draw_often(neighbours, strengths, seed, n_sweeps, spins):
     """Sweeps of the heat bath, each through the sites in order or in reverse order: ``draw_spins`` many times over.
@@ -269,7 +269,7 @@ def draw_often(neighbours, strengths, seed, n_sweeps, spins):
     spins[:, 0], spins[:, 1], spins[:, 2] = x, y, z
 
 
-@numba.njit
+@numba.njit(cache=True)
 @no_type_check
 def _matrices(buffer):
     """How many matrices a buffer holds, their rows and their columns."""
@@ -328,34 +328,45 @@ def _grow_call(frame_address):
     return np.uint64(0)
 
 
+@numba.njit(cache=True)
 @no_type_check
-def _sweep_call(sweep):
-    @no_type_check
-    def call(frame_address):
-        frame = frame_words(frame_address)
-        if not answers_version(frame):
-            given, result = arguments(frame, 5), results(frame, 1)[0]
-            n_sites, n_neighbours = extents(given[0])
-            spins = numba.carray(data(result), (n_sites, 3), np.float64)
-            spins[:] = numba.carray(data(given[4]), (n_sites, 3), np.float64)
-            sweep(
-                numba.carray(data(given[0]), (n_sites, n_neighbours), np.int32),
-                numba.carray(data(given[1]), (n_neighbours,), np.float64),
-                numba.carray(data(given[2]), (n_sites,), np.int32),
-                numba.carray(data(given[3]), (n_sites, 2), np.float64),
-                spins,
-            )
-        return np.uint64(0)
+def _sweep_buffers(frame):
+    """What a sweep reads, and the spins that it changes, which start as those that it is given."""
+    given, result = arguments(frame, 5), results(frame, 1)[0]
+    n_sites, n_neighbours = extents(given[0])
+    spins = numba.carray(data(result), (n_sites, 3), np.float64)
+    spins[:] = numba.carray(data(given[4]), (n_sites, 3), np.float64)
+    return (
+        numba.carray(data(given[0]), (n_sites, n_neighbours), np.int32),
+        numba.carray(data(given[1]), (n_neighbours,), np.float64),
+        numba.carray(data(given[2]), (n_sites,), np.int32),
+        numba.carray(data(given[3]), (n_sites, 2), np.float64),
+        spins,
+    )
 
-    return call
+
+@no_type_check
+def _draw_call(frame_address):
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        draw_spins(*_sweep_buffers(frame))
+    return np.uint64(0)
+
+
+@no_type_check
+def _reflect_call(frame_address):
+    frame = frame_words(frame_address)
+    if not answers_version(frame):
+        reflect_spins(*_sweep_buffers(frame))
+    return np.uint64(0)
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
     "join": _join_call,
     "grow": _grow_call,
-    "draw": _sweep_call(draw_spins),
+    "draw": _draw_call,
     "draw_often": _draw_often_call,
-    "reflect": _sweep_call(reflect_spins),
+    "reflect": _reflect_call,
 }
 
 

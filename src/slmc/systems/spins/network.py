@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key
 from slmc.lattice import Shape, check_shape, n_sites
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.numbers import count, positive_count
+from slmc.systems.spins import compiled_network
 from slmc.systems.spins.filters import carried, filtered, multiplicities
 from slmc.systems.spins.observables import Spins
 from slmc.systems.spins.parameters import check_temperature
@@ -79,8 +80,9 @@ class EquivariantNetwork(Target):
     torus), so that it can be carried to other lattices with ``on_lattice``. log W_eff is even in the spins and stands
     for −H_eff/T at the given ``temperature``.
 
-    ``key`` draws the initial weights. Raises ``ValueError`` for numbers of layers, channels or hidden values below
-    1, a reach below 0 and a temperature that is not positive.
+    ``key`` draws the initial weights. On a CPU log W_eff of float64 is computed by compiled loops, several times
+    faster, unless ``compiled`` is false; its derivatives are made from arrays. Raises ``ValueError`` for numbers of
+    layers, channels or hidden values below 1, a reach below 0 and a temperature that is not positive.
     """
 
     shape: Shape = eqx.field(static=True)
@@ -90,6 +92,7 @@ class EquivariantNetwork(Target):
     filters: Float[Array, "channel displacement"]
     perceptrons: tuple[Perceptron, ...]
     messages: tuple[Message, ...]
+    compiled: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -99,9 +102,11 @@ class EquivariantNetwork(Target):
         n_hidden: int = 32,
         reach: int | None = None,
         temperature: float = 1.0,
+        compiled: bool = True,
         *,
         key: Key[Array, ""],
     ) -> None:
+        self.compiled = compiled
         self.shape, self.temperature = check_shape(shape), check_temperature(temperature)
         self.reach = reach = None if reach is None else count(reach, "reach")
         n_layers, n_channels = positive_count(n_layers, "n_layers"), positive_count(n_channels, "n_channels")
@@ -135,6 +140,11 @@ class EquivariantNetwork(Target):
 
     def log_weight(self, spins: Spins) -> LogWeight:
         """log W_eff of a configuration."""
+        is_double = all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves((self, spins)))
+        return _log_weight(self, spins) if self.compiled and is_double else self.by_arrays(spins)
+
+    def by_arrays(self, spins: Spins) -> LogWeight:
+        """log W_eff of a configuration by operations on arrays."""
         flat = spins.reshape(-1, 3).T
         channels = filtered(self.shape, self.reach, self.filters, flat[None])
         hidden = self.perceptrons[0](channels)
@@ -146,18 +156,23 @@ class EquivariantNetwork(Target):
         return total
 
     def on_lattice(
-        self, shape: Shape, temperature: float | None = None, reach: int | None = None
+        self,
+        shape: Shape,
+        temperature: float | None = None,
+        reach: int | None = None,
+        compiled: bool | None = None,
     ) -> "EquivariantNetwork":
         """The same weights by displacement on another lattice; displacements it did not know get zero.
 
         At another temperature the same H_eff is kept. ``reach`` limits or widens the filters; by default they keep
-        theirs (``None``: all of the new torus).
+        theirs (``None``: all of the new torus). ``compiled`` says how log W_eff is computed, by default as it was.
         """
         reach = self.reach if reach is None else reach
+        compiled = self.compiled if compiled is None else compiled
         temperature = self.temperature if temperature is None else temperature
         n_hidden, n_channels = len(self.perceptrons[0].bias), len(self.filters)
         moved = EquivariantNetwork(
-            shape, len(self.perceptrons), n_channels, n_hidden, reach, temperature, key=jax.random.key(0)
+            shape, len(self.perceptrons), n_channels, n_hidden, reach, temperature, compiled, key=jax.random.key(0)
         )
         scale = self.temperature / moved.temperature
 
@@ -176,3 +191,19 @@ class EquivariantNetwork(Target):
         return eqx.tree_at(
             lambda network: (network.linear, network.filters, network.perceptrons, network.messages), moved, parts
         )
+
+
+@jax.custom_jvp
+def _log_weight(network: EquivariantNetwork, spins: Spins) -> LogWeight:
+    return jax.lax.platform_dependent(
+        network,
+        spins,
+        cpu=lambda network, spins: compiled_network.log_weight(network, spins.reshape(-1, 3)),
+        default=lambda network, spins: network.by_arrays(spins),
+    )
+
+
+@_log_weight.defjvp
+def _log_weight_jvp(primals, tangents):
+    """Derivatives are made from arrays; the log-weight is the same to the bit with them and without."""
+    return _log_weight(*primals), jax.jvp(lambda network, spins: network.by_arrays(spins), primals, tangents)[1]

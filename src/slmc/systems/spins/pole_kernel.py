@@ -291,7 +291,7 @@ def _aligned(array):
 
 @_pasted
 @no_type_check
-def _row_of_poles(poles, numbers, hops):
+def row_of_poles(poles, numbers, hops):
     """The first row of ``packed_poles`` that reaches all levels; −1 where none does."""
     temperature, mu, half_coupling = numbers[0], numbers[1], numbers[2]
     reach = (np.sum(np.abs(hops)) + LONGEST_SPIN * half_coupling + abs(mu)) / temperature
@@ -303,7 +303,7 @@ def _row_of_poles(poles, numbers, hops):
 
 @_inlined
 @no_type_check
-def _values(poles, row, number):
+def values(poles, row, number):
     """Frequencies (0) or weights for log cosh (1), energy (2), variance (3) and occupation (4)."""
     return poles[row, 3 + number * MAX_LANES : 3 + (number + 1) * MAX_LANES]
 
@@ -332,7 +332,7 @@ def _one_group(memory, tables, numbers, hops, fields, frequencies, weights, loga
 @no_type_check
 def _all_groups(n_groups, tables, poles, row, numbers, hops, fields, logarithms, angles, force, like):
     memory = _workspace(_front_starts(tables, len(force) > 0), tables, len(like))
-    frequencies, weights = _values(poles, row, 0), _values(poles, row, 1)
+    frequencies, weights = values(poles, row, 0), values(poles, row, 1)
     for group in range(n_groups):
         here = slice(group * N_LANES, (group + 1) * N_LANES)
         _one_group(
@@ -361,7 +361,7 @@ def evaluate(tables, poles, numbers, observables, force):
     n_sites = len(part(tables, ELIMINATED)) + len(part(tables, KEPT))
     hops, fields = numbers[N_SCALARS : len(numbers) - 3 * n_sites], numbers[len(numbers) - 3 * n_sites :]
     fields = fields.reshape(n_sites, 3)
-    row = _row_of_poles(poles, numbers, hops)
+    row = row_of_poles(poles, numbers, hops)
     observables[:], force[:] = math.nan, 0
     if row < 0 or _has_too_long(fields, LONGEST_SPIN * numbers[2]):
         force[:] = math.nan
@@ -375,12 +375,12 @@ def evaluate(tables, poles, numbers, observables, force):
         _all_groups(n_groups, tables, poles, row, numbers, hops, fields, logarithms, angles, force, complex_block())
     temperature, mu = numbers[0], numbers[1]
     if len(observables) > 0:
-        observables[0] = n_sites + np.sum(_values(poles, row, 4) * angles)
-        observables[1] = -n_sites * mu - 2 * temperature * np.sum(_values(poles, row, 2) * logarithms)
-        observables[2] = 2 * temperature**2 * np.sum(_values(poles, row, 3) * logarithms)
+        observables[0] = n_sites + np.sum(values(poles, row, 4) * angles)
+        observables[1] = -n_sites * mu - 2 * temperature * np.sum(values(poles, row, 2) * logarithms)
+        observables[2] = 2 * temperature**2 * np.sum(values(poles, row, 3) * logarithms)
     log_weight = n_sites * (2 * math.log(2.0) + mu / temperature)
     for n in range(n_poles):
-        log_weight += 2 * _values(poles, row, 1)[n] * logarithms[n]
+        log_weight += 2 * values(poles, row, 1)[n] * logarithms[n]
     return log_weight
 
 

@@ -15,6 +15,7 @@ from slmc.montecarlo import (
     HamiltonianTrajectory,
     LocalSweep,
     MetropolisHastings,
+    MicrocanonicalTrajectory,
     SinglePrecision,
     Sphere,
     Target,
@@ -26,6 +27,7 @@ from slmc.system import Fit, Problem, Sought, System, UserError, load_model
 from slmc.systems.spins import observables
 from slmc.systems.spins.dilution import diluted
 from slmc.systems.spins.double_exchange import DoubleExchange
+from slmc.systems.spins.green_sweep import GreensFunctionSweep
 from slmc.systems.spins.heisenberg import Heisenberg
 from slmc.systems.spins.measured import (
     BINDER_RATIOS,
@@ -65,7 +67,7 @@ def double_exchange(config: DoubleExchangeRun, directory: Path = Path()) -> Prob
         target=target,
         manifold=Sphere(),
         start=partial(_start, settings=settings),
-        exact=partial(exact_update, settings=config.exact),
+        exact=partial(exact_update, settings=config.exact, local_decisions=settings.local_decisions),
         observables=measured,
         model=_model(config, directory) if config.learns else None,
         inner=_inner_updates(config.inner),
@@ -92,14 +94,15 @@ def _start(key: Key[Array, ""], n_chains: int, settings: Any) -> Array:
     return diluted(jax.random.fold_in(key, 1), spins, settings.concentration, settings.n_samples)
 
 
-def exact_update(target: Target, settings: Any) -> Update:
+def exact_update(target: Target, settings: Any, local_decisions: str = "weights") -> Update:
     """The update without a model that the section [exact] describes."""
     if settings.update == "local":
+        if local_decisions != "weights" and isinstance(target, DoubleExchange) and target.weight == "poles":
+            return GreensFunctionSweep(target, jnp.asarray(0.3))
         return LocalSweep(target, Sphere(), jnp.asarray(0.3))
+    kind = MicrocanonicalTrajectory if settings.update == "microcanonical" else HamiltonianTrajectory
     integrator = INTEGRATORS[settings.integrator]
-    return MetropolisHastings(
-        target, HamiltonianTrajectory(target, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator)
-    )
+    return MetropolisHastings(target, kind(target, Sphere(), jnp.asarray(0.3), settings.n_steps, integrator))
 
 
 def _chemical_potential(filling: float) -> Sought:
@@ -125,7 +128,10 @@ def _inner_updates(settings: InnerSettings) -> dict[str, Any]:
         numbers = GUIDE_UPDATES if is_nested else TRAJECTORY_LENGTHS
     make = nested_update if is_nested else inner_update
     kinds = {f"{name} = {number}": settings.model_copy(update={name: number}) for number in numbers}
-    return {words: partial(make, settings=kind) for words, kind in kinds.items()}
+    choices = {words: partial(make, settings=kind) for words, kind in kinds.items()}
+    if is_nested and settings.n_updates == "auto":
+        choices["linear model alone"] = partial(guide_update, settings=settings)
+    return choices
 
 
 def inner_update(model: Any, settings: InnerSettings) -> Update:
@@ -143,6 +149,11 @@ def inner_update(model: Any, settings: InnerSettings) -> Update:
 def nested_update(model: Any, guide: Heisenberg, settings: InnerSettings) -> Update:
     """The update of a model that proposes with a chain of the linear guide; keeps detailed balance."""
     return MetropolisHastings(model, CumulativeUpdate(inner_update(guide, settings), settings.n_guide_updates))
+
+
+def guide_update(model: Any, guide: Heisenberg, settings: InnerSettings) -> Update:
+    """The update of the linear guide, which proposes without the model: better where that costs more than it gains."""
+    return inner_update(guide, settings)
 
 
 def linear_part(model: Any) -> Any:
@@ -175,7 +186,9 @@ def _model(config: DoubleExchangeRun, directory: Path) -> EffectiveModel:
     try:
         model = config.model.build(shape, temperature, key)
         if config.model.file is not None:
-            model = load_model(directory / config.model.file, build_like).on_lattice(shape, temperature)
+            model = load_model(directory / config.model.file, build_like)
+            how = {"compiled": config.model.evaluation == "compiled"} if isinstance(model, EquivariantNetwork) else {}
+            model = model.on_lattice(shape, temperature, **how)
     except ValueError as error:
         raise UserError(f"model.{error}") from None
     nested = config.inner.nested == "linear"

@@ -40,7 +40,7 @@ def replica_exchange(config: ReplicaExchangeRun, directory: Path = Path()) -> Pr
         target=ReplicaTarget(stacked(rungs)),
         manifold=Sphere(),
         start=partial(_start, settings=settings),
-        exact=partial(_exact, settings=config.exact),
+        exact=partial(_exact, settings=config.exact, local_decisions=config.target.local_decisions),
         observables=(*_observables(names, settings), _WALKERS),
         model=_models(config) if config.learns else None,
         inner={f"n_steps = {config.inner.n_steps}": partial(inner_update, settings=config.inner)},
@@ -59,11 +59,12 @@ def _n_rungs(target: Any) -> int:
     return len(target.replicas.temperature)
 
 
-def _exact(target: Target, settings: Any) -> ReplicaExchange:
+def _exact(target: Target, settings: Any, local_decisions: str) -> ReplicaExchange:
     """Replica exchange of the update that needs no model."""
     assert isinstance(target, ReplicaTarget)
     rungs = [replica(target.replicas, rung) for rung in range(_n_rungs(target))]
-    return ReplicaExchange(update=stacked([exact_update(rung, settings) for rung in rungs]))  # type: ignore[call-arg]
+    updates = [exact_update(rung, settings, local_decisions) for rung in rungs]
+    return ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
 
 
 def _models(config: ReplicaExchangeRun) -> tuple[Any, ...]:

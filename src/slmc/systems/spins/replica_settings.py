@@ -5,13 +5,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from slmc.lattice import n_sites
 from slmc.system import RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import ALL_OBSERVABLES, scalar_names
 from slmc.systems.spins.models import ModelSettings
-from slmc.systems.spins.settings import DoubleExchangeRun, InnerSettings
+from slmc.systems.spins.settings import LOCAL_DECISIONS, DoubleExchangeRun, InnerSettings, check_electrons
 
 
 class LadderSettings(Settings):
@@ -34,12 +33,12 @@ class LadderSettings(Settings):
         "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
 
+    local_decisions: Literal["Green's functions", "weights"] = LOCAL_DECISIONS
+
     @field_validator("shape")
     @classmethod
-    def _at_least_two_sites(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if n_sites(shape) < 2:
-            raise ValueError(f"the lattice must have at least 2 sites, for instance [6, 6]; got {list(shape)}")
-        return shape
+    def _for_electrons(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return check_electrons(shape)
 
     @field_validator("temperatures")
     @classmethod

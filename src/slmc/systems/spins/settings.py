@@ -4,13 +4,27 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from slmc.lattice import n_sites, shells
+from slmc.lattice import MOST_PAIRED_SITES, n_sites, shells_of_origin
 from slmc.montecarlo.integrators import INTEGRATORS
 from slmc.system import PROPOSAL_WORDS, InnerProposal, RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import scalar_names
 from slmc.systems.spins.models import ModelSettings
+
+LOCAL_DECISIONS: Any = Field(
+    "Green's functions",
+    description='how exact local sweeps decide where the weight is by poles; "weights": as earlier versions, slower',
+)
+
+
+def check_electrons(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Raises ``ValueError`` for a lattice on which no electron can hop, or larger than any that can be sampled."""
+    if not 2 <= n_sites(shape) <= MOST_PAIRED_SITES:
+        raise ValueError(
+            f"the lattice must have 2 to {MOST_PAIRED_SITES} sites, for instance [6, 6]; got {n_sites(shape)}"
+        )
+    return shape
 
 
 class DoubleExchangeSettings(Settings):
@@ -32,19 +46,18 @@ class DoubleExchangeSettings(Settings):
     weight: Literal["auto", "poles", "diagonalisation"] = Field(
         "auto", description='how the exact weight is computed: "diagonalisation", "poles", or "auto": the cheaper'
     )
+    local_decisions: Literal["Green's functions", "weights"] = LOCAL_DECISIONS
     n_samples: PositiveInt = Field(1, description="samples of such a diluted lattice, among which chains are divided")
 
     @field_validator("shape")
     @classmethod
-    def _at_least_two_sites(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if n_sites(shape) < 2:
-            raise ValueError(f"the lattice must have at least 2 sites, for instance [6, 6]; got {list(shape)}")
-        return shape
+    def _for_electrons(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return check_electrons(shape)
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeSettings":
         hoppings = self.hopping if isinstance(self.hopping, tuple) else (self.hopping,)
-        available = shells(self.shape).n_shells
+        available = shells_of_origin(self.shape).n_shells
         if not 1 <= len(hoppings) <= available:
             raise ValueError(f"hopping must list 1 to {available} values on this lattice; got {len(hoppings)}")
         if self.filling is not None and self.chemical_potential != 0:
@@ -99,7 +112,12 @@ class DoubleExchangeRun(RunSettings):
     learning: TrainingSection = TrainingSection()
 
     files: ClassVar[dict[str, str]] = {"model.file": "start.eqx"}
-    came_later: ClassVar[dict[str, Any]] = {"target.weight": "diagonalisation", "inner.sweeps": "one by one"}
+    came_later: ClassVar[dict[str, Any]] = {
+        "target.weight": "diagonalisation",
+        "target.local_decisions": "weights",
+        "inner.sweeps": "one by one",
+        "model.evaluation": "arrays",
+    }
 
     @model_validator(mode="after")
     def _consistent(self) -> "DoubleExchangeRun":

@@ -1,0 +1,22 @@
+"""What a run says of its numbers and what it advises."""
+
+import math
+
+from slmc.simulation.summary import _verdict, with_doubts
+from slmc.statistics import Estimate
+
+GOOD = Estimate(1.0, 0.1, 1.0, 400.0)
+
+
+def test_advice_is_about_what_is_wrong() -> None:
+    assert _verdict({"a": GOOD}, "done") == "ok"
+    assert _verdict({"a": GOOD}, "measure") == "ok so far, the run is not finished"
+    assert _verdict({}, "learn") == "nothing measured yet (phase: learn)"
+    few = Estimate(1.0, 0.1, 1.0, 20.0)
+    assert _verdict({"a": GOOD, "b": few, "c": few}, "done") == (
+        "do not trust yet: b: only 20 effective samples (fewer than 100); and 1 more; "
+        "measure longer (measurement.n_steps)"
+    )
+    frozen = Estimate(1.0, math.nan, None, 0.0)
+    assert _verdict({"a": frozen}, "done").endswith("tune or learn longer, for at least one chain never moved")
+    assert with_doubts("ok", ("model.eqx is damaged",)) == "ok; but model.eqx is damaged"

@@ -81,8 +81,8 @@ class System(NamedTuple):
     temperature: float = 0.05
     start: str | None = None
     n_shells: int | None = None
-    steps: tuple[int, ...] = (14, 30, 90, 245)
-    training_steps: tuple[int, ...] = (150, 300, 600, 3000)
+    steps: tuple[int, ...] = (30, 100, 250)
+    training_steps: tuple[int, ...] = (300, 600, 2500)
     learning_rate: float = 2e-2
     batch_size: int = 32
     n_tune: int = 8
@@ -93,7 +93,7 @@ class System(NamedTuple):
         Tries("two scales", ((2, 2), (2, 4), (3, 2), (3, 4)), (0.5, 0.6, 0.75, 0.9)),
         Tries("microcanonical", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6)),
     )
-    n_scan: int = 300
+    n_scan: int = 200
     block: tuple[tuple[str, int], ...] = (
         ("slmc", 2000),
         ("linear", 2000),
@@ -102,10 +102,10 @@ class System(NamedTuple):
         ("microcanonical", 500),
         ("local", 20),
     )
-    n_blocks: int = 12
+    n_blocks: int = 6
     observable: str = "staggered_magnetization_squared"
     n_local_sweeps: int = 4
-    n_held_out: int = 200
+    n_held_out: int = 100
     n_long: int = 500
 
 
@@ -114,7 +114,8 @@ SYSTEMS = {
     "12x12": System(
         (12, 12),
         start="6x6",
-        training_steps=(100, 200, 300, 1500),
+        steps=(30, 200),
+        training_steps=(200, 800),
         learning_rate=1e-2,
         batch_size=16,
         tries=(
@@ -134,12 +135,14 @@ SYSTEMS = {
             ("microcanonical", 100),
             ("local", 4),
         ),
+        n_blocks=8,
         n_local_sweeps=2,
     ),
     "16x16": System(
         (16, 16),
         start="12x12",
-        training_steps=(60, 100, 200, 800),
+        steps=(30, 150),
+        training_steps=(100, 300),
         learning_rate=3e-3,
         batch_size=16,
         tries=(
@@ -152,6 +155,7 @@ SYSTEMS = {
         n_held_out=20,
         n_long=30,
         block=(("slmc", 120), ("linear", 150), ("hmc", 50), ("two scales", 40), ("microcanonical", 50)),
+        n_blocks=8,
     ),
 }
 QUICK = {

@@ -32,12 +32,16 @@ def pair_draws(pair):
 
 @pytest.mark.parametrize("name", objects.PAIR_UPDATES)
 def test_double_exchange_of_two_spins(name, pair, pair_draws):
-    """One step keeps the distribution; 40 steps from uniform spins reach it, with the integrated means."""
+    """One step keeps the distribution; 40 steps from uniform spins, which are far from it, reach the integrated means.
+
+    The first is the sharp test. The second is of a way through all states: fewer chains tell that.
+    """
     target = objects.double_exchange_pair()
     update = objects.PAIR_UPDATES[name](target)
     check_invariance(jax.random.key(1), update, pair_draws, PAIR_STATISTICS)
-    _, after = advanced(jax.random.key(2), update, objects.random_spins(5, 4096, 2), PAIR_STATISTICS, 40)
+    _, after = advanced(jax.random.key(2), update, objects.random_spins(5, 1024, 2), PAIR_STATISTICS, 40)
     cosines = after["S1·S2"]
+    assert abs(pair.mean(lambda c: c)) > 8 / np.sqrt(3 * len(cosines))
     for values, exact in (
         (cosines, pair.mean(lambda c: c)),
         (np.interp(cosines, pair.grid, [energy(c) for c in pair.grid]), pair.mean(energy)),

@@ -104,7 +104,7 @@ MISTAKES = (
         "selflearning/training.py",
         "force_weight * squared / n_sites",
         "force_weight * squared",
-        "tests/selflearning",
+        "tests/selflearning/test_learning.py -k formula",
     ),
     Mistake(
         "every round trains as the first does",

@@ -171,6 +171,17 @@ def test_numbers_stand_in_the_table(browser: Browser, tmp_path: Path) -> None:
     page.close()
 
 
+def test_nothing_is_compared_with_an_exact_chain_that_has_not_converged(tmp_path: Path) -> None:
+    records, summary = finished(n_draws=50)
+    write_report(records, summary, CONFIG, tmp_path / "report.html")
+    assert "× the exact chain’s" in (tmp_path / "report.html").read_text()
+    summary["baseline"]["no_ratio"] = "of the exact chain: chains disagree (R-hat 1.980 > 1.01)"
+    write_report(records, summary, CONFIG, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "× the exact chain’s" not in page
+    assert "not compared with the exact chain; of the exact chain: chains disagree (R-hat 1.980" in page
+
+
 def test_text_of_the_run_is_escaped(browser: Browser, tmp_path: Path) -> None:
     attack = "<script>document.title = 'owned'</script>"
     records, summary = finished(n_draws=50)

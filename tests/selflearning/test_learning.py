@@ -87,6 +87,21 @@ def test_training_lowers_the_residual():
     assert [line[0] for line in reports] == [25, 50, 75, 100]
 
 
+def test_the_loss_is_that_of_the_formula():
+    """That of the first step, by NumPy: variances within groups of 32, tangential forces for each site."""
+    model, configurations, key = objects.other_ring(), objects.random_spins(3, 40, 4), jax.random.key(5)
+    exact, effective = (objects.labels_of(one, configurations) for one in (objects.ring(), model))
+    settings = TrainingSettings(n_steps=1, evaluate_every=1, batch_size=64, force_weight=0.7)
+    history = fit(key, model, exact, exact, objects.SPHERE, settings).history
+    differences = np.asarray(exact.log_weight - effective.log_weight)
+    gap, spins = np.asarray(exact.force - effective.force), np.asarray(configurations)
+    tangential = gap - np.sum(gap * spins, -1, keepdims=True) * spins
+    squared = np.sum(tangential**2, (1, 2)) / 4
+    groups = np.random.default_rng(np.asarray(jax.random.key_data(key))).integers(40, size=(2, 32))
+    expected = np.mean([np.var(differences[group], ddof=1) + 0.7 * np.mean(squared[group]) for group in groups])
+    assert history[1, 1] == pytest.approx(expected, rel=1e-10)
+
+
 def test_fit_errors():
     labels = labelled(objects.random_heisenberg(SHAPE), 16)
     with pytest.raises(ValueError, match="fit needs at least 32 labelled configurations; got 16"):

@@ -111,9 +111,7 @@ def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
             assert code == -signal.SIGKILL
         command = ["resume", str(directory)]
     latest = max((directory / "checkpoints").iterdir())
-    n_draws = Records(directory / "records.zarr").lengths()["baseline/energy"]
     shutil.rmtree(latest)
     Records(directory / "records.zarr")._root["baseline/energy"].append(np.full((8, 7), 1e9), axis=1)
     subprocess.run([*COMMAND, *command, "-q"], check=True, env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"})
-    assert n_draws < Records(directory / "records.zarr").lengths()["baseline/energy"]
     assert_same_records(undisturbed, directory)

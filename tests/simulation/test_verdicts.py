@@ -2,7 +2,7 @@
 
 import math
 
-from slmc.simulation.summary import _verdict, with_doubts
+from slmc.simulation.summary import _no_ratio, _verdict, with_doubts
 from slmc.statistics import Estimate
 
 GOOD = Estimate(1.0, 0.1, 1.0, 400.0)
@@ -20,3 +20,11 @@ def test_advice_is_about_what_is_wrong() -> None:
     frozen = Estimate(1.0, math.nan, None, 0.0)
     assert _verdict({"a": frozen}, "done").endswith("tune or learn longer, for at least one chain never moved")
     assert with_doubts("ok", ("model.eqx is damaged",)) == "ok; but model.eqx is damaged"
+
+
+def test_efficiencies_are_compared_only_where_both_are_known() -> None:
+    stuck = Estimate(1.0, 0.1, 1.98, 5.0)
+    assert _no_ratio(GOOD, GOOD) is None
+    assert _no_ratio(None, None) is None
+    assert _no_ratio(GOOD, stuck) == "of the exact chain: chains disagree (R-hat 1.980 > 1.01)"
+    assert _no_ratio(stuck, GOOD) == "of this run: chains disagree (R-hat 1.980 > 1.01)"

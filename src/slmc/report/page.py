@@ -116,7 +116,10 @@ def _tiles(run: Stored) -> list[Tile]:
 
 
 def _gain(summary: dict[str, Any], baseline: dict[str, Any], name: str) -> str:
+    """How many times that of the exact chain, where both are known well enough to say so."""
     ours, theirs = summary.get(name), baseline.get(name)
+    if reason := baseline.get("no_ratio"):
+        return f"not compared with the exact chain; {reason}"
     return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}" if ours and theirs else ""
 
 

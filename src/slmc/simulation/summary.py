@@ -65,8 +65,17 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
             "exact_evaluations": evaluations.get("baseline", 0),
             "ess_per_exact_evaluation": _rate(reference, evaluations.get("baseline", 0)),
             "ess_per_second": _rate(reference, stored.get("laps", {}).get("baseline", 0.0)),
+            "no_ratio": _no_ratio(of_merit, reference),
         }
     return result
+
+
+def _no_ratio(ours: Estimate | None, theirs: Estimate | None) -> str | None:
+    """Why effective samples of this run and of the exact chain cannot be compared; ``None`` if they can."""
+    for known, whose in ((theirs, "of the exact chain"), (ours, "of this run")):
+        if known is not None and known.verdict:
+            return f"{whose}: {known.verdict}"
+    return None
 
 
 def _inner_chain(records: Records) -> dict[str, Any] | None:

@@ -157,7 +157,7 @@ def test_out_of_iterations_in_mid_measurement_it_goes_on_to_the_same_bits(
     stored, numbers = (cut / "config.toml").read_text(), Checkpoints(cut / "checkpoints", "", "").numbers()
     (cut / "config.toml").write_text(stored.replace("max_iterations = 50", "max_iterations = 1"))
     command = [sys.executable, "-m", "slmc.cli", "resume", str(cut)]
-    failed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 2
     sentence = failed.stderr.strip()
     assert "\n" not in sentence

@@ -54,7 +54,7 @@ def _efficiency(plot: Plot, run: Stored) -> None:
     both = {
         label: (run.summary[name], run.baseline()[name])
         for name, label in names.items()
-        if run.summary.get(name) and run.baseline().get(name)
+        if run.summary.get(name) and run.baseline().get(name) and not run.baseline().get("no_ratio")
     }
     if not both:
         return

@@ -49,10 +49,10 @@ class HamiltonianTrajectory(Proposal):
     ) -> tuple[Configuration, Float[Array, ""], Label]:
         """``propose``, with the labels of the guide on the way, ``n_forces`` of them."""
         momentum = self.manifold.draw_momentum(key, configuration)
-        position, arrived, seen = integrate_labelled(
-            self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
-        )
-        return position, (squared_norm(momentum) - squared_norm(arrived)) / 2, Label(*seen)
+        start = self.integrator, self.guide, self.manifold, configuration, momentum
+        position, arrived, seen = integrate_labelled(*start, self.step_size, self.n_steps)
+        log_proposal_ratio = (squared_norm(momentum) - squared_norm(arrived)) / 2
+        return position, log_proposal_ratio, Label(*seen)
 
     @property
     def n_forces(self) -> int:

@@ -32,7 +32,7 @@ ABOUT = (
 
 def page(results: ResultFile, systems: dict[str, Any]) -> str:
     """Summary tables, then one section for each system whose chains have run."""
-    done = [name for name in systems if f"{name}: chains" in results.rows]
+    done = [name for name in systems if "scans" in results.rows.get(f"{name}: chains", {})]
     parts = ["# Effective samples a second\n"]
     if done:
         parts.append(results.provenance() + "\n")

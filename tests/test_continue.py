@@ -93,6 +93,14 @@ def test_a_finished_run_is_made_longer_to_the_bits_of_a_longer_one(tmp_path: Pat
     assert contents(tmp_path / "run" / "records.zarr") == before
 
 
+def test_every_block_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+    """With the same ones in all blocks a chain at a high temperature soon repeats itself."""
+    runs.run(write(tmp_path / "c.toml", CONFIG, n_steps=200), out=tmp_path / "run", quiet=True)
+    energy = Records(tmp_path / "run" / "records.zarr", read_only=True).read("measurement")["energy"]
+    blocks = energy.reshape(4, 10, 20)
+    assert not np.any(np.all(blocks[:, -1] == blocks[:, -2], axis=-1))
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 

@@ -123,6 +123,12 @@ def test_a_scan_over_the_model_learns_anew_at_every_point(fields: dict, files: l
     assert [point.settings.model.file for point in points_of(Path(), settings)] == files
 
 
+def test_a_range_has_both_ends() -> None:
+    fields = {"target.temperature": {"start": 0.1, "stop": 0.3, "n": 3}}
+    points = points_of(Path(), validated({"scan": {"fields": fields}}, DoubleExchangeRun))
+    assert sorted(point.settings.target.temperature for point in points) == [0.1, 0.2, 0.3]
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [

@@ -68,7 +68,7 @@ MISTAKES = (
         "montecarlo/chains.py",
         "(key, np.arange(n_chains))",
         "(key, np.zeros(n_chains, int))",
-        "tests/montecarlo/test_chains.py",
+        "tests/montecarlo/test_chains.py -k beside_it",
     ),
     Mistake(
         "a sweep visits the sites in one fixed order",
@@ -111,14 +111,14 @@ MISTAKES = (
         "selflearning/on_the_fly.py",
         "learner.settings.training_in(round_)",
         "learner.settings.training_in(0)",
-        "tests/selflearning/test_learning.py tests/test_cli.py",
+        "tests/selflearning/test_learning.py -k three_rounds",
     ),
     # --- statistics
     Mistake(
         "the jackknife's error has the factor of the bootstrap",
         "statistics/jackknife.py",
-        "(n - 1) / n * float(",
-        "1 / n * float(",
+        "(len(values) - 1) / len(values) * float(",
+        "1 / len(values) * float(",
         "tests/statistics",
     ),
     Mistake(
@@ -148,7 +148,7 @@ MISTAKES = (
         "system/scan_settings.py",
         "* self.start + k * self.stop) / steps",
         "* self.start + k * self.stop) / self.n",
-        "tests/test_scan.py tests/test_outsider.py",
+        "tests/test_scan.py -k both_ends",
     ),
     # --- simulation
     Mistake(
@@ -156,14 +156,14 @@ MISTAKES = (
         "simulation/sampling.py",
         'self._n_recorded("measurement") + 1)',
         'self._n_recorded("measurement"))',
-        "tests/test_continue.py",
+        "tests/test_continue.py -k made_longer",
     ),
     Mistake(
         "every block of a phase draws the same random numbers",
         "simulation/sampling.py",
         "jax.random.fold_in(jax.random.fold_in(self._key, phase.number), block)",
         "jax.random.fold_in(jax.random.fold_in(self._key, phase.number), 0 * block)",
-        "tests/simulation tests/test_continue.py tests/test_cli.py",
+        "tests/test_continue.py -k numbers_of_its_own",
     ),
     Mistake(
         "exact evaluations are counted of one chain",
@@ -185,14 +185,14 @@ MISTAKES = (
         "report/stored.py",
         "errors.append(means.std(ddof=1) / np.sqrt(means.size))",
         "errors.append(means.std(ddof=1))",
-        "tests/report",
+        "tests/report -k binned",
     ),
     Mistake(
         "a run that was stopped exits as one that is done",
         "cli.py",
         "raise typer.Exit(STOPPED)",
         "raise typer.Exit(0)",
-        "tests/test_continue.py",
+        "tests/test_continue.py -k one_call",
     ),
     # --- spins
     Mistake(
@@ -229,7 +229,7 @@ MISTAKES = (
         "systems/gauge/gauge_action.py",
         "(1 - 8 * c1) * plaquette_deficit(u)",
         "(1 - 4 * c1) * plaquette_deficit(u)",
-        "tests/systems/gauge/test_actions.py",
+        "tests/systems/gauge/test_actions.py -k loops_over_sites",
     ),
     Mistake(
         "an axis swapped: one pair of planes has the sign of the others in the topological charge",
@@ -244,14 +244,14 @@ MISTAKES = (
         "systems/wavefunctions/local_energies.py",
         "jnp.where(moves, there - here[:, None], 0)",
         "jnp.where(moves, here[:, None] - there, 0)",
-        "tests/systems/wavefunctions/test_reconfiguration.py",
+        "tests/systems/wavefunctions/test_reconfiguration.py -k local_energies",
     ),
     Mistake(
         "importance weights of the amplitude, not of its missing power",
         "systems/wavefunctions/stochastic_reconfiguration.py",
         "jax.nn.softmax(excess * log_amplitudes",
         "jax.nn.softmax(log_amplitudes",
-        "tests/systems/wavefunctions/test_reconfiguration.py",
+        "tests/systems/wavefunctions/test_reconfiguration.py -k energies_of_every_power",
     ),
 )
 

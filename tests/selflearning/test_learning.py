@@ -254,15 +254,22 @@ def test_learning_ends_when_nothing_improves_but_not_before_all_listed_numbers_w
 
 
 def test_three_rounds_compile_each_function_once(caplog):
-    """Round 1 samples with the exact update, round 2 brings in the self-learning update; round 3 compiles nothing."""
+    """Round 1 samples with the exact update, round 2 brings in the self-learning update; round 3 compiles nothing.
+
+    Every round trains for its own number of steps.
+    """
     learner = make_learner()
+    learner = replace(learner, settings=replace(learner.settings, training_steps=(20, 10)))
     model = EquivariantTransformer(SHAPE, 1, 2, temperature=0.2, key=jax.random.key(0))
     state = start_learning(learner, model, init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE)))
     compiled = []
+    steps: list[int] = []
     for number in range(3):
         caplog.clear()
         with jax.log_compiles(True), caplog.at_level("WARNING", "jax"):
-            state, report = learning_round(jax.random.fold_in(jax.random.key(1), number), learner, state)
+            state, report = learning_round(
+                jax.random.fold_in(jax.random.key(1), number), learner, state, lambda step, *_: steps.append(step)
+            )
         messages = [record.getMessage() for record in caplog.records]
         compiled.append(Counter(text.split()[1] for text in messages if text.startswith("Compiling ")))
         assert report.round == number + 1
@@ -271,6 +278,7 @@ def test_three_rounds_compile_each_function_once(caplog):
     assert compiled[0].total() > 0
     assert compiled[1]["jit(_mapped)"] == 1, compiled[1]
     assert compiled[2].total() == 0, compiled[2]
+    assert steps == [10, 20, 10, 10]
     update = self_learning_update(learner, state)
     assert float(update.proposal.update.proposal.step_size) == float(state.inner_step_size)
 

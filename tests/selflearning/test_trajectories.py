@@ -133,6 +133,7 @@ def test_it_is_a_field_of_every_system(system: str) -> None:
             settings_of({**data, "inner": {**data["inner"], **changed}})
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_updates_that_are_no_trajectories_are_refused() -> None:
     settings = LearningSettings(n_rounds=1, n_steps=12, n_updates=1, proposal="trajectory")
     learner = Learner(TARGET, Flat(), hmc(TARGET), sweep, None, settings)

@@ -31,6 +31,7 @@ from slmc.montecarlo import (
     run_chains,
     step_size,
     tune,
+    wants_all_together,
     with_step_size,
 )
 from slmc.selflearning import RoundReport
@@ -548,8 +549,8 @@ class Sampling:
     def _time_parts(self, state: RunState, update: Update) -> None:
         """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
         proposal = getattr(update, "proposal", None)
-        if proposal is None:
-            return
+        if proposal is None or wants_all_together(update):
+            return  # evaluations of a program outside are too dear to be only timed
         keys = jax.random.split(self._key_of(_START, 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
         exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))

@@ -26,7 +26,7 @@ def sentence_of(error: BaseException) -> str | None:
     Complaints come through ``equinox.error_if``, whose ``EquinoxRuntimeError`` holds them between two stack traces, or
     as a ``UserError`` of a function of the host that it called, at the end of the traceback in its text.
     """
-    for kind in ("EquinoxRuntimeError: ", "slmc.system.errors.UserError: "):
+    for kind in ("EquinoxRuntimeError: ", "\nUserError: "):
         _, marker, rest = str(error).rpartition(kind)
         if marker:
             return rest.split("\n\n")[0].strip()

@@ -195,3 +195,15 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(tmp_path: Path, result) -
         np.testing.assert_array_equal(
             again.records["measurement"][name].values, result.records["measurement"][name].values
         )
+
+
+def test_a_calculator_that_cannot_be_made_ends_the_run_in_a_sentence(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    data = settings(target__calculator="lj", target__parameters={"sigma": "long"})
+    (tmp_path / "wrong.toml").write_text(to_toml(runs.settings_of(data)))
+    code, _, said = request.getfixturevalue("slmc")("run", tmp_path / "wrong.toml", "--out", tmp_path / "run")
+    assert code == 2
+    assert "target.calculator = 'lj' cannot be used: TypeError: can't multiply" in said
+    assert "slmc resume" in said
+    assert "Traceback" not in said

@@ -214,6 +214,8 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**single, **os.environ},
+            # Signals that ask a run to stop go to all processes of a group; a calculator finishes what it is doing.
+            start_new_session=True,
         )
         described = {
             "calculator": settings.name,

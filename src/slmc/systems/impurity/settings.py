@@ -68,7 +68,9 @@ class ImpuritySettings(Settings):
                 'bath = "levels" needs as many energies as couplings, 1 to 1000 of each; got '
                 f"{len(self.energies)} and {len(self.couplings)}"
             )
-        if default_capacity(self.beta, self.interaction, self.expansion) > _MOST_VERTICES:
+        parameters = self.beta, self.interaction, self.expansion
+        mean = self.expansion + self.beta * self.interaction / 2
+        if mean > _MOST_VERTICES or default_capacity(*parameters) > _MOST_VERTICES:
             raise ValueError(
                 f"β = {self.beta:g}, U = {self.interaction:g} and K = {self.expansion:g} need more than "
                 f"{_MOST_VERTICES} vertices; lower one of them"

@@ -59,6 +59,7 @@ def configuration(settings: Cluster) -> dict[str, Any]:
         "target.temperature": 300.0,
         "target.calculator": "tblite",
         "target.parameters": {"method": "GFN2-xTB", "accuracy": 0.1, "verbosity": 0},
+        "target.max_failures": 0.5,
         "target.sphere_radius": settings.sphere_radius,
         "model.reach": 6.0,
         "learning.n_rounds": settings.n_rounds,

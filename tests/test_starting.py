@@ -18,7 +18,12 @@ COMMAND = [sys.executable, "-m", "slmc.cli"]
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_while_the_package_is_imported(kind: signal.Signals) -> None:
-    with subprocess.Popen([*COMMAND, "examples"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    before = signal.signal(kind, signal.SIG_DFL)  # what is ignored here would be ignored there
+    try:
+        process = subprocess.Popen([*COMMAND, "examples"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(kind, before)
+    with process:
         time.sleep(0.5)
         process.send_signal(kind)
         _, err = process.communicate()

@@ -6,7 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from slmc.statistics import Estimate, autocorrelation_time, disorder_average, estimate, has_moved, jackknife
+from slmc.statistics import (
+    Estimate,
+    autocorrelation,
+    autocorrelation_time,
+    disorder_average,
+    estimate,
+    has_moved,
+    jackknife,
+)
 from slmc.statistics.disorder import worst
 
 
@@ -133,3 +141,10 @@ def test_antithetic_draws_are_worth_more_than_one():
         pulls.append(found.value / found.error)
     assert found.ess == pytest.approx(3 * x.size, rel=0.25)
     assert np.std(pulls) == pytest.approx(1, abs=0.2)
+
+
+def test_the_autocorrelation_is_the_mean_of_as_many_products_as_there_are():
+    series = normal(5, 3, 12)
+    deviation = series - series.mean()
+    expected = [np.mean(deviation[:, : 12 - lag] * deviation[:, lag:]) for lag in range(12)]
+    np.testing.assert_allclose(autocorrelation(series), np.array(expected) / expected[0], atol=1e-13)

@@ -106,3 +106,15 @@ def test_charge_and_energy_of_a_constant_field(first, second):
 def test_charge_needs_four_dimensions():
     with pytest.raises(ValueError, match="4 dimensions"):
         topological_charge(random_links(jax.random.key(6), (2, 2), 2))
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (0, 3)])
+def test_the_charge_changes_its_sign_when_two_axes_are_exchanged(axes):
+    """As a volume does, for links of any kind: every pair of planes has its own sign."""
+    links = random_links(jax.random.key(7), (2, 2, 2, 2), 2)
+    directions = np.arange(4)
+    directions[list(axes)] = axes[::-1]
+    exchanged = jnp.swapaxes(links[directions], 1 + axes[0], 1 + axes[1])
+    charge = float(topological_charge(links))
+    assert abs(charge) > 1e-3
+    assert float(topological_charge(exchanged)) == pytest.approx(-charge, rel=1e-10)

@@ -377,3 +377,8 @@ if util.find_spec("slmc.systems.gauge"):
 
     SOLVABLE |= objects_gauge.SOLVABLE
     WEIGHTS |= objects_gauge.WEIGHTS
+if util.find_spec("slmc.systems.impurity"):
+    import objects_impurity
+
+    SOLVABLE |= objects_impurity.SOLVABLE
+    WEIGHTS |= objects_impurity.WEIGHTS

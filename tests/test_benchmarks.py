@@ -51,6 +51,7 @@ def run() -> Iterator[Run]:
         ("plaquette", ("Ratios per N spins", "plaquette.svg", "three shells")),
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),
         ("gauge", ("Two dimensions", "## Quenched", "RHMC", "effective action", "gauge_slhmc.svg", "floor")),
+        ("impurity", ("Against exact diagonalisation", "Held-out residuals", "Crossover", "Bethe lattice")),
         pytest.param("guides", ("held-out loss", "stout", "own couplings"), id="gauge guides"),
     ],
 )

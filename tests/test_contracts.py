@@ -16,6 +16,7 @@ PLANTED = {
     "systems/spins/ising.py": "import slmc.systems.wavefunctions.symmetry",
     "testing.py": "import slmc.selflearning",
     "systems/spins/clusters.py": "import netket",
+    "systems/spins/filters.py": "import ase",
     "systems/spins/sweeps.py": "import matplotlib",
     "report/stored.py": "import zarr",
     "simulation/loop.py": "import numba",

@@ -228,7 +228,9 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         markup=False,
     )
     inner = summary.get("inner_chain")
-    if inner is not None:
+    if inner is not None and inner["share_of_exact_evaluation"] is None:
+        console.print(f"trajectory of the model, as chosen: {inner['update']}", markup=False)
+    elif inner is not None:
         uncertain = "" if inner["relative_error"] is None else f" ± {100 * inner['relative_error']:.0f} %"
         console.print(
             f"inner chain, as chosen: {inner['n_updates']} × {inner['update']}, "

@@ -101,6 +101,38 @@ def size(shape):
 
 @numba.njit(cache=True)
 @no_type_check
+def _rotated(word, by):
+    return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
+
+
+@numba.njit(cache=True)
+@no_type_check
+def seed_numbers(words, seed):
+    """Four words, from which ``uniform`` draws, from one by SplitMix64: Steele, Lea, Flood, OOPSLA 2014."""
+    for i in range(4):
+        seed += np.uint64(0x9E3779B97F4A7C15)
+        word = (seed ^ (seed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        words[i] = word ^ (word >> np.uint64(31))
+
+
+@numba.njit(cache=True)
+@no_type_check
+def uniform(words):
+    """A number in [0, 1) with 53 bits by xoshiro256++: Blackman, Vigna, ACM Trans. Math. Softw. 47, 36 (2021)."""
+    result = _rotated(words[0] + words[3], 23) + words[0]
+    shifted = words[1] << np.uint64(17)
+    words[2] ^= words[0]
+    words[3] ^= words[1]
+    words[1] ^= words[2]
+    words[0] ^= words[3]
+    words[2] ^= shifted
+    words[3] = _rotated(words[3], 45)
+    return np.float64(result >> np.uint64(11)) * 2.0**-53
+
+
+@numba.njit(cache=True)
+@no_type_check
 def matching(own, whole, number):
     """Which of the entries on the leading axes of a buffer belongs to entry ``number`` of the ``whole``.
 

@@ -71,6 +71,13 @@ class Result:
             raise UserError(f"{self.directory} holds no model: the run has none, or has not learned it yet.")
         return load_model(path, self.build_model)
 
+    def __getattr__(self, name: str) -> Any:
+        """What the system makes of the frozen model: ``result.calculator()`` of atoms, for one."""
+        offers = getattr(self.__dict__.get("problem"), "offers", {})
+        if name not in offers:
+            raise AttributeError(f"a result has no attribute {name!r}")
+        return lambda: offers[name](self.model)
+
     def __repr__(self) -> str:
         lines = [f"{self.title}: {self.verdict}", f"in {self.directory}"]
         width = max(map(len, self.observables), default=0)

@@ -55,6 +55,7 @@ from slmc.system import (
     as_begun,
     field_about,
     idle_fields_taken,
+    kept_files,
     ready_made,
     shortened,
     system_named,
@@ -251,7 +252,7 @@ def _check_identity(opened: Run) -> None:
 def _take_over(directory: Path, settings: Any) -> None:
     """Puts those settings that may change into the configuration of a run. Raises ``UserError`` for other changes."""
     stored, copies = settings_of(read_toml(config_of(directory)), begun=True), {}
-    for name, kept in getattr(settings, "files", {}).items():
+    for name, kept in kept_files(settings).items():
         file = value_of(settings, name)
         if file is not None and checksum(Path(file)) == checksum(directory / kept):
             copies[name] = kept
@@ -307,7 +308,7 @@ def _by_dotted_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_files_in(directory: Path, settings: Any) -> Any:
     """The settings with the files that they name copied to the run's directory: it must not depend on any elsewhere."""
-    for field, kept in getattr(settings, "files", {}).items():
+    for field, kept in kept_files(settings).items():
         section, _, name = field.partition(".")
         file = getattr(getattr(settings, section), name)
         if file is not None:
@@ -477,5 +478,17 @@ def _write_report(opened: Run) -> Path:
     if isinstance(opened.settings, VariationalSettings):
         write_optimisation_report(stored.records.tree(), summary, config, path)
     else:
+        _write_series(opened, stored)
         write_report(described_tree(stored.records, opened.problem), summary, config, path)
     return path
+
+
+def _write_series(opened: Run, stored: Stored) -> None:
+    """The files that a system makes of what was measured."""
+    files = getattr(opened.problem, "series_files", {})
+    measured = stored.records.tree().children.get("measurement") if files else None
+    if measured is None:
+        return
+    series = {str(name): values.values for name, values in measured.data_vars.items()}
+    for name, write in files.items():
+        write(opened.directory / name, series)

@@ -22,7 +22,7 @@ from scipy import stats
 
 from slmc.montecarlo.chains import over_chains
 from slmc.montecarlo.integrators import Integrator, integrate
-from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.manifolds import Manifold, impulse
 from slmc.montecarlo.target import Configuration, Target
 from slmc.montecarlo.update import Update
 
@@ -125,7 +125,7 @@ def check_force(
 
         differences = [along(n) - along(-n) for n in (1, 2, 3)]
         slope = float(np.dot([45, -9, 1], differences)) / (60 * step_size)
-        predicted = float(_product(force, tangent))
+        predicted = float(_product(impulse(manifold, configuration, force), tangent))
         worst = max(worst, abs(predicted - slope) / max(1.0, abs(slope)))
         assert worst <= tolerance, f"the force {predicted:.10g} is not the derivative {slope:.10g} of log W."
     return worst

@@ -16,7 +16,7 @@
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.hamiltonian import HamiltonianTrajectory, TwoTimeScaleTrajectory
-from slmc.montecarlo.host import HostTarget
+from slmc.montecarlo.host import HostTarget, wants_all_together
 from slmc.montecarlo.integrators import FOURTH_ORDER, INTEGRATORS, LEAPFROG, OMELYAN, Integrator
 from slmc.montecarlo.local import LocalSweep
 from slmc.montecarlo.manifolds import Flat, Manifold, Product, Signs, SiteManifold, Sphere
@@ -109,5 +109,6 @@ __all__ = [
     "tune",
     "tune_step_size",
     "tuned_ladder",
+    "wants_all_together",
     "with_step_size",
 ]

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
+from slmc.montecarlo.host import wants_all_together
 from slmc.montecarlo.soundness import check_chains, check_weights, is_known
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
@@ -132,7 +133,7 @@ def init_chains(update: Update, configurations: Configuration) -> State:
     """
     if is_known(configurations):
         check_chains(update, configurations)
-    states = over_chains(_init, configurations, update)
+    states = over_chains(_init, configurations, update, group_size=_chains_in_a_group(update, _length(configurations)))
     if is_known(states):
         check_weights(states, "where it starts")
     return states
@@ -156,10 +157,18 @@ def run_chains(
     """
     n_steps, n_chains = count(n_steps, "n_steps"), _length(states)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(n_chains))
-    states, observed = over_chains(_advance, (keys, states), update, n_steps, observe)
+    group_size = _chains_in_a_group(update, n_chains)
+    states, observed = over_chains(_advance, (keys, states), update, n_steps, observe, group_size=group_size)
     if is_known(states):
         check_weights(states, "after some steps")
     return states, observed
+
+
+def _chains_in_a_group(update: Update, n_chains: int) -> int:
+    """Half of them where a target on the host wants all chains together; two groups are what two devices share."""
+    if not wants_all_together(update):
+        return GROUP_SIZE
+    return n_chains if n_chains % 2 else n_chains // 2
 
 
 def _init(update: Update, configuration: Configuration) -> State:

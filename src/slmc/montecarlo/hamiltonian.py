@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, kicks
+from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, integrate_labelled, kicks
 from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
 from slmc.montecarlo.target import Configuration, Target
-from slmc.montecarlo.update import same
+from slmc.montecarlo.update import Label, same
 from slmc.numbers import positive, positive_count
 
 
@@ -43,6 +43,16 @@ class HamiltonianTrajectory(Proposal):
             self.integrator, self.guide, self.manifold, configuration, momentum, self.step_size, self.n_steps
         )
         return position, (squared_norm(momentum) - squared_norm(arrived)) / 2
+
+    def propose_labelled(
+        self, key: Key[Array, ""], configuration: Configuration
+    ) -> tuple[Configuration, Float[Array, ""], Label]:
+        """``propose``, with the labels of the guide on the way, ``n_forces`` of them."""
+        momentum = self.manifold.draw_momentum(key, configuration)
+        start = self.integrator, self.guide, self.manifold, configuration, momentum
+        position, arrived, seen = integrate_labelled(*start, self.step_size, self.n_steps)
+        log_proposal_ratio = (squared_norm(momentum) - squared_norm(arrived)) / 2
+        return position, log_proposal_ratio, Label(*seen)
 
     @property
     def n_forces(self) -> int:

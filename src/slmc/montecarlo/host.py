@@ -22,17 +22,25 @@ class HostTarget(Target):
     log-weights. ``weights_and_forces(batch)`` returns those and ∂ log W/∂x, of the shape of the batch. It is needed
     for Hamiltonian updates of the target and for force matching only; without it derivatives of the target are NaN:
     use ``LocalSweep`` as the exact update, and learn with ``force_weight = 0``. Parameters belong in the functions,
-    which may be called from several threads at once.
+    which may be called from several threads at once. With ``together`` all chains come in two calls, half of them each,
+    that are made at the same time where there are two devices: for functions that have many workers to feed.
 
     Raises an error that names the shapes, while sampling, if a function returns arrays of other shapes.
     """
 
     weights: Callable[[Batch], np.ndarray] = eqx.field(static=True)
     weights_and_forces: Callable[[Batch], tuple[np.ndarray, np.ndarray]] | None = eqx.field(static=True, default=None)
+    together: bool = eqx.field(static=True, default=False)
 
     def log_weight(self, configuration: Float[Array, "..."]) -> LogWeight:
         """log W of one configuration."""
         return _log_weight(self.weights, self.weights_and_forces, configuration)
+
+
+def wants_all_together(tree: Any) -> bool:
+    """Whether a target somewhere in an update wants all chains in as few calls as there can be."""
+    nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, HostTarget))
+    return any(isinstance(node, HostTarget) and node.together for node in nodes)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.target import Configuration, Target
+from slmc.montecarlo.manifolds import Manifold, impulse
+from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
 
 
 class Integrator(NamedTuple):
@@ -56,11 +56,11 @@ Kick = Callable[[Configuration, Any, Float[Array, ""]], Any]
 
 
 def kicks(force: Callable[[Configuration], Configuration], manifold: Manifold) -> Kick:
-    """p → p + time · force, of the tangent part of a force."""
+    """p → p + time · force, of the tangent part of a force (or what the ``impulse`` of the manifold makes of it)."""
 
     def kick(position: Configuration, momentum: Configuration, time: Float[Array, ""]) -> Configuration:
-        impulse = manifold.project(position, force(position))
-        return jax.tree.map(lambda p, f: p + time * f, momentum, impulse)
+        change = impulse(manifold, position, force(position))
+        return jax.tree.map(lambda p, f: p + time * f, momentum, change)
 
     return kick
 
@@ -89,3 +89,33 @@ def follow(
 
     (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
     return position, jax.tree.map(jnp.asarray, momentum)
+
+
+def integrate_labelled(
+    integrator: Integrator,
+    guide: Target,
+    manifold: Manifold,
+    position: Configuration,
+    momentum: Configuration,
+    step_size: Float[Array, ""],
+    n_steps: int,
+) -> tuple[Configuration, Configuration, tuple[Configuration, Float[Array, " kick"], Configuration]]:
+    """``integrate``, and where the guide was evaluated on the way: configurations, log-weights and forces."""
+    n_kicks = n_steps * len(integrator.kicks)
+
+    def kick(position: Configuration, carried: Any, time: Float[Array, ""]) -> Any:
+        momentum, place, seen = carried
+        log_weight, force = log_weight_and_force(guide, position)
+        seen = jax.tree.map(lambda room, new: room.at[place].set(new), seen, (position, log_weight, force))
+        change = impulse(manifold, position, force)
+        return jax.tree.map(lambda p, f: p + time * f, momentum, change), place + 1, seen
+
+    def move(position: Configuration, carried: Any, time: Float[Array, ""]) -> tuple[Configuration, Any]:
+        momentum, *rest = carried
+        position, momentum = manifold.move(position, momentum, time)
+        return position, (momentum, *rest)
+
+    like = jax.tree.map(lambda leaf: jnp.zeros((n_kicks, *leaf.shape), leaf.dtype), position)
+    start = (position, (momentum, jnp.zeros((), jnp.int64), (like, jnp.zeros(n_kicks), like)))
+    position, (momentum, _, seen) = follow(integrator, kick, move, start, step_size, n_steps)
+    return position, momentum, seen

@@ -72,7 +72,8 @@ class SiteManifold(Manifold):
 
     To write your own: ``move`` must be the geodesic flow, exactly reversible (moving, turning the momentum
     round and moving again leads back) and volume preserving; ``perturb`` must be symmetric,
-    q(x'|x) = q(x|x').
+    q(x'|x) = q(x|x'). If a momentum of unit variance is not a velocity, ``impulse(position, force)`` says how a force
+    changes it.
     """
 
     point_ndim: eqx.AbstractClassVar[int]
@@ -108,6 +109,10 @@ class Product(Manifold):
 
     def project(self, position: Any, vector: Any) -> Any:
         return self._over(lambda part, x, v: part.project(x, v), position, vector)
+
+    def impulse(self, position: Any, force: Any) -> Any:
+        """That of every part."""
+        return self._over(lambda part, x, f: impulse(part, x, f), position, force)
 
     def move(self, position: Any, momentum: Any, time: Float[Array, ""]) -> tuple[Any, Any]:
         moved = self._list(lambda part, x, p: part.move(x, p, time), position, momentum)
@@ -164,6 +169,15 @@ class Product(Manifold):
 
     def _over(self, function: Any, *trees: Any) -> Any:
         return self._tree(self._list(function, *trees))
+
+
+def impulse(manifold: Manifold, position: Any, force: Any) -> Any:
+    """How a force ∂ log W/∂x changes a momentum in unit time: its tangential part, unless a manifold says otherwise.
+
+    Where momenta are not velocities (particles with masses) a manifold has a method of this name.
+    """
+    of_its_own = getattr(manifold, "impulse", None)
+    return manifold.project(position, force) if of_its_own is None else of_its_own(position, force)
 
 
 def squared_norm(vector: Any) -> Float[Array, ""]:

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -34,11 +34,13 @@ class MetropolisHastings(Update):
     Accepts with probability min(1, W(x') q(x|x') / (W(x) q(x'|x))) — Hastings, Biometrika 57, 97 (1970).
     With ``label_proposals`` each proposed configuration is reported with its exact log-weight and force,
     accepted or not: the training data of self-learning Monte Carlo. The force costs no further evaluation.
+    With ``label_proposals = "all"`` so is everything that a trajectory guided by the target evaluates on the way,
+    the proposal last, on a leading axis of ``evaluations_per_step``.
     """
 
     target: Target
     proposal: Proposal
-    label_proposals: bool = eqx.field(static=True, default=False)
+    label_proposals: bool | Literal["all"] = eqx.field(static=True, default=False)
 
     @property
     def reversible(self) -> bool:
@@ -59,6 +61,13 @@ class MetropolisHastings(Update):
         """The same update, which reports the exact labels of its proposals."""
         return replace(self, label_proposals=True)
 
+    @property
+    def labelled_throughout(self) -> "MetropolisHastings":
+        """The same update, which reports the exact labels of all that it evaluates."""
+        evaluates = getattr(self.proposal, "evaluations_of", None)
+        inside = evaluates is not None and evaluates(self.target) and hasattr(self.proposal, "propose_labelled")
+        return replace(self, label_proposals="all" if inside else True)
+
     def evaluations_per_step(self, configuration: Configuration) -> int:
         """One for the decision, and those that the proposal makes of the target."""
         count = getattr(self.proposal, "evaluations_of", None)
@@ -66,10 +75,17 @@ class MetropolisHastings(Update):
 
     def step(self, key: Key[Array, ""], state: State) -> tuple[State, Info]:
         key_proposal, key_decision = jax.random.split(key)
-        configuration, log_proposal_ratio = self.proposal.propose(key_proposal, state.configuration)
+        on_the_way = None
+        if self.label_proposals == "all":
+            proposed_with = self.proposal.propose_labelled(key_proposal, state.configuration)  # type: ignore[attr-defined]
+            configuration, log_proposal_ratio, on_the_way = proposed_with
+        else:
+            configuration, log_proposal_ratio = self.proposal.propose(key_proposal, state.configuration)
         if self.label_proposals:
             log_weight, force = log_weight_and_force(self.target, configuration)
             label = Label(configuration, log_weight, force)
+            if on_the_way is not None:
+                label = jax.tree.map(lambda way, end: jnp.concatenate([way, end[None]]), on_the_way, label)
             # Observables are not measured while learning: those of the state are kept to keep its shape.
             proposed = State(configuration, log_weight, state.observables)
         else:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
+from slmc.montecarlo.hamiltonian import HamiltonianTrajectory
 from slmc.montecarlo.manifolds import Manifold
-from slmc.montecarlo.metropolis import MetropolisHastings
+from slmc.montecarlo.metropolis import MetropolisHastings, Proposal
 from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
 from slmc.montecarlo.tuning import tune, with_step_size
 from slmc.montecarlo.update import (
@@ -33,6 +34,7 @@ from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
 from slmc.selflearning.training import TrainingSettings, fit, residual
+from slmc.selflearning.trajectory_length import longest_allowed, weigh_trajectories
 from slmc.selflearning.usable_labels import usable
 
 _N_LAST = 256
@@ -50,8 +52,11 @@ class LearningSettings:
     two rounds, but not before every number of a tuple was used: short rounds hold out too little to judge by.
     ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective samples a
     second, from measured costs (which differ from run to run). Their step size is tuned to ``inner_acceptance``.
-    ``held_out_share`` of the chains never enter the training data. Raises ``ValueError`` for numbers that make no
-    sense.
+    ``held_out_share`` of the chains never enter the training data. With ``proposal = "trajectory"`` a proposal is one
+    trajectory of the model without a decision of the model's own (SLHMC; inner updates must be trajectories), and
+    ``n_updates = None`` chooses among them for the most effective samples an exact evaluation. With
+    ``label_trajectories`` all that exact trajectories of the first round evaluate on their way is training data too.
+    Raises ``ValueError`` for numbers that make no sense.
     """
 
     n_rounds: int = 5
@@ -62,6 +67,8 @@ class LearningSettings:
     least_improvement: float = 0.02
     held_out_share: float = 0.25
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    proposal: Literal["chain", "trajectory"] = "chain"
+    label_trajectories: bool = False
 
     def __post_init__(self) -> None:
         positive_count(self.n_rounds, "n_rounds")
@@ -73,6 +80,8 @@ class LearningSettings:
             raise ValueError("n_steps and training_steps must list at least one number where they are lists.")
         if self.n_updates is not None:
             positive_count(self.n_updates, "n_updates")
+        if self.proposal not in ("chain", "trajectory"):
+            raise ValueError(f"proposal must be 'chain' or 'trajectory'; got {self.proposal!r}.")
         share(self.inner_acceptance, "inner_acceptance")
         not_negative(self.least_improvement, "least_improvement")
         share(self.held_out_share, "held_out_share")
@@ -218,7 +227,9 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
     if n_chains < 2:
         raise ValueError(f"learning needs at least 2 chains, one of them held out; got {n_chains}.")
     settings = learner.settings
-    n_steps = sum(settings.steps_in(round_) for round_ in range(settings.n_rounds))
+    by_round = [settings.steps_in(round_) for round_ in range(settings.n_rounds)]
+    by_round[0] *= _labels_per_step(learner, chains)
+    n_steps = sum(by_round)
     capacity = n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
     room = jax.tree.map(lambda leaf: np.zeros((capacity, *leaf.shape[1:]), leaf.dtype), chains.configuration)
     state = LearningState(
@@ -235,6 +246,14 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
     )
     size = _inner_step_size(_untuned(learner, state, 0))
     return state if size is None else state._replace(inner_step_size=size)
+
+
+def _labels_per_step(learner: Learner, chains: State) -> int:
+    """Labels that a step of the first round gives."""
+    labelled = getattr(learner.exact, "labelled_throughout", None) if learner.settings.label_trajectories else None
+    if getattr(labelled, "label_proposals", None) != "all":
+        return 1
+    return evaluations_per_step(learner.exact, jax.tree.map(lambda leaf: leaf[0], chains.configuration))
 
 
 def is_finished(learner: Learner, state: LearningState) -> bool:
@@ -256,8 +275,21 @@ def inner_update(learner: Learner, state: LearningState) -> Update:
 
 def self_learning_update(learner: Learner, state: LearningState) -> MetropolisHastings:
     """The exact update that proposes with the model as it stands."""
-    proposal = CumulativeUpdate(inner_update(learner, state), int(state.inner[1]))
-    return MetropolisHastings(learner.target, proposal)
+    inner = inner_update(learner, state)
+    if learner.settings.proposal == "trajectory":
+        return MetropolisHastings(learner.target, _trajectory(inner))
+    return MetropolisHastings(learner.target, CumulativeUpdate(inner, int(state.inner[1])))
+
+
+def _trajectory(inner: Any) -> Proposal:
+    """The trajectory by which an inner update proposes. Raises ``ValueError`` for an update of another kind."""
+    proposal = getattr(inner, "proposal", None)
+    if not isinstance(proposal, HamiltonianTrajectory):
+        raise ValueError(
+            'proposal = "trajectory" needs inner updates that are trajectories of the model alone (hmc, not nested); '
+            f"got {type(inner).__name__}."
+        )
+    return proposal
 
 
 def _untuned(learner: Learner, state: LearningState, candidate: int) -> Update:
@@ -289,7 +321,12 @@ def _tuned(
 
 
 def _tune(
-    key: Key[Array, ""], learner: Learner, state: LearningState, held_out: Label, residual_of_model: float
+    key: Key[Array, ""],
+    learner: Learner,
+    state: LearningState,
+    held_out: Label,
+    residual_of_model: float,
+    acceptance: float,
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
     """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings.
 
@@ -297,6 +334,8 @@ def _tune(
     """
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
+    if choosing and learner.settings.proposal == "trajectory":
+        return _choose_trajectory(key, learner, state, residual_of_model, acceptance)
     numbers = range(len(learner.candidates)) if choosing else [int(state.inner[0])]
     tuned = [
         _tuned(jax.random.fold_in(key, number), learner, _untuned(learner, state, number), configurations)
@@ -320,6 +359,26 @@ def _tune(
     chosen, words = tuned[place]
     size = _inner_step_size(chosen)
     return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines, words
+
+
+def _choose_trajectory(
+    key: Key[Array, ""], learner: Learner, state: LearningState, residual_of_model: float, acceptance: float
+) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
+    """``_tune`` for trajectories: the step size is tuned where they are shortest, then the length is chosen."""
+    assert learner.observable is not None
+    configurations = state.chains.configuration
+    updates = [_untuned(learner, state, number) for number in range(len(learner.candidates))]
+    shortest = min(updates, key=lambda update: _trajectory(update).n_steps)  # type: ignore[attr-defined]
+    tuned, words = _tuned(key, learner, shortest, configurations)
+    size = step_size(tuned)
+    updates = [with_step_size(update, step_size, size) for update in updates]
+    used = shortest if math.isnan(acceptance) else updates[int(state.inner[0])]
+    longest = longest_allowed(_trajectory(used).n_steps, acceptance)  # type: ignore[attr-defined]
+    lines = weigh_trajectories(
+        jax.random.fold_in(key, 1), tuple(updates), configurations, learner.observable, residual_of_model, longest
+    )
+    state = state._replace(inner=np.array([lines[0].candidate, 1]), inner_step_size=np.asarray(size))
+    return state, np.array(lines, dtype=float), words
 
 
 def learning_round(
@@ -365,7 +424,7 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner, words = _tune(key_tune, learner, state, held_out, result.residual)
+    state, inner, words = _tune(key_tune, learner, state, held_out, result.residual, math.nan if first else acceptance)
 
     expected = math.nan if first else expected_acceptance(residual_before_round)
     warnings = (*result.warnings, *words)
@@ -460,11 +519,14 @@ def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tupl
         update = self_learning_update(learner, state)
     configuration = jax.tree.map(lambda leaf: leaf[0], state.chains.configuration)
     evaluations = n_chains * n_steps * evaluations_per_step(update, configuration)
-    labelled: Update | None = getattr(update, "labelled", None)
+    kind = "labelled_throughout" if learner.settings.label_trajectories else "labelled"
+    labelled: Update | None = getattr(update, kind, None)
     if labelled is not None:
         chains, (accepted, labels, configurations, log_weights) = run_chains(
             key, labelled, state.chains, n_steps, _observe_labels
         )
+        if labels.log_weight.ndim == 3:
+            labels = jax.tree.map(lambda leaf: leaf.reshape(n_chains, -1, *leaf.shape[3:]), labels)
     else:
         observe = _observe_configurations(decision_of(update))
         chains, (accepted, configurations) = run_chains(key, update, state.chains, n_steps, observe)

@@ -31,6 +31,7 @@ from slmc.montecarlo import (
     run_chains,
     step_size,
     tune,
+    wants_all_together,
     with_step_size,
 )
 from slmc.selflearning import RoundReport
@@ -46,7 +47,7 @@ from slmc.simulation.stopping import Stopped, Stopper
 from slmc.simulation.verification import opened_records
 from slmc.simulation.watched import Watched
 from slmc.statistics import Estimate, estimate
-from slmc.system import Problem, RunSettings, UserError, save_model
+from slmc.system import Problem, RunSettings, UserError, kept_files, save_model
 
 THERMALISE, LEARN, MEASURE, BASELINE, DONE = (
     Phase(name, number) for number, name in enumerate(("thermalise", "learn", "measure", "baseline", "done"))
@@ -103,6 +104,7 @@ class Sampling:
         self.clock = Clock(directory / PROGRESS)
         self._key = jax.random.key(settings.seed)
         self._warned: set[str] = set()
+        self._remarks: tuple[str, ...] = ()
         self._described: set[tuple[str, str]] = set()
         self._watched = {group: self._nothing_watched() for group in ("measurement", "baseline")}
         self._next_look = 0.0
@@ -125,7 +127,7 @@ class Sampling:
 
     @property
     def other_files(self) -> tuple[str, ...]:
-        return (MODEL, *self.settings.files.values())
+        return (MODEL, *kept_files(self.settings).values())
 
     # ---------------------------------------------------------------- state
 
@@ -265,6 +267,11 @@ class Sampling:
     # --------------------------------------------------------------- phases
 
     def advance(self, state: RunState, stopper: Stopper) -> RunState:
+        state = self._advanced(state, stopper)
+        self._remark()
+        return state
+
+    def _advanced(self, state: RunState, stopper: Stopper) -> RunState:
         phase, block = int(state.phase), int(state.block)
         if phase == LEARN.number:
             return self._learn(state, stopper)
@@ -369,6 +376,10 @@ class Sampling:
 
     def _freeze(self, state: RunState, learner: Any) -> RunState:
         """Stores the model, drops the training data, and starts the chains of the measurement."""
+        n_labels = int(getattr(state.learning, "n_labels", 0))
+        labels = jax.tree.map(lambda leaf: np.asarray(leaf)[:n_labels], getattr(state.learning, "labels", None))
+        for name, write in self.problem.label_files.items():
+            write(self.directory / name, labels)
         learning = learner.frozen(state.learning, self.problem.finished)
         self._save_model(learning)
         update = learner.update(learning)
@@ -524,11 +535,22 @@ class Sampling:
             self.clock.warnings.append(text)
             self.reporter.warn(text)
 
+    def _remark(self) -> None:
+        """Passes on what the system has to say; a sentence that is said anew replaces the one before."""
+        remarks = self.problem.remarks() if self.problem.remarks is not None else ()
+        if remarks == self._remarks:
+            return
+        kept = [text for text in self.clock.warnings if text not in self._remarks]
+        self.clock.warnings[:] = kept
+        for text in remarks:
+            self._warn(text, text)
+        self._remarks = remarks
+
     def _time_parts(self, state: RunState, update: Update) -> None:
         """Times the exact evaluation and the inner chain alone, to split the time of steps that do both."""
         proposal = getattr(update, "proposal", None)
-        if proposal is None:
-            return
+        if proposal is None or wants_all_together(update):
+            return  # evaluations of a program outside are too dear to be only timed
         keys = jax.random.split(self._key_of(_START, 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
         exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))

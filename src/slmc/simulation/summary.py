@@ -81,7 +81,7 @@ def _no_ratio(ours: Estimate | None, theirs: Estimate | None) -> str | None:
 def _inner_chain(records: Records) -> dict[str, Any] | None:
     """The inner chain that the run chose by measurement, ``None`` where nothing was to be chosen."""
     group = records.tree().children.get("inner_chain")
-    if group is None:
+    if group is None or "weighed" not in group.data_vars:
         return None
     lines = group.data_vars["weighed"]
     best = InnerLine(*lines.values[0])
@@ -89,9 +89,9 @@ def _inner_chain(records: Records) -> dict[str, Any] | None:
         "update": str(lines.attrs["description"]).split("; ")[int(best.candidate)],
         "n_updates": int(best.n_updates),
         "autocorrelation": best.autocorrelation,
-        "share_of_exact_evaluation": best.inner_seconds / best.exact_seconds,
+        "share_of_exact_evaluation": _finite(best.inner_seconds / best.exact_seconds),
         "expected_acceptance": _finite(best.acceptance),
-        "expected_ess_per_second": best.samples_a_second,
+        "expected_ess_per_second": _finite(best.samples_a_second),
         "relative_error": _finite(best.error),
     }
 

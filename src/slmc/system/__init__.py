@@ -14,6 +14,8 @@ from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
 from slmc.system.problem import Fit, Problem, Sought, estimates_of
 from slmc.system.run_settings import (
+    PROPOSAL_WORDS,
+    InnerProposal,
     InnerSection,
     LearningSection,
     ProblemSettings,
@@ -21,6 +23,7 @@ from slmc.system.run_settings import (
     RunSettings,
     TrainingSection,
     as_begun,
+    kept_files,
 )
 from slmc.system.scan_settings import ScanSettings, field_about, point_settings
 from slmc.system.settings import Idle, Settings, changed_fields, idle_fields_taken, no_effect, refuse_idle, value_of
@@ -29,9 +32,11 @@ from slmc.system.variational import StepSettings, Variational, VariationalSettin
 
 __all__ = [
     "LOG_WEIGHT",
+    "PROPOSAL_WORDS",
     "Derived",
     "Fit",
     "Idle",
+    "InnerProposal",
     "InnerSection",
     "LearningSection",
     "Observable",
@@ -55,6 +60,7 @@ __all__ = [
     "estimates_of",
     "field_about",
     "idle_fields_taken",
+    "kept_files",
     "load_model",
     "no_effect",
     "point_settings",

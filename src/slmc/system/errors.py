@@ -21,9 +21,13 @@ def brief(value: object, length: int = 60) -> str:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What a compiled program complained of through ``equinox.error_if``; ``None`` for every other error.
+    """What a compiled program complained of; ``None`` for every other error.
 
-    Equinox raises ``EquinoxRuntimeError``, a ``RuntimeError`` whose text holds the complaint between two stack traces.
+    Complaints come through ``equinox.error_if``, whose ``EquinoxRuntimeError`` holds them between two stack traces, or
+    as a ``UserError`` of a function of the host that it called, at the end of the traceback in its text.
     """
-    _, marker, rest = str(error).rpartition("EquinoxRuntimeError: ")
-    return rest.split("\n\n")[0].strip() if marker else None
+    for kind in ("EquinoxRuntimeError: ", "\nUserError: "):
+        _, marker, rest = str(error).rpartition(kind)
+        if marker:
+            return rest.split("\n\n")[0].strip()
+    return None

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -70,6 +71,11 @@ class Problem:
 
     and, where there is something of the kind: ``fields`` (arrays kept as means over blocks), ``derived`` quantities,
     ``n_samples`` of the disorder among which chains are divided, and parameters of the target that are ``sought``.
+    What it has to say while it runs, ``remarks()`` gives as sentences. It may write files of its own into the directory
+    of a run, by their names: ``label_files`` are functions of a path and of the training data, ``series_files`` of a
+    path and of the series of the measurement. ``offers`` are functions of the frozen model by the names under which a
+    ``Result`` has them.
+
     ``learner(problem, target, exact, settings)`` makes what learns; change it for a system whose model is not one
     model.
 
@@ -89,6 +95,10 @@ class Problem:
     n_samples: int = 1
     sought: Sought | None = None
     learner: Callable[["Problem", Target, Update, LearningSettings], Any] | None = None
+    remarks: Callable[[], tuple[str, ...]] | None = None
+    label_files: Mapping[str, Callable[[Path, Label], None]] = field(default_factory=dict)
+    series_files: Mapping[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = field(default_factory=dict)
+    offers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_names((LOG_WEIGHT, *self.observables, *self.fields, *self.derived))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -98,9 +99,16 @@ class TrainingSection(LearningSection):
         )
 
 
+InnerProposal = Literal["chain", "trajectory"]
+"""What a proposal is: a chain of updates of the model, or one trajectory of it without a decision of its own."""
+
+PROPOSAL_WORDS = '"chain": n_updates updates of the model (SLMC); "trajectory": one trajectory of it, undecided (SLHMC)'
+
+
 class InnerSection(Settings):
     """The chain of the effective model that makes a proposal; what a system adds to it comes beside these."""
 
+    proposal: InnerProposal = Field("chain", description=PROPOSAL_WORDS)
     n_updates: PositiveInt | Literal["auto"] = Field(
         10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
     )
@@ -130,7 +138,8 @@ class BaselineSettings(Settings):
 class RunSettings(Settings):
     """What every run has; a system adds its name and the sections [target], [model] and [inner].
 
-    ``files`` tells which fields name files, and under which names a run keeps copies of them.
+    ``files`` tells which fields name files, and under which names a run keeps copies of them; a star in a name stands
+    for the name of the file, which tells readers its format.
 
     With ``learning.n_rounds = 0`` it is a run without a model: the exact update alone, which then is what counts.
     """
@@ -183,14 +192,31 @@ class RunSettings(Settings):
             held_out_share=learning.held_out_share,
             training=learning.training,
             training_steps=None if isinstance(steps, int) else steps,
+            proposal=getattr(inner, "proposal", "chain"),
         )
 
     @property
     def identity(self) -> str:
         """A digest of all settings but those that may change while a run is interrupted."""
         unset = [name for name, before in self.came_later.items() if value_of(self, name) == before]
+        # Earlier runs had no other proposals, and no field for it, in whatever system.
+        unset += ["inner.proposal"] if getattr(getattr(self, "inner", None), "proposal", "") == "chain" else []
         data = self.model_dump_json(exclude=nested((*self.may_change, *unset)))
         return hashlib.sha256(data.encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _trajectories_are_no_chains(self) -> "RunSettings":
+        """A proposal of one trajectory has no number of updates to set, and needs trajectories to begin with."""
+        inner: Any = getattr(self, "inner", None)
+        if getattr(inner, "proposal", "chain") == "chain":
+            return self
+        if getattr(inner, "update", "hmc") != "hmc" or getattr(inner, "nested", "no") != "no":
+            raise ValueError(
+                'inner.proposal = "trajectory" needs inner.update = "hmc", not nested; use that, or "chain"'
+            )
+        number = isinstance(inner.n_updates, int)
+        refuse_idle(self, Idle(number, ("inner.n_updates",), 'with inner.proposal = "trajectory"'))
+        return self
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "RunSettings":
@@ -237,6 +263,21 @@ class RunSettings(Settings):
     def check_wanted_errors(self, names: tuple[str, ...]) -> None:
         """Raises ``ValueError`` for an error wanted of something that is not measured."""
         self.measurement.check_names(names)
+
+
+def kept_files(settings: Settings) -> dict[str, str]:
+    """The names under which the directory of a run keeps the files that its settings name, by fields."""
+    kept = {}
+    for field, name in getattr(settings, "files", {}).items():
+        file = value_of(settings, field)
+        if "*" not in name:
+            kept[field] = name
+        elif file is not None:
+            start, _, end = name.partition("*")
+            inner = Path(file).name
+            # In its own directory a run already has it under that name.
+            kept[field] = inner if inner.startswith(start) and inner.endswith(end) else f"{start}{inner}{end}"
+    return kept
 
 
 def as_begun(data: Mapping[str, Any], kind: type[Settings]) -> dict[str, Any]:

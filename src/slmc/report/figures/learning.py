@@ -1,5 +1,7 @@
 """Figures of what was learned: residual and acceptance by round, predictions, the choice of the inner chain."""
 
+import math
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
@@ -155,8 +157,12 @@ def inner_chain(run: Stored) -> Plot:
         int(number): sorted((line for line in lines if line.candidate == number), key=lambda line: line.n_updates)
         for number in sorted({line.candidate for line in lines})
     }
+    is_timed = all(math.isfinite(line.exact_seconds) for line in lines)
+    yields = ("expected effective samples / s", lambda line: line.samples_a_second)
+    if not is_timed:
+        yields = ("expected effective samples / evaluation", lambda line: line.efficiency)
     for title, label, value in (
-        ("What each would yield", "expected effective samples / s", lambda line: line.samples_a_second),
+        ("What each would yield", *yields),
         ("What a proposal remembers", "autocorrelation of start and end", lambda line: line.autocorrelation),
     ):
         with plot.panel(title) as axes:
@@ -170,10 +176,18 @@ def inner_chain(run: Stored) -> Plot:
                     label=names[number].replace("_", " "),
                 )
             axes.plot(lines[0].n_updates, value(lines[0]), "*", color=INK, markersize=10, label="chosen")
-            axes.set(xlabel="inner updates in a proposal", ylabel=label, xscale="log")
+            counted = "inner updates in a proposal" if is_timed else "integrator steps in a trajectory"
+            axes.set(xlabel=counted, ylabel=label, xscale="log")
             plain_logs(axes)
             axes.legend(loc="best")
     best = lines[0]
+    if not is_timed:
+        plot.caption = (
+            f"Chosen: {names[int(best.candidate)].replace('_', ' ')}, for the most effective samples an exact "
+            "evaluation. What trajectories remember was measured on the model when learning ended; the acceptance is "
+            "the one that the residual lets expect of each length."
+        )
+        return plot
     plot.caption = (
         f"Chosen: {int(best.n_updates)} × {names[int(best.candidate)].replace('_', ' ')}, which cost "
         f"{best.inner_seconds / best.exact_seconds:.2f} exact evaluations a proposal "

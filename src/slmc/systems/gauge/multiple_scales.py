@@ -3,7 +3,7 @@
 import equinox as eqx
 
 from slmc.montecarlo.integrators import LEAPFROG, Integrator, integrate
-from slmc.montecarlo.manifolds import Manifold
+from slmc.montecarlo.manifolds import Manifold, impulse
 from slmc.montecarlo.target import Target
 from slmc.numbers import positive_count
 
@@ -27,6 +27,9 @@ class DrivenManifold(Manifold):
 
     def project(self, position, vector):
         return self.manifold.project(position, vector)
+
+    def impulse(self, position, force):
+        return impulse(self.manifold, position, force)
 
     def move(self, position, momentum, time):
         step = time / self.n_steps

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.system import Idle, RunSettings, Settings, changed_fields, refuse_idle
+from slmc.system import PROPOSAL_WORDS, Idle, InnerProposal, RunSettings, Settings, changed_fields, refuse_idle
 from slmc.systems.gauge.determinant import FermionDeterminant
 from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.gauge_action import RECTANGLE_COEFFICIENTS, EffectiveAction, GaugeAction
@@ -140,6 +140,7 @@ class GaugeInnerSettings(Settings):
     update: Literal["hmc", "heat-bath"] = Field(
         "hmc", description='"hmc", or "heat-bath" with over-relaxation (plaquettes alone, even extents)'
     )
+    proposal: InnerProposal = Field("chain", description=PROPOSAL_WORDS)
     n_updates: PositiveInt | Literal["auto"] = Field(
         10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
     )

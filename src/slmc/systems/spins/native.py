@@ -8,7 +8,17 @@ import numba
 import numpy as np
 
 from slmc import compiled_calls
-from slmc.compiled_calls import answers_version, arguments, data, extents, frame_words, results, size
+from slmc.compiled_calls import (
+    answers_version,
+    arguments,
+    data,
+    extents,
+    frame_words,
+    results,
+    seed_numbers,
+    size,
+    uniform,
+)
 
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
@@ -50,38 +60,6 @@ def join(extents, bonds, labels):
 
 @numba.njit(cache=True)
 @no_type_check
-def _rotated(word, by):
-    return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _seeded(state, seed):
-    """Four words from one by SplitMix64: Steele, Lea, Flood, OOPSLA 2014."""
-    for i in range(4):
-        seed += np.uint64(0x9E3779B97F4A7C15)
-        word = (seed ^ (seed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state[i] = word ^ (word >> np.uint64(31))
-
-
-@numba.njit(cache=True)
-@no_type_check
-def _uniform(state):
-    """A number in [0, 1) with 53 bits by xoshiro256++: Blackman, Vigna, ACM Trans. Math. Softw. 47, 36 (2021)."""
-    result = _rotated(state[0] + state[3], 23) + state[0]
-    shifted = state[1] << np.uint64(17)
-    state[2] ^= state[0]
-    state[3] ^= state[1]
-    state[1] ^= state[2]
-    state[0] ^= state[3]
-    state[2] ^= shifted
-    state[3] = _rotated(state[3], 45)
-    return np.float64(result >> np.uint64(11)) * 2.0**-53
-
-
-@numba.njit(cache=True)
-@no_type_check
 def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cluster):
     """Marks in ``cluster`` the Wolff cluster of a site.
 
@@ -89,7 +67,7 @@ def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cl
     of the coupling and which lies ``inside``, is drawn with ``probability``.
     """
     state = np.empty(4, np.uint64)
-    _seeded(state, seed_of_numbers)
+    seed_numbers(state, seed_of_numbers)
     cluster[:] = False
     stack = np.empty(len(spins), np.int32)
     stack[0], n_waiting = site, 1
@@ -99,7 +77,7 @@ def grow(neighbours, spins, inside, seed_of_numbers, site, sign, probability, cl
         here = stack[n_waiting]
         wanted = sign * spins[here]
         for there in neighbours[here]:
-            if not cluster[there] and spins[there] == wanted and inside[there] and _uniform(state) < probability:
+            if not cluster[there] and spins[there] == wanted and inside[there] and uniform(state) < probability:
                 cluster[there] = True
                 stack[n_waiting] = there
                 n_waiting += 1
@@ -242,10 +220,10 @@ def draw_often(neighbours, strengths, seed, n_sweeps, spins):
     """
     n_sites = len(spins)
     state = np.empty(4, np.uint64)
-    _seeded(state, seed)
+    seed_numbers(state, seed)
     x, y, z = spins[:, 0].copy(), spins[:, 1].copy(), spins[:, 2].copy()
     for _ in range(n_sweeps):
-        backwards = _uniform(state) < 0.5
+        backwards = uniform(state) < 0.5
         for number in range(n_sites):
             site = n_sites - 1 - number if backwards else number
             if x[site] == 0 and y[site] == 0 and z[site] == 0:
@@ -254,12 +232,12 @@ def draw_often(neighbours, strengths, seed, n_sweeps, spins):
                 a, b, c = _product(strengths[site], x, y, z)
             else:
                 a, b, c = _gathered(neighbours[site], strengths[0], x, y, z)
-            u = _uniform(state)
+            u = uniform(state)
             # The azimuth is twice the angle of a point drawn in the unit disc: von Neumann, Natl. Bur. Stand. Appl.
             # Math. Ser. 12, 36 (1951).
-            v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
+            v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
             while not 0 < v * v + w * w <= 1:
-                v, w = 2 * _uniform(state) - 1, 2 * _uniform(state) - 1
+                v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
             x[site], y[site], z[site] = _along(a, b, c, u, v, w)
     # Every spin was made anew from its field, so that rounding has not added up.
     for site in range(n_sites):

@@ -128,6 +128,8 @@ def _inner_updates(settings: InnerSettings) -> dict[str, Any]:
         numbers = GUIDE_UPDATES if is_nested else TRAJECTORY_LENGTHS
     make = nested_update if is_nested else inner_update
     kinds = {f"{name} = {number}": settings.model_copy(update={name: number}) for number in numbers}
+    if not is_nested and settings.update != "hmc":
+        kinds = {f"{settings.update} sweep": settings}
     choices = {words: partial(make, settings=kind) for words, kind in kinds.items()}
     if is_nested and settings.n_updates == "auto":
         choices["linear model alone"] = partial(guide_update, settings=settings)

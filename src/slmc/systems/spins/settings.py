@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from slmc.lattice import MOST_PAIRED_SITES, n_sites, shells_of_origin
 from slmc.montecarlo.integrators import INTEGRATORS
-from slmc.system import RunSettings, Settings, TrainingSection
+from slmc.system import PROPOSAL_WORDS, InnerProposal, RunSettings, Settings, TrainingSection
 from slmc.systems.spins.double_exchange import DoubleExchange
 from slmc.systems.spins.idle import refuse_idle_spins
 from slmc.systems.spins.measured import scalar_names
@@ -80,6 +80,7 @@ class InnerSettings(Settings):
     update: Literal["hmc", "local", "heat-bath"] = Field(
         "hmc", description='"hmc", "local", or "heat-bath" (of the linear model)'
     )
+    proposal: InnerProposal = Field("chain", description=PROPOSAL_WORDS)
     n_updates: PositiveInt | Literal["auto"] = Field(
         10, description='updates in one proposal; "auto": for the most effective samples a second, as measured'
     )

@@ -1,0 +1,297 @@
+"""Energies and forces of many configurations at once, by calculators in processes of their own."""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from slmc.system import UserError, shortened
+from slmc.systems.atoms.cell import Cell
+
+Positions = Float[np.ndarray, "configuration atom 3"]
+
+FAILURES = ("raised an error", "took too long", "gave no finite numbers", "ended its process")
+"""How an evaluation can fail. Atoms that are too near are no failure: they have weight zero and are never evaluated."""
+
+TOO_NEAR = "atoms too near"
+_FIRST = 100
+"""Evaluations before which the share of failures is taken as if there had been as many."""
+
+_START = 120.0
+"""Seconds that a process has to start in: importing a calculator takes longer than evaluating one."""
+
+_DISPLACED, _SLOPE = 0.01, 0.05
+"""Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
+
+_SCRIPT = Path(__file__).with_name("worker.py")
+
+
+@dataclass(frozen=True)
+class CalculatorSettings:
+    """Which calculator, and how it is used.
+
+    ``name`` is one that ASE knows or an entry point of the group ``slmc.calculators``, ``parameters`` are those of its
+    constructor. With ``fresh`` it is made anew for each evaluation, so that an energy is a function of the positions,
+    to the bit; without, it may begin where its last evaluation ended, which is faster. An evaluation that raises, gives
+    numbers that are not finite, ends its process, or takes more than ``timeout`` seconds has weight zero. More than a
+    share ``max_failures`` of them ends the run. ``history_tolerance``, in eV, is how far two energies of one
+    configuration may differ by what was evaluated before.
+    """
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    n_workers: int = 1
+    fresh: bool = True
+    timeout: float = 600.0
+    max_failures: float = 0.02
+    history_tolerance: float = 2.6e-5
+
+
+class Answer(NamedTuple):
+    """An evaluation: energy in eV, forces in eV/Å; or what went wrong, one of ``FAILURES``, with the words told."""
+
+    energy: float
+    forces: np.ndarray
+    failure: str = ""
+    words: str = ""
+
+
+class CalculatorPool:
+    """``n_workers`` processes with a calculator each, which share the configurations of a batch.
+
+    They are started with the first evaluation and end with this process. One that hangs or dies is replaced. ``counts``
+    tells evaluations and failures by their kinds, ``doubt`` that forces are no derivatives of the energy. May be called
+    from several threads at once.
+
+    Raises ``UserError``, in the call that evaluates, for a calculator that cannot be made, whose energy depends on what
+    it evaluated before, or that fails too often.
+    """
+
+    def __init__(self, cell: Cell, settings: CalculatorSettings) -> None:
+        self.cell, self.settings = cell, settings
+        self.counts: Counter[str] = Counter()
+        self.last_words = self.doubt = ""
+        self._idle: Queue[_Worker] = Queue()
+        self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._all: list[_Worker] = []
+        self._finalizer = weakref.finalize(self, _end_all, self._all)
+        atexit.register(self._finalizer)
+
+    def __call__(self, batch: Positions) -> tuple[Float[np.ndarray, " configuration"], Positions]:
+        """Energies (+∞ where an evaluation failed or atoms are too near) and forces (zero there)."""
+        energies, forces = np.full(len(batch), np.inf), np.zeros(batch.shape)
+        apart = self.cell.are_apart(batch)
+        with self._lock:
+            self.counts[TOO_NEAR] += int(np.sum(~apart))
+        places = np.flatnonzero(apart)
+        if len(places):
+            self._start(batch[places[0]])
+            assert self._threads is not None
+            answers = list(self._threads.map(self._evaluated, [batch[place] for place in places]))
+            for place, answer in zip(places, answers, strict=True):
+                if not answer.failure:
+                    energies[place], forces[place] = answer.energy, answer.forces
+            self._check_failures()
+        return energies, forces
+
+    def close(self) -> None:
+        """Ends the processes; they are started again when needed."""
+        with self._lock:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads, self._idle = None, Queue()
+            _end_all(self._all)
+
+    @property
+    def n_failures(self) -> int:
+        return sum(self.counts[kind] for kind in FAILURES)
+
+    @property
+    def remark(self) -> str:
+        """A sentence about failures, empty where there were none."""
+        kinds = [f"{self.counts[kind]} {kind}" for kind in FAILURES if self.counts[kind]]
+        if not kinds:
+            return ""
+        return (
+            f"{self.n_failures} of {self.counts['evaluations']} evaluations by the calculator {self.settings.name!r} "
+            f"failed ({', '.join(kinds)}; the last: {self.last_words}); such configurations have weight zero."
+        )
+
+    def _start(self, positions: np.ndarray) -> None:
+        with self._lock:
+            if self._threads is not None:
+                return
+            for _ in range(self.settings.n_workers):
+                self._idle.put(self._new_worker())
+            worker = self._idle.get()
+            try:
+                self._check_function(worker, positions)
+            finally:
+                self._idle.put(worker)
+            self._threads = ThreadPoolExecutor(self.settings.n_workers)
+
+    def _new_worker(self) -> "_Worker":
+        worker = _Worker(self.cell, self.settings)
+        self._all.append(worker)
+        return worker
+
+    def _check_function(self, worker: "_Worker", positions: np.ndarray) -> None:
+        """Refuses a calculator whose energy is no function of the positions; doubts forces that are not its slope."""
+        first = worker.evaluated(positions)
+        length = np.linalg.norm(first.forces)
+        step = _DISPLACED * (first.forces / length if length > 0 else np.ones_like(positions))
+        ahead, behind, again = (worker.evaluated(x) for x in (positions + step, positions - step, positions))
+        self.counts["evaluations"] += 4
+        if any(answer.failure for answer in (first, ahead, behind, again)):
+            return  # failures are dealt with where they are counted
+        difference = abs(first.energy - again.energy)
+        if not difference <= self.settings.history_tolerance:
+            raise UserError(
+                f"the calculator {self.settings.name!r} gave two energies, {difference:.1e} eV apart, for one "
+                "configuration, before and after another: its energy depends on its history, and is no weight. "
+                'Converge it further, or set target.restart = "fresh".'
+            )
+        slope, expected = behind.energy - ahead.energy, 2 * _DISPLACED * length
+        if abs(slope - expected) > _SLOPE * expected + 10 * self.settings.history_tolerance:
+            self.doubt = (
+                f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along "
+                f"them it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the "
+                "energy all the same; trajectories and the model that is trained on the forces are poor."
+            )
+
+    def _evaluated(self, positions: np.ndarray) -> Answer:
+        worker = self._idle.get()
+        try:
+            answer = worker.evaluated(positions)
+        finally:
+            if not worker.is_alive:
+                with self._lock:
+                    self._all.remove(worker)
+                    worker.end()
+                    worker = self._new_worker()
+            self._idle.put(worker)
+        with self._lock:
+            self.counts["evaluations"] += 1
+            if answer.failure:
+                self.counts[answer.failure] += 1
+                self.last_words = answer.words
+        return answer
+
+    def _check_failures(self) -> None:
+        n_evaluations = self.counts["evaluations"]
+        if self.n_failures > self.settings.max_failures * max(n_evaluations, _FIRST):
+            raise UserError(
+                f"the calculator {self.settings.name!r} failed in {self.n_failures} of {n_evaluations} evaluations, "
+                f"more than target.max_failures = {self.settings.max_failures:g} allows (the last: "
+                f"{self.last_words}); check its parameters, or allow more."
+            )
+
+
+class _Worker:
+    """One process with its calculator."""
+
+    def __init__(self, cell: Cell, settings: CalculatorSettings) -> None:
+        self.settings, self._n_atoms = settings, len(cell.numbers)
+        single = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(_SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**single, **os.environ},
+            # Signals that ask a run to stop go to all processes of a group; a calculator finishes what it is doing.
+            start_new_session=True,
+        )
+        described = {
+            "calculator": settings.name,
+            "parameters": settings.parameters,
+            "numbers": [int(number) for number in cell.numbers],
+            "cell": np.asarray(cell.vectors).tolist() if cell.is_periodic else None,
+            "pbc": cell.is_periodic,
+            "fresh": settings.fresh,
+        }
+        self._send(json.dumps(described).encode() + b"\n")
+        self._has_started = False
+        self.is_alive = True
+
+    def evaluated(self, positions: np.ndarray) -> Answer:
+        """Never raises but for a calculator that cannot be made."""
+        if not self._has_started:
+            self._wait_for_start()
+        self._send(np.ascontiguousarray(positions, np.float64).tobytes())
+        read = self._read(time.monotonic() + self.settings.timeout)
+        if isinstance(read, str):
+            self.is_alive = False
+            words = f"{self.settings.timeout:g} s" if read == FAILURES[1] else "the process is gone"
+            return self._failed(read, words)
+        head, content = read
+        if "error" in head:
+            return self._failed(FAILURES[0], head["error"])
+        forces = np.frombuffer(content).reshape(-1, 3)
+        if not (np.isfinite(head["energy"]) and np.all(np.isfinite(forces))):
+            return self._failed(FAILURES[2], f"energy {head['energy']}")
+        return Answer(head["energy"], forces)
+
+    def end(self) -> None:
+        """Ends the process."""
+        self.is_alive = False
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._process.wait()
+
+    def _failed(self, failure: str, words: str) -> Answer:
+        return Answer(np.inf, np.zeros((self._n_atoms, 3)), failure, shortened(words, 200))
+
+    def _wait_for_start(self) -> None:
+        read = self._read(time.monotonic() + _START, with_content=False)
+        self._has_started = True
+        if isinstance(read, str) or "error" in read[0]:
+            words = f"it {read}" if isinstance(read, str) else shortened(read[0]["error"], 300)
+            raise UserError(f"target.calculator = {self.settings.name!r} cannot be used: {words}.")
+
+    def _send(self, content: bytes) -> None:
+        assert self._process.stdin is not None
+        # A process that is gone is noticed where its answer is awaited.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(content)
+            self._process.stdin.flush()
+
+    def _read(self, until: float, with_content: bool = True) -> tuple[dict[str, Any], bytes] | str:
+        """The next answer; the kind of failure if none comes."""
+        assert self._process.stdout is not None
+        descriptor, buffer = self._process.stdout.fileno(), bytearray()
+        while True:
+            head, newline, content = bytes(buffer).partition(b"\n")
+            if newline:
+                told = json.loads(head)
+                if "error" in told or not with_content or len(content) == 24 * self._n_atoms:
+                    return told, content
+            if not select.select([descriptor], [], [], max(0.0, until - time.monotonic()))[0]:
+                return FAILURES[1]
+            read = os.read(descriptor, 1 << 20)
+            if not read:
+                return FAILURES[3]
+            buffer += read
+
+
+def _end_all(workers: list[_Worker]) -> None:
+    while workers:
+        workers.pop().end()

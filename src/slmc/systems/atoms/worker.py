@@ -1,0 +1,117 @@
+"""A process with one calculator: reads positions, answers with energy and forces. It imports nothing of the package.
+
+Started by ``pool`` as a program of its own, never forked from a process that runs JAX. First comes a line of JSON that
+describes atoms and calculator, then 24 bytes of float64 for every atom and request; the answer is a line of JSON and,
+unless that tells of an error, the bytes of the forces. What a calculator prints goes nowhere.
+"""
+
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any, BinaryIO
+
+GROUP = "slmc.calculators"
+"""Entry points by which installed packages offer calculators: functions of parameters that make ASE calculators."""
+
+
+def calculator_named(name: str) -> Callable[..., Any]:
+    """What makes the calculator of a name: an entry point, or one that ASE itself knows.
+
+    Raises ``LookupError`` for a name that nothing offers, ``ImportError`` where its package is missing.
+    """
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            made: Callable[..., Any] = entry.load()
+            return made
+    from ase.calculators.calculator import get_calculator_class, names
+
+    if name not in names:
+        raise LookupError(f"there is no calculator {name!r}; there are {', '.join(calculator_names())}")
+    known: Callable[..., Any] = get_calculator_class(name)
+    return known
+
+
+def calculator_names() -> tuple[str, ...]:
+    """All names that ``calculator_named`` knows."""
+    from ase.calculators.calculator import names
+
+    return tuple(sorted({*names, *(entry.name for entry in entry_points(group=GROUP))}))
+
+
+def evaluated(atoms: Any, calculator: Any) -> tuple[float, Any]:
+    """Energy in eV, the free energy where there is one (what forces derive from), and forces in eV/Å."""
+    atoms.calc = calculator
+    forces = atoms.get_forces()
+    energy = atoms.get_potential_energy()
+    results = getattr(calculator, "results", {})
+    return float(results.get("free_energy", energy)), forces
+
+
+def main() -> None:
+    """Serves until the other end closes."""
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    # Whatever a calculator prints or reads must not touch the pipes.
+    silence = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(silence, descriptor)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    described = json.loads(requests.readline() or b"null")
+    if described is not None:
+        _serve(described, requests, answers)
+
+
+def _serve(described: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> None:
+    try:
+        make = calculator_named(described["calculator"])
+        numpy, ase = importlib.import_module("numpy"), importlib.import_module("ase")
+        numbers = described["numbers"]
+        atoms = ase.Atoms(numbers=numbers, cell=described["cell"], pbc=described["pbc"])
+        calculator = make(**described["parameters"])
+    except Exception as error:
+        _answer(answers, {"error": _words(error)})
+        return
+    _answer(answers, {})
+    n_bytes = 24 * len(numbers)
+    while len(read := requests.read(n_bytes)) == n_bytes:
+        try:
+            if calculator is None:
+                calculator = make(**described["parameters"])
+            atoms.positions = numpy.frombuffer(read).reshape(-1, 3)
+            energy, forces = evaluated(atoms, calculator)
+            content = numpy.ascontiguousarray(forces, dtype=numpy.float64)
+            if content.shape != (len(numbers), 3):
+                raise ValueError(f"forces of shape {content.shape}")
+        except Exception as error:
+            calculator = None  # nothing of what failed may stay
+            _answer(answers, {"error": _words(error)})
+        else:
+            _answer(answers, {"energy": energy}, content.tobytes())
+        if described["fresh"]:
+            calculator = None
+
+
+def _answer(answers: BinaryIO, head: dict[str, Any], content: bytes = b"") -> None:
+    answers.write(json.dumps(head).encode() + b"\n" + content)
+    answers.flush()
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent is gone, whatever the calculator is doing."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)

@@ -30,7 +30,7 @@ def trajectories(guide, n_steps=20):
     return MetropolisHastings(guide, HamiltonianTrajectory(SinglePrecision(guide), manifold, 4.0, n_steps))
 
 
-training = TrainingSettings(n_steps=400, batch_size=32, weight_decay=0.0)
+training = TrainingSettings(n_steps=150, batch_size=32, weight_decay=0.0)
 settings = LearningSettings(
     n_rounds=3, n_steps=(12, 25), n_updates=1, proposal="trajectory", label_trajectories=True, training=training
 )

@@ -427,7 +427,8 @@ def lattice_of(rows: dict[str, Any]) -> list[str]:
     words = (
         "Half filling, half-bandwidth 2. «up»: from the metal to larger U, «down»: from the insulator to smaller; "
         "where both differ there is hysteresis, unless the iterations still drift, which the last column shows: "
-        "Im Σ(iω_0) in the middle and at the end of them. Errors are from the scatter of the second half of the iterations.\n"
+        "Im Σ(iω_0) in the middle and at the end of them. Errors are from the scatter of the second half of the "
+        "iterations.\n"
     )
     return ["## Dynamical mean-field theory on the Bethe lattice\n", words, table(header, cells) + "\n"]
 

@@ -419,13 +419,16 @@ def lattice_of(rows: dict[str, Any]) -> list[str]:
             notation(*row["sigma_im"]),
             notation(*row["green_half_beta"]),
             f"{1 / (1 - row['sigma_im'][0] / row['omega_0']):.3f}",
+            f"{row['history_sigma_im'][row['iterations'] // 2]:.2f}, {row['history_sigma_im'][-1]:.2f}",
         )
         for row in found
     ]
-    header = ("β", "U", "from", "D", "Im Σ(iω_0)", "g(β/2)", "1/(1 − Im Σ/ω_0)")
+    header = ("β", "U", "from", "D", "Im Σ(iω_0)", "g(β/2)", "1/(1 − Im Σ/ω_0)", "Im Σ, middle and end")
     words = (
         "Half filling, half-bandwidth 2. «up»: from the metal to larger U, «down»: from the insulator to smaller; "
-        "where both differ there is hysteresis. Errors are from the scatter of the second half of the iterations.\n"
+        "where both differ there is hysteresis, unless the iterations still drift, which the last column shows: "
+        "Im Σ(iω_0) in the middle and at the end of them. Errors are from the scatter of the second half of the "
+        "iterations.\n"
     )
     return ["## Dynamical mean-field theory on the Bethe lattice\n", words, table(header, cells) + "\n"]
 

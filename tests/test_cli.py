@@ -17,6 +17,7 @@ from slmc.simulation.records import Records
 
 TINY = [
     "--set=target.shape=[2,2]",
+    "--set=exact.n_steps=5",
     "--set=target.coupling=2.0",
     "--set=target.temperature=0.2",
     "--set=model.n_layers=1",

@@ -191,9 +191,15 @@ def test_runs_begun_before_scans_keep_their_identity() -> None:
     """The digest that their checkpoints carry is that of the settings of their time, in their order."""
     free = {"title": True, "measurement": {"n_steps", "wanted_error", "wall_time"}, "baseline": {"n_steps"}}
     settings = validated(
-        {"target": {"shape": (2, 2), "weight": "diagonalisation"}, "inner": {"sweeps": "one by one"}}, DoubleExchangeRun
+        {
+            "target": {"shape": (2, 2), "weight": "diagonalisation", "local_decisions": "weights"},
+            "model": {"evaluation": "arrays"},
+            "inner": {"sweeps": "one by one"},
+        },
+        DoubleExchangeRun,
     )
     data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
-    del data["target"]["weight"], data["inner"]["sweeps"]
+    del data["target"]["weight"], data["target"]["local_decisions"], data["model"]["evaluation"]
+    del data["inner"]["sweeps"], data["inner"]["proposal"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     assert settings.identity == hashlib.sha256(before.encode()).hexdigest()

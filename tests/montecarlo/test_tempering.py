@@ -291,6 +291,7 @@ def test_ladders_that_are_none(temperatures, acceptance, words):
         tuned_ladder(temperatures, acceptance)
 
 
+@pytest.mark.usefixtures("as_users_call")
 def test_a_ladder_of_one_rung():
     np.testing.assert_array_equal(tuned_ladder([0.7], []), [0.7])
     found = round_trips(np.zeros((5, 0), bool))

@@ -134,14 +134,29 @@ def _aligned(array):
     return (np.uint64(array.ctypes.data) + np.uint64(63)) & ~np.uint64(63)
 
 
+@_inlined
+@no_type_check
+def _n_groups(poles, row):
+    return (int(poles[row, 1]) + N_LANES - 1) // N_LANES
+
+
 @_loop
 @no_type_check
-def _sweep(sites, signs, hops, poles, row, numbers, half, noise, backwards, spins, like):
-    """Sweeps; returns how many proposals were accepted."""
+def _workspace(poles, row, n, n_components):
+    """Memory for the inverse at all frequencies and a row of it.
+
+    Made by the caller of ``_sweep``, which knows its address alone: Numba frees an array after its last use by name.
+    """
+    return np.empty((_n_groups(poles, row) * n * n + n) * n_components * N_LANES + N_LANES)
+
+
+@_loop
+@no_type_check
+def _sweep(memory, sites, signs, hops, poles, row, numbers, half, noise, backwards, spins, like):
+    """Sweeps in a ``_workspace``; returns how many proposals were accepted."""
     n, n_components = len(spins), len(like)
     temperature, mu = numbers[0], numbers[1]
-    n_groups = (int(poles[row, 1]) + N_LANES - 1) // N_LANES
-    memory = np.empty((n_groups * n * n + n) * n_components * N_LANES + N_LANES)
+    n_groups = _n_groups(poles, row)
     first = _aligned(memory)
     of_group = np.uint64(64 * n * n * n_components)
     spare = first + np.uint64(n_groups) * of_group
@@ -203,10 +218,13 @@ def sweep(sites, signs, poles, numbers, noise, backwards, spins):
     for site in range(len(spins)):
         if spins[site, 0] != 0 or spins[site, 1] != 0 or spins[site, 2] != 0:
             n_proposed += len(noise)
-    if numbers[1] == 0 and signs[0] != 0:
-        n = _sweep(sites, signs, hops, poles, row, numbers, numbers[3], noise, backwards, spins, quaternion())
+    are_quaternions = numbers[1] == 0 and signs[0] != 0
+    memory = _workspace(poles, row, len(spins), len(quaternion()) if are_quaternions else len(complex_block()))
+    if are_quaternions:
+        n = _sweep(memory, sites, signs, hops, poles, row, numbers, numbers[3], noise, backwards, spins, quaternion())
     else:
-        n = _sweep(sites, signs, hops, poles, row, numbers, numbers[3], noise, backwards, spins, complex_block())
+        like = complex_block()
+        n = _sweep(memory, sites, signs, hops, poles, row, numbers, numbers[3], noise, backwards, spins, like)
     return n / max(n_proposed, 1)
 
 

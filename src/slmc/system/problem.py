@@ -144,15 +144,17 @@ class Problem:
 
     def estimates(self, series: Mapping[str, np.ndarray]) -> dict[str, Estimate]:
         """Estimates of what is shown and of what is derived, from the series of a phase."""
-        known = estimates_of([about.name for about in self.observables], series, self.n_samples)
+        derived = [about for about in self.derived if all(name in series for name in about.needs)]
+        needed = {name for about in derived for name in about.needs}
+        names = [about.name for about in self.observables if about.shown or about.name in needed]
+        known = estimates_of(names, series, self.n_samples)
         found = {about.name: known[about.name] for about in self.observables if about.shown and about.name in known}
-        for about in self.derived:
-            if known and all(name in series for name in about.needs):
-                needed = {name: series[name] for name in about.needs}
-                moved = has_moved(series[LOG_WEIGHT.name], series.get("accepted"))
-                found[about.name] = jackknife(
-                    about.function, needed, n_samples=self.n_samples, moved=moved, known=known
-                )
+        if not is_measured(series):
+            return found
+        moved = moved_in(series)
+        for about in derived:
+            inputs = {name: series[name] for name in about.needs}
+            found[about.name] = jackknife(about.function, inputs, n_samples=self.n_samples, moved=moved, known=known)
         return found
 
     @property
@@ -170,11 +172,21 @@ class Problem:
         return digest.hexdigest()
 
 
+def is_measured(series: Mapping[str, np.ndarray]) -> bool:
+    """Whether the series of a phase hold any draw."""
+    return bool(series) and series[LOG_WEIGHT.name].size > 0
+
+
+def moved_in(series: Mapping[str, np.ndarray]) -> bool:
+    """Whether all chains moved in the series of a phase."""
+    return has_moved(series[LOG_WEIGHT.name], series.get("accepted"))
+
+
 def estimates_of(names: list[str], series: Mapping[str, np.ndarray], n_samples: int) -> dict[str, Estimate]:
     """Estimates of those of the observables that are in the series of a phase."""
-    if not series or series[LOG_WEIGHT.name].size == 0:
+    if not is_measured(series):
         return {}
-    moved = has_moved(series[LOG_WEIGHT.name], series.get("accepted"))
+    moved = moved_in(series)
     known = [name for name in names if name in series and series[name].ndim == 2]
     return {name: estimate(series[name], n_samples, moved) for name in known}
 

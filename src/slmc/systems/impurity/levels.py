@@ -14,7 +14,7 @@ from slmc.montecarlo.target import LogWeight
 from slmc.numbers import positive, positive_count
 from slmc.systems.impurity.anderson import Anderson, Vertices
 from slmc.systems.impurity.poles import Poles
-from slmc.systems.impurity.vertices import Circle
+from slmc.systems.impurity.vertices import Circle, by_platform
 
 VERTICES_IN_A_WINDOW = 4
 """For which windows are made; fewer cost more for their edges, more for their determinants."""
@@ -78,24 +78,6 @@ Parameters = tuple[Float[Array, " level"], Float[Array, " level"], Float[Array, 
 """Energies, the impurity among the levels, (β, K, γ), and the potential of n."""
 
 
-@jax.custom_vjp
-def log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
-    """log W_eff: on a CPU in compiled code, elsewhere by ``dense_log_weight``."""
-    return jax.lax.platform_dependent(parameters, vertices, cpu=compiled_log_weight, default=dense_log_weight)
-
-
-def _forward(parameters: Parameters, vertices: Vertices) -> tuple[LogWeight, tuple[Parameters, Vertices]]:
-    return log_weight(parameters, vertices), (parameters, vertices)
-
-
-def _backward(saved: tuple[Parameters, Vertices], cotangent: Float[Array, ""]) -> tuple[Parameters, Vertices]:
-    parameters, vertices = jax.vjp(dense_log_weight, *saved)[1](cotangent)
-    return parameters, vertices.at[:, 1].set(0)
-
-
-log_weight.defvjp(_forward, _backward)
-
-
 def dense_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
     """log W_eff by determinants of all vertices, in JAX."""
     energies, impurity, constants, potential = parameters
@@ -121,6 +103,10 @@ def dense_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
 def compiled_log_weight(parameters: Parameters, vertices: Vertices) -> LogWeight:
     """``log_weight`` on a CPU."""
     return _called(parameters, vertices, jnp.zeros((), jnp.uint64), jnp.zeros(3, jnp.int64))[2]
+
+
+log_weight = by_platform(compiled_log_weight, dense_log_weight)
+"""log W_eff of parameters and vertices."""
 
 
 def swept(

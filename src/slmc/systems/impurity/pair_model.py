@@ -13,7 +13,7 @@ from slmc.montecarlo import Info, Label, Manifold, State, Target, Update, over_c
 from slmc.montecarlo.target import LogWeight
 from slmc.numbers import positive_count
 from slmc.systems.impurity.anderson import Vertices
-from slmc.systems.impurity.vertices import Circle
+from slmc.systems.impurity.vertices import Circle, by_platform
 
 N_POWERS = 4
 """Of the polynomial f(n), without its constant."""
@@ -79,24 +79,6 @@ def _monomials(centre: Float[Array, " 2"], n: Float[Array, "*any"]) -> Float[Arr
     return powers + slopes * (z - inside)[..., None]
 
 
-@jax.custom_vjp
-def log_weight(model: PairModel, vertices: Vertices) -> LogWeight:
-    """log W_eff: on a CPU in compiled code, elsewhere by ``dense_log_weight``."""
-    return jax.lax.platform_dependent(model, vertices, cpu=compiled_log_weight, default=dense_log_weight)
-
-
-def _forward(model: PairModel, vertices: Vertices) -> tuple[LogWeight, tuple[PairModel, Vertices]]:
-    return log_weight(model, vertices), (model, vertices)
-
-
-def _backward(saved: tuple[PairModel, Vertices], cotangent: Float[Array, ""]) -> tuple[PairModel, Vertices]:
-    model, vertices = jax.vjp(dense_log_weight, *saved)[1](cotangent)
-    return model, vertices.at[:, 1].set(0)
-
-
-log_weight.defvjp(_forward, _backward)
-
-
 def dense_log_weight(model: PairModel, vertices: Vertices) -> LogWeight:
     """log W_eff in JAX, over all pairs of slots."""
     beta, expansion, _ = model.constants
@@ -109,6 +91,10 @@ def dense_log_weight(model: PairModel, vertices: Vertices) -> LogWeight:
 def compiled_log_weight(model: PairModel, vertices: Vertices) -> LogWeight:
     """``log_weight`` on a CPU."""
     return _called(model, vertices, jnp.zeros((), jnp.uint64), jnp.zeros((), jnp.int64))[2]
+
+
+log_weight = by_platform(compiled_log_weight, dense_log_weight)
+"""log W_eff of parameters and vertices."""
 
 
 def _called(model: PairModel, vertices: Vertices, seed: Array, n_updates: Array) -> tuple[Vertices, Array, LogWeight]:

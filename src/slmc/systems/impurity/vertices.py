@@ -1,5 +1,6 @@
-"""Where configurations of vertices live."""
+"""Where configurations of vertices live, and how effective models compute their weights."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,28 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo import SiteManifold
+from slmc.montecarlo.target import LogWeight
+
+
+def by_platform(compiled: Callable[..., LogWeight], dense: Callable[..., LogWeight]) -> Callable[..., LogWeight]:
+    """log W(parameters, vertices), on a CPU in compiled code, elsewhere and for derivatives by ``dense`` in JAX.
+
+    Spins, which are ±1 or empty slots, have no derivatives.
+    """
+
+    @jax.custom_vjp
+    def log_weight(parameters: Any, vertices: Float[Array, "slot 2"]) -> LogWeight:
+        return jax.lax.platform_dependent(parameters, vertices, cpu=compiled, default=dense)
+
+    def forward(parameters: Any, vertices: Float[Array, "slot 2"]) -> tuple[LogWeight, tuple[Any, Array]]:
+        return log_weight(parameters, vertices), (parameters, vertices)
+
+    def backward(saved: tuple[Any, Array], cotangent: Float[Array, ""]) -> tuple[Any, Array]:
+        parameters, vertices = jax.vjp(dense, *saved)[1](cotangent)
+        return parameters, vertices.at[:, 1].set(0)
+
+    log_weight.defvjp(forward, backward)
+    return log_weight
 
 
 class Circle(SiteManifold):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from killing import Killed
 from slmc import runs
 from slmc.simulation import Records, points_of
 from slmc.simulation.checkpoint import Checkpoints
@@ -99,10 +100,6 @@ def test_every_block_has_random_numbers_of_its_own(tmp_path: Path) -> None:
     energy = Records(tmp_path / "run" / "records.zarr", read_only=True).read("measurement")["energy"]
     blocks = energy.reshape(4, 10, 20)
     assert not np.any(np.all(blocks[:, -1] == blocks[:, -2], axis=-1))
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
 
 
 def test_killed_while_it_is_made_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from killing import stopped_at
+from killing import assert_same_run, stopped_at
 from slmc.simulation.records import Records
 from undrawn import COMMAND
 
@@ -69,17 +69,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
     return directory
 
 
-def assert_same_records(one: Path, other: Path) -> None:
-    first, second = Records(one / "records.zarr"), Records(other / "records.zarr")
-    for group in ("thermalisation", "learning", "measurement", "baseline"):
-        expected, found = first.read(group), second.read(group)
-        assert expected
-        assert set(expected) == set(found)
-        for name, values in expected.items():
-            np.testing.assert_array_equal(values, found[name], err_msg=f"{group}/{name}")
-    assert (one / "model.eqx").read_bytes() == (other / "model.eqx").read_bytes()
-
-
 def phase_of(directory: Path) -> str:
     """The phase a run is in: what its last checkpoint says."""
     try:
@@ -114,4 +103,4 @@ def test_stopped_and_killed_in_every_phase_a_run_gives_the_same_bits(
     shutil.rmtree(latest)
     Records(directory / "records.zarr")._root["baseline/energy"].append(np.full((8, 7), 1e9), axis=1)
     subprocess.run([*COMMAND, *command, "-q"], check=True, env={**ENVIRONMENT, "JAX_NUM_CPU_DEVICES": "4"})
-    assert_same_records(undisturbed, directory)
+    assert_same_run(undisturbed, directory)

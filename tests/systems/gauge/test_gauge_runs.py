@@ -11,12 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from killing import stopped_at
+from killing import assert_same_run, killed_before_checkpoint, stopped_at
 from slmc import runs
 from slmc.montecarlo import Label, MetropolisHastings, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
 from slmc.simulation import read_toml
-from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
 from slmc.system import UserError, load_model, save_model, system_names, validated
 from slmc.systems.gauge import EffectiveAction, random_links, unit_links, write_ildg, write_nersc
@@ -95,39 +94,19 @@ def test_the_report_speaks_of_links(slmc: Slmc, finished: Path) -> None:
         assert word not in page
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
-
-
-def test_killed_and_resumed_it_gives_the_same_bits(
-    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_resumed_it_gives_the_same_bits(tmp_path: Path, finished: Path) -> None:
     """By the system while learning; then between records and checkpoint while measuring, and in the baseline."""
     from slmc.cli import app
 
-    directory, save = tmp_path / "run", Checkpoints.save
+    directory = tmp_path / "run"
     marker = directory / "checkpoints" / "000002"
     assert stopped_at(marker, "run", "gauge_small", "--out", directory, "-q", *TINY)[0] == -signal.SIGKILL
     command = ["resume", str(directory), "-q"]
     for fatal in (5, 8):
-
-        def killed(self: Checkpoints, number: int, *rest: object, fatal: int = fatal) -> None:
-            if number == fatal:
-                raise Killed
-            save(self, number, *rest)  # type: ignore[arg-type]
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, "save", killed)
-            with pytest.raises(Killed):
-                app(command, standalone_mode=False)
+        with killed_before_checkpoint(fatal):
+            app(command, standalone_mode=False)
     app(command, standalone_mode=False)
-    for group in ("thermalisation", "learning", "measurement", "baseline"):
-        one, other = (Records(path / "records.zarr").read(group) for path in (finished, directory))
-        assert one
-        assert set(one) == set(other)
-        for name, values in one.items():
-            np.testing.assert_array_equal(values, other[name], err_msg=f"{group}/{name}")
-    assert (directory / "model.eqx").read_bytes() == (finished / "model.eqx").read_bytes()
+    assert_same_run(finished, directory)
 
 
 def test_a_stored_action_is_kept_as_it_is(slmc: Slmc, tmp_path: Path, finished: Path) -> None:

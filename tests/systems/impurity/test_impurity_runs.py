@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from killing import assert_same_run, killed_before_checkpoint
 from slmc import runs
-from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
 from slmc.system import UserError
 from slmc.systems.impurity.measured import HIDDEN, NAMES
@@ -59,36 +58,17 @@ def test_a_run_and_what_it_tells(slmc: Slmc, finished: Path) -> None:
     assert "magnetization squared" not in page
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
-
-
-def test_killed_and_resumed_it_gives_the_same_bits(
-    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_resumed_it_gives_the_same_bits(tmp_path: Path, finished: Path) -> None:
     from slmc.cli import app
 
-    directory, save = tmp_path / "run", Checkpoints.save
+    directory = tmp_path / "run"
     command = ["run", "impurity", "--out", str(directory), "-q", *TINY]
     for fatal in (2, 5):
-
-        def killed(self: Checkpoints, number: int, *rest: object, fatal: int = fatal) -> None:
-            if number == fatal:
-                raise Killed
-            save(self, number, *rest)  # type: ignore[arg-type]
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoints, "save", killed)
-            with pytest.raises(Killed):
-                app(command, standalone_mode=False)
+        with killed_before_checkpoint(fatal):
+            app(command, standalone_mode=False)
         command = ["resume", str(directory), "-q"]
     app(command, standalone_mode=False)
-    for group in ("thermalisation", "learning", "measurement", "baseline"):
-        one, other = (Records(path / "records.zarr").read(group) for path in (finished, directory))
-        assert set(one) == set(other)
-        for name, values in one.items():
-            np.testing.assert_array_equal(values, other[name], err_msg=f"{group}/{name}")
-    assert (directory / "model.eqx").read_bytes() == (finished / "model.eqx").read_bytes()
+    assert_same_run(finished, directory)
 
 
 def test_a_stored_model_starts_at_another_temperature(slmc: Slmc, tmp_path: Path, finished: Path) -> None:

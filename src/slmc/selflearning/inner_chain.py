@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
+from slmc.montecarlo.random_keys import inline
 from slmc.montecarlo.target import Configuration, Target, evaluate
 from slmc.montecarlo.update import State, Update, chain
 
@@ -27,8 +28,6 @@ is then shared as it is in a run."""
 
 _LONG_ENOUGH = 0.03
 """Seconds that a timed program should run at least: starting it takes a millisecond, as long as many evaluations."""
-
-_MOST_REPEATS = 10_000
 
 _N_REPEATS = 7
 """Timings of each program, all in turns; what else a machine does only makes them longer, so the least counts."""
@@ -152,7 +151,7 @@ def _moved(shared: tuple[Update, Array], inputs: tuple[Key[Array, ""], State]) -
     key, start = inputs
 
     def body(number: Array, state: State) -> State:
-        return chain(jax.random.fold_in(key, number), update, state, _N_TOGETHER)
+        return chain(jax.random.fold_in(inline(key), number), update, state, _N_TOGETHER)
 
     return jax.lax.fori_loop(0, n_times, body, start)
 
@@ -181,9 +180,14 @@ def _evaluate(shared: tuple[Target, Array], configuration: Configuration) -> Con
 
 def _least_seconds(programs: Sequence[_Program]) -> list[tuple[float, float]]:
     """The least of several timings of each program, in turns, and by how much of itself the next one is longer."""
-    n_times = []
-    for program in programs:
-        program.seconds(1)  # compiles
-        n_times.append(min(_MOST_REPEATS, math.ceil(_LONG_ENOUGH / program.seconds(1))))
+    n_times = [_enough_times(program) for program in programs]
     rounds = [[one.seconds(n) for one, n in zip(programs, n_times, strict=True)] for _ in range(_N_REPEATS)]
     return [(least, following / least - 1) for least, following, *_ in map(sorted, zip(*rounds, strict=True))]
+
+
+def _enough_times(program: _Program) -> int:
+    program.seconds(1)  # compiles
+    n_times = 1
+    while (seconds := n_times * program.seconds(n_times)) < _LONG_ENOUGH:
+        n_times *= max(2, min(64, math.ceil(_LONG_ENOUGH / seconds)))
+    return n_times

@@ -33,7 +33,7 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
     residual = float(learning["residual"][-1]) if len(learning.get("residual", ())) else None
     merit = about.figure_of_merit
     of_merit = about.estimate_of_merit(series) if estimates else None
-    result = {
+    result: dict[str, Any] = {
         "observables": {name: _as_dict(known) for name, known in estimates.items()},
         "acceptance": float(series["accepted"].mean()) if series else None,
         "exact_evaluations": {
@@ -48,6 +48,7 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
         "phase": phase,
         "verdict": with_doubts(_verdict(estimates, phase), run.doubts),
         "warnings": stored.get("warnings", []),
+        **{name: stored[name] for name in ("made", "seed", "n_parameters") if name in stored},
     }
     if learns:
         result["residual"] = residual

@@ -8,7 +8,7 @@
 - ``errors``: what a user can put right
 """
 
-from slmc.system.discovery import System, ready_made, system_named, system_names
+from slmc.system.discovery import System, observable_named, ready_made, system_named, system_names
 from slmc.system.errors import UserError, brief, sentence_of, shortened
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
@@ -63,6 +63,7 @@ __all__ = [
     "kept_files",
     "load_model",
     "no_effect",
+    "observable_named",
     "point_settings",
     "ready_made",
     "refuse_idle",

@@ -46,12 +46,13 @@ class Sought(NamedTuple):
     ``adjusted(target, configurations, seen, share)`` is the target with them moved by ``share`` of the way to where
     these configurations of all chains want them. ``seen`` is what ``watch(state, info)`` gave in every step of the
     block before, with axes (chain, step); ``None`` at first, and without a ``watch``. ``values(target)`` names what was
-    found.
+    found. With ``retunes`` the step size of the exact update, tuned before, is tuned once more when they are found.
     """
 
     adjusted: Callable[[Target, Configuration, Any, float], Target]
     values: Callable[[Target], dict[str, float]]
     watch: Callable[[State, Any], Any] | None = None
+    retunes: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Problem:
     What it has to say while it runs, ``remarks()`` gives as sentences. It may write files of its own into the directory
     of a run, by their names: ``label_files`` are functions of a path and of the training data, ``series_files`` of a
     path and of the series of the measurement. ``offers`` are functions of the frozen model by the names under which a
-    ``Result`` has them.
+    ``Result`` has them. ``defaults`` are fields of the configuration, by their dotted names, that ``slmc.run(problem)``
+    takes where nothing else is said. ``axes`` names the axes of a configuration that is an array, and
+    ``equation`` says what is sampled, the Hamiltonian and its boundary conditions, with the tags i, b, sub and sup.
 
     ``learner(problem, target, exact, settings)`` makes what learns; change it for a system whose model is not one
     model.
@@ -99,6 +102,9 @@ class Problem:
     label_files: Mapping[str, Callable[[Path, Label], None]] = field(default_factory=dict)
     series_files: Mapping[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = field(default_factory=dict)
     offers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    axes: tuple[str, ...] = ()
+    equation: str = ""
 
     def __post_init__(self) -> None:
         check_names((LOG_WEIGHT, *self.observables, *self.fields, *self.derived))

@@ -1,6 +1,5 @@
 """Energies and forces of many configurations at once, by calculators in processes of their own."""
 
-import atexit
 import contextlib
 import json
 import os
@@ -9,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import Queue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +20,7 @@ from jaxtyping import Float
 
 from slmc.system import UserError, shortened
 from slmc.systems.atoms.cell import Cell
+from slmc.workers import Crew
 
 Positions = Float[np.ndarray, "configuration atom 3"]
 
@@ -86,12 +85,8 @@ class CalculatorPool:
         self.cell, self.settings = cell, settings
         self.counts: Counter[str] = Counter()
         self.last_words = self.doubt = ""
-        self._idle: Queue[_Worker] = Queue()
-        self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._all: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _end_all, self._all)
-        atexit.register(self._finalizer)
+        self._crew = Crew(partial(_Worker, cell, settings), settings.n_workers)
 
     def __call__(self, batch: Positions) -> tuple[Float[np.ndarray, " configuration"], Positions]:
         """Energies (+∞ where an evaluation failed or atoms are too near) and forces (zero there)."""
@@ -101,9 +96,9 @@ class CalculatorPool:
             self.counts[TOO_NEAR] += int(np.sum(~apart))
         places = np.flatnonzero(apart)
         if len(places):
-            self._start(batch[places[0]])
-            assert self._threads is not None
-            answers = list(self._threads.map(self._evaluated, [batch[place] for place in places]))
+            self._crew.start(partial(self._check_function, positions=batch[places[0]]))
+            answers = self._crew.evaluated([batch[place] for place in places])
+            self._count(answers)
             for place, answer in zip(places, answers, strict=True):
                 if not answer.failure:
                     energies[place], forces[place] = answer.energy, answer.forces
@@ -112,11 +107,7 @@ class CalculatorPool:
 
     def close(self) -> None:
         """Ends the processes; they are started again when needed."""
-        with self._lock:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads, self._idle = None, Queue()
-            _end_all(self._all)
+        self._crew.close()
 
     @property
     def n_failures(self) -> int:
@@ -133,25 +124,7 @@ class CalculatorPool:
             f"failed ({', '.join(kinds)}; the last: {self.last_words}); such configurations have weight zero."
         )
 
-    def _start(self, positions: np.ndarray) -> None:
-        with self._lock:
-            if self._threads is not None:
-                return
-            for _ in range(self.settings.n_workers):
-                self._idle.put(self._new_worker())
-            worker = self._idle.get()
-            try:
-                self._check_function(worker, positions)
-            finally:
-                self._idle.put(worker)
-            self._threads = ThreadPoolExecutor(self.settings.n_workers)
-
-    def _new_worker(self) -> "_Worker":
-        worker = _Worker(self.cell, self.settings)
-        self._all.append(worker)
-        return worker
-
-    def _check_function(self, worker: "_Worker", positions: np.ndarray) -> None:
+    def _check_function(self, worker: Any, positions: np.ndarray) -> None:
         """Refuses a calculator whose energy is no function of the positions; doubts forces that are not its slope."""
         first = worker.evaluated(positions)
         length = np.linalg.norm(first.forces)
@@ -175,23 +148,13 @@ class CalculatorPool:
                 "energy all the same; trajectories and the model that is trained on the forces are poor."
             )
 
-    def _evaluated(self, positions: np.ndarray) -> Answer:
-        worker = self._idle.get()
-        try:
-            answer = worker.evaluated(positions)
-        finally:
-            if not worker.is_alive:
-                with self._lock:
-                    self._all.remove(worker)
-                    worker.end()
-                    worker = self._new_worker()
-            self._idle.put(worker)
+    def _count(self, answers: Iterable[Answer]) -> None:
         with self._lock:
-            self.counts["evaluations"] += 1
-            if answer.failure:
-                self.counts[answer.failure] += 1
-                self.last_words = answer.words
-        return answer
+            for answer in answers:
+                self.counts["evaluations"] += 1
+                if answer.failure:
+                    self.counts[answer.failure] += 1
+                    self.last_words = answer.words
 
     def _check_failures(self) -> None:
         n_evaluations = self.counts["evaluations"]
@@ -290,8 +253,3 @@ class _Worker:
             if not read:
                 return FAILURES[3]
             buffer += read
-
-
-def _end_all(workers: list[_Worker]) -> None:
-    while workers:
-        workers.pop().end()

@@ -19,7 +19,7 @@ from slmc.results import TABLE, Result, ScanResult
 from slmc.simulation import make_console, read_toml, to_toml
 from slmc.starting import STOPPED, signals_in_a_sentence
 from slmc.statistics import notation
-from slmc.system import ready_made
+from slmc.system import measurement_of, ready_made
 
 app = typer.Typer(
     help="Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.",
@@ -99,6 +99,37 @@ def info(
     else:
         opened = runs.open_run(directory)
         _print_result(runs.scan_result(opened) if opened.is_scan else runs.result_of(opened))
+
+
+@app.command()
+def measure(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Configurations, whoever wrote them; several are one chain.")
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="What to measure: field=value. Repeatable; see --fields.")
+    ] = None,
+    fields: Annotated[bool, typer.Option("--fields", help="Print what may be set for such a file, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure configurations that are in files: of each, and their mean with its error."""
+    if fields:
+        typer.echo(to_toml(measurement_of(files[0]).settings(), comments=True), nl=False)
+        return
+    found = runs.measure_files(files, overrides=set_ or ())
+    if as_json:
+        typer.echo(json.dumps(found.as_dict, indent=1))
+        return
+    console = make_console()
+    for note in found.notes:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]note:[/yellow] {escape(note)}")
+    for heading, rows in found.tables:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for name in heading:
+            table.add_column(escape(name), justify="left" if name == heading[0] else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
 
 
 @app.command()
@@ -239,6 +270,14 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
             soft_wrap=True,
             markup=False,
         )
+    for stage in summary.get("stages", ()):
+        console.print(
+            f"guide with {stage['n_parameters']} numbers fitted: residual s {_number(stage['residual'], '.3f')}, "
+            f"expected acceptance {_number(stage['expected_acceptance'], '.3f')}",
+            markup=False,
+        )
+    if summary.get("force_cost") is not None:
+        console.print(f"a force of the guide costs {summary['force_cost']:.2f} of an exact one", markup=False)
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True, markup=False)
 
 

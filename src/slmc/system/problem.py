@@ -54,6 +54,18 @@ class Sought(NamedTuple):
     watch: Callable[[State, Any], Any] | None = None
 
 
+class ConfigurationFiles(NamedTuple):
+    """Configurations that a run writes as files while it measures: of every chain, after every so many steps.
+
+    ``write(path, configuration, chain, step)`` writes that of one chain, the same bytes each time; names end with
+    ``suffix``.
+    """
+
+    every: int
+    suffix: str
+    write: Callable[[Path, Configuration, int, int], None]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A system put together for a run.
@@ -73,8 +85,8 @@ class Problem:
     ``n_samples`` of the disorder among which chains are divided, and parameters of the target that are ``sought``.
     What it has to say while it runs, ``remarks()`` gives as sentences. It may write files of its own into the directory
     of a run, by their names: ``label_files`` are functions of a path and of the training data, ``series_files`` of a
-    path and of the series of the measurement. ``offers`` are functions of the frozen model by the names under which a
-    ``Result`` has them.
+    path and of the series of the measurement; ``configuration_files`` are written while it measures. ``offers`` are
+    functions of the frozen model by the names under which a ``Result`` has them.
 
     ``learner(problem, target, exact, settings)`` makes what learns; change it for a system whose model is not one
     model.
@@ -98,6 +110,7 @@ class Problem:
     remarks: Callable[[], tuple[str, ...]] | None = None
     label_files: Mapping[str, Callable[[Path, Label], None]] = field(default_factory=dict)
     series_files: Mapping[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = field(default_factory=dict)
+    configuration_files: ConfigurationFiles | None = None
     offers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
+from killing import assert_same_run, killed_before_checkpoint
 from slmc.cli import app
 from slmc.montecarlo import Sequence
+from slmc.runs import run as slmc_run
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
-from slmc.system import validated
-from slmc.systems.gauge import PseudofermionAction, Solver
+from slmc.system import UserError, load_model, validated, with_fields
+from slmc.systems.gauge import FermionGuide, PseudofermionAction, Solver
 from slmc.systems.gauge.problem import gauge
-from slmc.systems.gauge.settings import GaugeRun
+from slmc.systems.gauge.settings import GaugeRun, build_like
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +99,96 @@ def test_pseudofermions_agree_with_the_determinant(slmc: Slmc, finished: Path, e
         assert found[name]["value"] == pytest.approx(value, abs=4 * both), name
         assert both < 0.02, name
     assert found["condensate"]["error"] < 0.02 * found["condensate"]["value"]
+
+
+GUIDED = {
+    "guide.smearing": "stout",
+    "guide.mass": 0.8,
+    "guide.n_layers": 1,
+    "inner.n_steps": 2,
+    "inner.acceptance": 0.95,
+    "exact.integrator": "omelyan",
+    "exact.n_steps": 2,
+    "learning.n_rounds": 2,
+    "learning.n_steps": 16,
+    "baseline.n_steps": 250,
+}
+
+
+@pytest.fixture(scope="module")
+def guided(finished: Path) -> Path:
+    slmc_run(finished.parent / "config.toml", GUIDED, finished.parent / "guided", quiet=True)
+    return finished.parent / "guided"
+
+
+def test_a_guide_that_is_learned_samples_the_same(slmc: Slmc, guided: Path, exact: dict) -> None:
+    """SLHMC from a configuration: the answer is that of the determinant, the report tells what the guide is worth."""
+    found = summary(slmc, guided)
+    for name, (value, error) in exact.items():
+        both = np.hypot(error, found["observables"][name]["error"])
+        assert found["observables"][name]["value"] == pytest.approx(value, abs=4 * both), name
+        assert both < 0.03, name
+    assert [stage["n_parameters"] for stage in found["stages"]] == [0, 3, 8]
+    untrained, smeared, everything = (stage["residual"] for stage in found["stages"])
+    assert everything < 0.8 * untrained
+    assert everything <= smeared <= untrained
+    assert found["acceptance"] > found["stages"][0]["expected_acceptance"]
+    assert found["acceptance"] == pytest.approx(found["expected_acceptance"], abs=0.12)
+    assert found["force_cost"] > 0
+    assert found["baseline"]["ess_per_second"] > 0
+    # A trajectory of the guide costs two exact weights: that of the refreshed field and that of the end.
+    hmc = 2 + 2 * 2
+    assert found["exact_evaluations"] == {
+        "learning": 4 * hmc * (60 + 50) + 4 * 16 * (hmc + 2),
+        "measurement": 4 * 1000 * 2,
+    }
+    printed = slmc("info", guided)[1]
+    assert "guide with 8 numbers fitted: residual s" in printed
+    assert "a force of the guide costs" in printed
+    assert "A force of the guide costs" in (guided / "report.html").read_text()
+    model = load_model(guided / "model.eqx", build_like)
+    assert isinstance(model, FermionGuide)
+    assert model.fermions.operator.mass == 0.8
+    assert np.all(np.asarray(model.gauge.couplings) != 0)
+
+
+def test_a_guided_run_is_resumed_to_the_same_bits(tmp_path: Path, guided: Path) -> None:
+    """Interrupted between the rounds of learning, and in the measurement."""
+    out = tmp_path / "run"
+    with killed_before_checkpoint(3):
+        slmc_run(guided.parent / "config.toml", GUIDED, out, quiet=True)
+    with killed_before_checkpoint(7):
+        app(["resume", str(out), "-q"], standalone_mode=False)
+    app(["resume", str(out), "-q"], standalone_mode=False)
+    assert_same_run(guided, out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"guide.mass": 0.8}, "guide.mass has no effect without guide.smearing"),
+        ({"learning.n_rounds": 0}, "guide.smearing has no effect in a run without a model"),
+        ({"guide.kappa": 0.1}, 'guide.kappa has no effect with target.fermions = "staggered"'),
+        ({"guide.n_wall_layers": 4}, 'guide.n_wall_layers has no effect with target.fermions = "staggered"'),
+        ({"guide.smearing": "none"}, 'guide.n_layers has no effect with guide.smearing = "none"'),
+        ({"guide.loops": ["square"]}, "guide.loops"),
+        ({"guide.couplings": ["plaquette", "plaquette"]}, "each loop may be named once"),
+        ({"inner.n_updates": 3}, "inner.n_updates has no effect with a guide"),
+        ({"model.rectangles": False}, "model.rectangles has no effect with a guide"),
+        ({"learning.force_weight": 1.0}, "learning.force_weight has no effect with a guide"),
+        ({"guide.smearing": "cask", "guide.n_layers": 4}, "makes 48 trajectories to fit the 53 numbers of the guide"),
+        ({"target.determinant": "exact", "pseudofermions.max_iterations": 2000}, "a guide drives trajectories with"),
+    ],
+)
+def test_a_guide_that_makes_no_sense_is_told(settings: dict, words: str) -> None:
+    wanted = (
+        {name: value for name, value in GUIDED.items() if name != "guide.smearing"}
+        if "guide.mass" in settings
+        else GUIDED
+    )
+    with pytest.raises(UserError) as told:
+        validated(with_fields(tomllib.loads(GAUGE), {**wanted, **settings}), GaugeRun)
+    assert words in str(told.value)
 
 
 def test_what_is_recorded_is_the_decision_of_the_trajectory(slmc: Slmc, finished: Path) -> None:

@@ -17,6 +17,10 @@ _MOST_COLUMNS = 3
 """Files that are printed one by one, if there are no more; all are in the JSON."""
 
 
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Headings and rows, as they are printed."""
+
+
 @dataclass(frozen=True)
 class MeasuredFiles:
     """``values`` of each file by their names, arrays among them; ``estimates`` of all files as one chain.
@@ -41,9 +45,9 @@ class MeasuredFiles:
             if series.ndim == 1:
                 found[name] = each[0]
                 continue
-            found[name] = np.empty(len(each), object)
-            found[name][:] = each
-            found[name] = found[name].reshape(series.shape[1:])
+            of_array = np.empty(len(each), object)
+            of_array[:] = each
+            found[name] = of_array.reshape(series.shape[1:])
         return found
 
     def _series(self) -> dict[str, np.ndarray]:
@@ -71,13 +75,13 @@ class MeasuredFiles:
         return {"files": rows, "means": means, "of_all": of_all, "descriptions": about, "notes": self.notes}
 
     @property
-    def tables(self) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    def tables(self) -> list[Table]:
         """Headings and rows: numbers, with a column for each of a few files; then every array by its elements."""
         series, estimates = self._series(), self.estimates
         several = len(self.paths) > 1
         shown = self.paths if len(self.paths) <= _MOST_COLUMNS else []
-        heading = ("", *(path.name for path in shown), *(["mean"] if several else []))
-        rows = []
+        heading: tuple[str, ...] = ("", *(path.name for path in shown), *(["mean"] if several else []))
+        rows: list[tuple[str, ...]] = []
         for name, values in series.items():
             if values.ndim == 1:
                 each = [f"{values[number]:.8g}" for number in range(len(shown))]
@@ -85,12 +89,14 @@ class MeasuredFiles:
         if several:
             blank = [""] * len(shown)
             rows += [(f"{name} of the average", *blank, f"{value:.8g}") for name, value in self.of_all.items()]
-        found: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [(heading, rows)]
+        found: list[Table] = [(heading, rows)]
         for name, values in series.items():
             if values.ndim > 1 and values[0].size <= _LONGEST_PRINTED:
                 known = estimates[name]
                 assert isinstance(known, np.ndarray)
-                places = [(_place(place), _notation(known[place])) for place in np.ndindex(known.shape)]
+                places: list[tuple[str, ...]] = [
+                    (_place(place), _notation(known[place])) for place in np.ndindex(known.shape)
+                ]
                 found.append(((name, "value"), places))
         return found
 

@@ -22,7 +22,6 @@ from slmc.montecarlo import (
     accept_or_reject,
     evaluations_per_step,
     init_chains,
-    over_chains,
     run_chains,
     step_size,
     tune,
@@ -36,6 +35,7 @@ from slmc.selflearning import (
     residual,
 )
 from slmc.selflearning.on_the_fly import n_held_out
+from slmc.selflearning.training import differences
 from slmc.systems.gauge.action_change import ActionChange, TrajectoryEnds
 from slmc.systems.gauge.dynamical import Dynamical, GivenPseudofermion, PseudofermionTarget
 from slmc.systems.gauge.guide import FermionGuide
@@ -140,7 +140,7 @@ class GuideLearner(eqx.Module):
         return GuideState(
             chains,
             model,
-            np.asarray(step_size(self.trajectory)),
+            np.asarray(self.trajectory.step_size),
             _room(links, field, n_steps * (n_chains - n_held)),
             _room(links, field, n_steps * n_held),
             np.asarray(0),
@@ -188,7 +188,7 @@ class GuideLearner(eqx.Module):
                 "from the residual: steps are too long for the integrator (raise inner.acceptance), or there are too "
                 "few trajectories to learn from (learning.n_steps).",
             )
-        predicted = _changes(model, held_out)
+        predicted = np.asarray(held_out.log_weight) - differences(ActionChange(model), held_out)
         return state, RoundReport(
             round=round_ + 1,
             residual=now,
@@ -308,7 +308,7 @@ def _observe(state: State, info: Info) -> tuple[Array, Label | None]:
 def _room(links: Array, field: Any, n_lines: int) -> Label:
     """A buffer for the ends of trajectories, the chains on the leading axis of what is given."""
 
-    def room(leaf: Array) -> np.ndarray:
+    def room(leaf: Array) -> Any:
         return np.zeros((n_lines, *leaf.shape[1:]), leaf.dtype)
 
     return Label(
@@ -328,14 +328,6 @@ def _filled_part(labels: Label, n_lines: Any) -> Label:
 
 def _residual(guide: FermionGuide, labels: Label) -> float:
     return residual(ActionChange(guide), labels) * PER_END
-
-
-def _changes(guide: FermionGuide, labels: Label) -> np.ndarray:
-    return np.asarray(over_chains(_change, labels.configuration, guide, group_size=16))
-
-
-def _change(guide: FermionGuide, ends: TrajectoryEnds) -> Array:
-    return ActionChange(guide).log_weight(ends)
 
 
 @eqx.filter_jit

@@ -173,7 +173,8 @@ class GuideSettings(Settings):
         ("plaquette", "spatial Polyakov", "temporal Polyakov"), min_length=1, description="whose staples smear"
     )
     couplings: tuple[Loop, ...] = Field(
-        LOOPS, description="loops of its gauge action with couplings of its own; []: none"
+        ("plaquette", "rectangle", "spatial Polyakov", "temporal Polyakov"),
+        description="loops of its gauge action with couplings of its own; []: none",
     )
     scale: bool = Field(True, description="with a factor of the fermions' part, trained too")
     solver_tolerance: float = Field(1e-8, ge=1e-14, le=1e-3, description="relative residual of its solutions")
@@ -289,9 +290,9 @@ class GaugeRun(RunSettings):
     @model_validator(mode="after")
     def _consistent(self) -> "GaugeRun":
         self.check_wanted_errors(scalar_names(self.measurement.observables, self.target.fermions))
+        self._check_guide()
         self._check_pseudofermions()
         self._check_heat_bath()
-        self._check_guide()
         self._check_files()
         self._nothing_idle()
         return self

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,21 +114,44 @@ def info(
 
 @app.command()
 def measure(
-    directory: Directory,
-    names: Annotated[
-        list[str], typer.Argument(metavar="OBSERVABLE…", help="Of the run, or offered by an installed package.")
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE… | DIR OBSERVABLE…",
+            help="Files with configurations, whoever wrote them; or a run, and what to measure on those it has kept.",
+        ),
     ],
-    out: Annotated[Path | None, typer.Option("--out", help="Write all values into this file, NumPy's npz.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="What to measure of files: field=value. Repeatable; see --fields.")
+    ] = None,
+    fields: Annotated[bool, typer.Option("--fields", help="Print what may be set for such a file, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was measured of files as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write all values of a run into this file, npz.")] = None,
 ) -> None:
-    """Measure something on the configurations that a run has kept (measurement.keep_every)."""
+    """Measure configurations: those in files, several being one chain, or those that a run has kept."""
+    is_run = Path(what[0]).is_dir()
+    refused = {"--set": set_, "--fields": fields, "--json": as_json} if is_run else {"--out": out}
+    for option, given in refused.items():
+        if given:
+            kinds = ("files", "a run") if is_run else ("a run", "files")
+            raise _part("system").UserError(f"{option} is for {kinds[0]}, and {what[0]} is {kinds[1]}; leave it out.")
+    if is_run:
+        _measure_run(what[0], what[1:], out)
+    else:
+        _measure_files([Path(name) for name in what], set_ or [], fields, as_json)
+
+
+def _measure_run(directory: str, names: list[str], out: Path | None) -> None:
     runs, simulation, statistics = _part("runs"), _part("simulation"), _part("statistics")
+    if not names:
+        raise _part("system").UserError(
+            f"name what to measure after {directory}, for instance slmc measure {directory} energy."
+        )
     found = {name: runs.measure(directory, name) for name in names}
     if out is not None:
         simulation.write_arrays(out, found)
         typer.echo(f"wrote {out}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("observable", "value", "R-hat", "ESS"):
-        table.add_column(heading, justify="left" if heading == "observable" else "right", no_wrap=True)
+    table = _table(("observable", "value", "R-hat", "ESS"))
     for name, values in found.items():
         if values.ndim == 2:
             known = statistics.estimate(values.values)
@@ -140,6 +164,33 @@ def measure(
         else:
             table.add_row(escape(name), f"an array {' × '.join(map(str, values.shape[2:]))}, see --out", "", "")
     simulation.make_console().print(table)
+
+
+def _measure_files(files: list[Path], set_: list[str], fields: bool, as_json: bool) -> None:
+    runs, simulation, system = _part("runs"), _part("simulation"), _part("system")
+    if fields:
+        typer.echo(simulation.to_toml(system.measurement_of(files[0]).settings(), comments=True), nl=False)
+        return
+    found = runs.measure_files(files, overrides=set_)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict, indent=1))
+        return
+    console = simulation.make_console()
+    for note in found.notes:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]note:[/yellow] {escape(note)}")
+    for heading, rows in found.tables:
+        table = _table(heading)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
+
+def _table(heading: Sequence[str]) -> Table:
+    """The first column is words, the others are numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for place, name in enumerate(heading):
+        table.add_column(escape(name), justify="right" if place else "left", no_wrap=True)
+    return table
 
 
 @app.command()
@@ -338,6 +389,14 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
             soft_wrap=True,
             markup=False,
         )
+    for stage in summary.get("stages", ()):
+        console.print(
+            f"guide with {stage['n_parameters']} numbers fitted: residual s {_number(stage['residual'], '.3f')}, "
+            f"expected acceptance {_number(stage['expected_acceptance'], '.3f')}",
+            markup=False,
+        )
+    if summary.get("force_cost") is not None:
+        console.print(f"a force of the guide costs {summary['force_cost']:.2f} of an exact one", markup=False)
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True, markup=False)
 
 

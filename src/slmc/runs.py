@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
+from slmc.measured_files import MeasuredFiles, measured_files
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
     CHECKPOINTS,
@@ -60,8 +61,10 @@ from slmc.system import (
     field_about,
     idle_fields_taken,
     kept_files,
+    measurement_of,
     observable_named,
     ready_made,
+    sentence_of,
     shortened,
     system_named,
     system_names,
@@ -255,6 +258,33 @@ def scan(
     result = run(what, several, out, seed, quiet)
     assert isinstance(result, ScanResult)
     return result
+
+
+def measure_files(
+    files: Iterable[str | Path], settings: Mapping[str, Any] | None = None, overrides: Iterable[str] = ()
+) -> MeasuredFiles:
+    """What a system measures of configurations in files, whoever wrote them: of each, and of all as one chain.
+
+    ``settings`` and ``overrides`` say what to measure, as those of ``run``. The system is the one that knows the first
+    file. Raises ``UserError`` for files that cannot be read, naming them.
+    """
+    _check_devices()
+    paths = [Path(file) for file in files]
+    how = measurement_of(paths[0])
+    chosen = validated(with_overrides(with_fields({}, settings or {}), overrides), how.settings)
+    found = []
+    for number, path in enumerate(paths):
+        try:
+            found.append(how.measure(path, chosen, number))
+        except ValueError as error:
+            raise UserError(f"{error}") from None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        except RuntimeError as error:  # conjugate gradients that do not converge
+            if (sentence := sentence_of(error)) is None:
+                raise
+            raise UserError(f"{path}: {sentence}") from None
+    return measured_files(paths, found, how)
 
 
 # ------------------------------------------------------------------------------------------------- opening

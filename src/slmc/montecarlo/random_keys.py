@@ -19,7 +19,7 @@ _ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 
 
 def inline(key: Key[Array, "*keys"]) -> Key[Array, "*keys"]:
-    """The same key or keys, whose numbers, the same with ``jax.random``, are made inline where that is known to be faster.
+    """Keys that give the same numbers as ``key`` with ``jax.random``, made inline where that is known to be faster.
 
     Only JAX's own kind of key (Threefry-2x32) with its partitionable numbering is changed; others are returned as they
     are.

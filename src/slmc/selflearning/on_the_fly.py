@@ -192,7 +192,9 @@ class RoundReport(NamedTuple):
     none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
     ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
     model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
-    ``by_replica`` has figures of every replica of a ``ReplicaLearner``.
+    ``by_replica`` has figures of every replica of a ``ReplicaLearner``. ``stages`` has lines of a number of parameters
+    and the held-out residual with no more than these trained, where a round goes in stages; ``force_seconds`` the time
+    of a force of the model and of an exact one, where that is what a proposal costs.
     """
 
     round: int
@@ -214,6 +216,8 @@ class RoundReport(NamedTuple):
     residual_before: float
     share_of_weight_zero: float
     by_replica: dict[str, np.ndarray]
+    stages: np.ndarray = np.zeros((0, 2))
+    force_seconds: np.ndarray = np.zeros(0)
 
 
 def n_held_out(n_chains: int, share: float) -> int:

@@ -78,7 +78,7 @@ class FitResult(NamedTuple):
 
 def residual(model: Target, labels: Label) -> float:
     """s, the standard deviation of log W − log W_eff over labelled configurations."""
-    return float(np.std(_differences(model, labels)))
+    return float(np.std(differences(model, labels)))
 
 
 def centred(model: Model, labels: Label, where: Callable[[Model], Float[Array, ""]]) -> Model:
@@ -90,11 +90,12 @@ def centred(model: Model, labels: Label, where: Callable[[Model], Float[Array, "
     zero = eqx.tree_at(where, model, jnp.zeros(()))
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), labels.configuration)
     slope = unit.log_weight(first) - zero.log_weight(first)
-    mean = np.mean(_differences(zero, labels))
+    mean = np.mean(differences(zero, labels))
     return eqx.tree_at(where, model, jnp.asarray(mean / slope))
 
 
-def _differences(model: Target, labels: Label) -> np.ndarray:
+def differences(model: Target, labels: Label) -> np.ndarray:
+    """log W − log W_eff of labelled configurations."""
     return np.asarray(over_chains(_difference, (labels.configuration, labels.log_weight), model, group_size=_GROUP))
 
 

@@ -37,6 +37,7 @@ from slmc.montecarlo import (
 from slmc.selflearning import RoundReport
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress
+from slmc.simulation.configuration_files import missing_configurations, write_configurations
 from slmc.simulation.described import describe
 from slmc.simulation.directory import CHECKPOINTS, PROGRESS
 from slmc.simulation.kept import kept_in, variables
@@ -180,7 +181,19 @@ class Sampling:
         self._check_chains(state, jax.device_get(state.chains.configuration))
         if state.learning is not None and self.is_final(state):
             self._save_model(state.learning)
+        self._look_for_configurations()
         return self._longer(state)
+
+    def _look_for_configurations(self) -> None:
+        files, n_draws = self.problem.configuration_files, self._watched["measurement"].n_draws
+        if files is None:
+            return
+        missing = missing_configurations(self.directory, files, self.settings.measurement.n_chains, n_draws)
+        if missing:
+            self.reporter.warn(
+                f"{len(missing)} configurations that were written are not there any more, {missing[0]} among them; "
+                "they are not written again."
+            )
 
     def _longer(self, state: RunState) -> RunState:
         """The state from which a phase goes on that has ended and is to have more steps than it was to have."""
@@ -417,6 +430,9 @@ class Sampling:
             return state
         with self.clock.lap("measure" if block else "other"):
             state = self._sample(state, update, n_steps, "measurement" if block else None)
+            files = self.problem.configuration_files
+            if files is not None:
+                write_configurations(self.directory, files, state.chains.configuration, block * settings.block_size)
         return state._replace(evaluations=self._counted(state, update, n_steps))
 
     def _baseline(self, state: RunState) -> RunState:
@@ -512,6 +528,14 @@ class Sampling:
         self.records.append("learning", lines)
         parity = {"predicted": report.predicted, "exact": report.exact}
         self.records.replace("learning", {name: Variable(("sample",), values) for name, values in parity.items()})
+        if len(report.stages):
+            words = "number of parameters trained; held-out residual"
+            stages = Variable(("stage", "stage_column"), report.stages, description=words)
+            self.records.replace("learning", {"stages": stages})
+        if len(report.force_seconds):
+            words = "seconds of a force of the model; of an exact one"
+            timed = Variable(("force",), report.force_seconds, units="s", description=words)
+            self.records.replace("inner_chain", {"force_seconds": timed})
         if len(report.inner):
             # Times, and the choice made from them, do not repeat from run to run.
             words = "; ".join(self.problem.inner)

@@ -56,6 +56,7 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
         chosen = result["inner_chain"] = _inner_chain(records)
         if chosen is not None and chosen["expected_acceptance"] is not None:
             result["expected_acceptance"] = chosen["expected_acceptance"]
+        result |= _about_guide(records)
     baseline = records.read("baseline")
     if baseline:
         compared = about.estimates(baseline)
@@ -95,6 +96,23 @@ def _inner_chain(records: Records) -> dict[str, Any] | None:
         "expected_ess_per_second": _finite(best.samples_a_second),
         "relative_error": _finite(best.error),
     }
+
+
+def _about_guide(records: Records) -> dict[str, Any]:
+    """What each part of a model that drives trajectories is worth, and what its force costs; nothing for others."""
+    told: dict[str, Any] = {}
+    groups = records.tree().children
+    stages = groups["learning"].data_vars.get("stages") if "learning" in groups else None
+    if stages is not None:
+        told["stages"] = [
+            {"n_parameters": int(n), "residual": _finite(s), "expected_acceptance": _finite(expected_acceptance(s))}
+            for n, s in stages.values.tolist()
+        ]
+    seconds = groups["inner_chain"].data_vars.get("force_seconds") if "inner_chain" in groups else None
+    if seconds is not None:
+        model, exact = seconds.values.tolist()
+        told["force_cost"] = _finite(model / exact)
+    return told
 
 
 def _as_dict(known: Estimate) -> dict[str, float | None]:

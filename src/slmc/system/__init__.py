@@ -4,20 +4,23 @@
 - ``problem``: what a run needs to know of a system, as values; ``variational``: of a wave function
 - ``observable``: what is measured, as data
 - ``model_file``: effective models on disk
+- ``file_measurement``: what is measured of files of configurations
 - ``discovery``: how systems are found
 - ``errors``: what a user can put right
 """
 
-from slmc.system.discovery import System, observable_named, ready_made, system_named, system_names
+from slmc.system.discovery import System, measurement_of, observable_named, ready_made, system_named, system_names
 from slmc.system.errors import UserError, brief, sentence_of, shortened
+from slmc.system.file_measurement import FileMeasurement, Measured, OfFile
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
-from slmc.system.problem import Fit, Problem, Sought, estimates_of
+from slmc.system.problem import ConfigurationFiles, Fit, Problem, Sought, estimates_of
 from slmc.system.run_settings import (
     PROPOSAL_WORDS,
     InnerProposal,
     InnerSection,
     LearningSection,
+    MeasurementSettings,
     ProblemSettings,
     Rounds,
     RunSettings,
@@ -33,13 +36,18 @@ from slmc.system.variational import StepSettings, Variational, VariationalSettin
 __all__ = [
     "LOG_WEIGHT",
     "PROPOSAL_WORDS",
+    "ConfigurationFiles",
     "Derived",
+    "FileMeasurement",
     "Fit",
     "Idle",
     "InnerProposal",
     "InnerSection",
     "LearningSection",
+    "Measured",
+    "MeasurementSettings",
     "Observable",
+    "OfFile",
     "Problem",
     "ProblemSettings",
     "Rounds",
@@ -62,6 +70,7 @@ __all__ = [
     "idle_fields_taken",
     "kept_files",
     "load_model",
+    "measurement_of",
     "no_effect",
     "observable_named",
     "point_settings",

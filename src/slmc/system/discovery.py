@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slmc.system.errors import UserError, brief
+from slmc.system.file_measurement import FileMeasurement
 from slmc.system.observable import Observable
 
 GROUP = "slmc.systems"
@@ -31,12 +32,14 @@ class System(NamedTuple):
     ``system`` is the name of the entry point. ``build(settings, directory)`` gives a ``Problem`` (a ``Variational``);
     it takes the files that settings name relative to ``directory`` and raises ``UserError`` naming the field that is
     wrong. ``build_model(description)`` makes an object of the structure of a stored model, for ``load_model``; where
-    there is none, stored models are read by the system alone.
+    there is none, stored models are read by the system alone. ``files`` is how ``slmc measure`` measures configurations
+    in files, of whatever code.
     """
 
     settings: type[Any]
     build: Callable[[Any, Path], Any]
     build_model: Callable[[dict[str, Any]], Any] | None = None
+    files: FileMeasurement | None = None
 
 
 @functools.cache
@@ -93,6 +96,29 @@ def observable_named(name: str) -> Observable:
             "slmc.system.Observable nor a function; tell its authors."
         )
     return Observable(name, found)
+
+
+def measurement_of(path: Path) -> FileMeasurement:
+    """How a file that holds a configuration is measured, by the first system that knows what it is.
+
+    Systems whose needs are not installed are passed over. Raises ``UserError`` where none knows it, and for a file that
+    cannot be read.
+    """
+    offering = []
+    for name in system_names():
+        try:
+            files = system_named(name).files
+        except UserError:
+            continue
+        if files is None:
+            continue
+        offering.append(name)
+        try:
+            if files.recognises(path):
+                return files
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    raise UserError(f"{path} is no configuration that a system knows; files are read by {', '.join(offering)}.")
 
 
 def ready_made() -> dict[str, Path]:

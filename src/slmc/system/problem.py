@@ -55,6 +55,18 @@ class Sought(NamedTuple):
     retunes: bool = False
 
 
+class ConfigurationFiles(NamedTuple):
+    """Configurations that a run writes as files while it measures: of every chain, after every so many steps.
+
+    ``write(path, configuration, chain, step)`` writes that of one chain, the same bytes each time; names end with
+    ``suffix``.
+    """
+
+    every: int
+    suffix: str
+    write: Callable[[Path, Configuration, int, int], None]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A system put together for a run.
@@ -74,10 +86,11 @@ class Problem:
     ``n_samples`` of the disorder among which chains are divided, and parameters of the target that are ``sought``.
     What it has to say while it runs, ``remarks()`` gives as sentences. It may write files of its own into the directory
     of a run, by their names: ``label_files`` are functions of a path and of the training data, ``series_files`` of a
-    path and of the series of the measurement. ``offers`` are functions of the frozen model by the names under which a
-    ``Result`` has them. ``defaults`` are fields of the configuration, by their dotted names, that ``slmc.run(problem)``
-    takes where nothing else is said. ``axes`` names the axes of a configuration that is an array, and
-    ``equation`` says what is sampled, the Hamiltonian and its boundary conditions, with the tags i, b, sub and sup.
+    path and of the series of the measurement; ``configuration_files`` are written while it measures. ``offers`` are
+    functions of the frozen model by the names under which a ``Result`` has them. ``defaults`` are fields of the
+    configuration, by their dotted names, that ``slmc.run(problem)`` takes where nothing else is said. ``axes`` names
+    the axes of a configuration that is an array, and ``equation`` says what is sampled, the Hamiltonian and its
+    boundary conditions, with the tags i, b, sub and sup.
 
     ``learner(problem, target, exact, settings)`` makes what learns; change it for a system whose model is not one
     model.
@@ -101,6 +114,7 @@ class Problem:
     remarks: Callable[[], tuple[str, ...]] | None = None
     label_files: Mapping[str, Callable[[Path, Label], None]] = field(default_factory=dict)
     series_files: Mapping[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = field(default_factory=dict)
+    configuration_files: ConfigurationFiles | None = None
     offers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     axes: tuple[str, ...] = ()

@@ -118,7 +118,7 @@ class InnerSection(Settings):
 class MeasuredSteps(Settings):
     """How much is measured, and of what."""
 
-    n_chains: int = Field(8, ge=2, description="chains, at least 2")
+    n_chains: int = Field(8, ge=1, description="chains; at least 2 where a model learns")
     n_steps: PositiveInt = Field(1000, description="outer steps per chain at most, rounded up to whole blocks")
     n_thermalise: int = Field(50, ge=0, description="outer steps with the frozen model before measuring")
     block_size: int = Field(50, ge=4, description="outer steps between writing records and a checkpoint")
@@ -262,6 +262,11 @@ class RunSettings(Settings):
         if not self.learns:
             return self
         learning, n_chains = self.learning, self.measurement.n_chains
+        if n_chains < 2:
+            raise ValueError(
+                f"measurement.n_chains = {n_chains}: learning needs at least 2 chains, one of them held out; a single "
+                "chain is for runs without a model (learning.n_rounds = 0)"
+            )
         first_steps = learning.n_steps if isinstance(learning.n_steps, int) else learning.n_steps[0]
         if first_steps * (n_chains - n_held_out(n_chains, learning.held_out_share)) < LEAST_LABELS:
             raise ValueError(

@@ -52,6 +52,7 @@ from slmc.systems.gauge import (
     random_links,
 )
 from slmc.systems.gauge.gamma_matrices import gamma_matrices
+from slmc.systems.gauge.guide_learner import RecordedTrajectories
 from slmc.systems.gauge.observables import plaquette
 from slmc.testing import check_detailed_balance, check_invariance
 
@@ -97,6 +98,11 @@ def pseudofermion_update(target, guide=None, n_gauge_steps=0):
     return Sequence((RefreshPseudofermions(target), MetropolisHastings(target, trajectory)))
 
 
+def recorded(target, guide, kind=RecordedTrajectories):
+    """The update with which a guide is learned."""
+    return kind(target, PseudofermionTrajectory(guide, 0.5, 2, OMELYAN))
+
+
 def heavier():
     smearing = StoutSmearing(1, ("plaquette",), [[0.1]])
     return PseudofermionAction(gauge_target(), Staggered(TORUS, 2, 0.8), FLAVOURS, smearing)
@@ -112,7 +118,7 @@ def attending():
 PSEUDOFERMION_UPDATES = {
     "RHMC": pseudofermion_update,
     "RHMC, two time scales": lambda target: pseudofermion_update(target, n_gauge_steps=2),
-    "SLHMC, heavier and smeared": lambda target: pseudofermion_update(target, heavier()),
+    "SLHMC while it learns": lambda target: recorded(target, heavier()),
     "SLHMC, attention, scale and couplings": lambda target: pseudofermion_update(target, attending()),
 }
 
@@ -250,6 +256,23 @@ def test_a_pseudofermion_of_another_mass_is_caught(fermion_draws):
         check_invariance(
             jax.random.key(11), pseudofermion_update(target), with_fields(target, fermion_draws), statistics, 4
         )
+
+
+class Undecided(RecordedTrajectories):
+    """Every trajectory of the guide is where the chain goes."""
+
+    def step(self, key, state):
+        _, info = RecordedTrajectories.step(self, key, state)
+        ends = info.label.configuration
+        return self.init(Dynamical(ends.end, ends.pseudofermion)), info
+
+
+def test_trajectories_of_a_guide_without_a_decision_are_caught(fermion_draws):
+    target = PseudofermionAction(gauge_target(), Staggered(TORUS, 2, MASS), FLAVOURS)
+    statistics = {key: with_pseudofermion(one) for key, one in STATISTICS.items()}
+    update = recorded(target, heavier(), Undecided)
+    with pytest.raises(AssertionError, match="invariant"):
+        check_invariance(jax.random.key(20), update, with_fields(target, fermion_draws), statistics, 4)
 
 
 class OneWay(GaugeHeatBath):

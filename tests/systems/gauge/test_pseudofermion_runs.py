@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 import reference_gauge as reference
+from killing import killed_before_checkpoint
 from slmc.cli import app
 from slmc.montecarlo import Sequence
+from slmc.runs import run as slmc_run
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
-from slmc.system import validated
-from slmc.systems.gauge import PseudofermionAction, Solver
+from slmc.system import UserError, load_model, validated, with_fields
+from slmc.systems.gauge import FermionGuide, PseudofermionAction, Solver
 from slmc.systems.gauge.problem import gauge
-from slmc.systems.gauge.settings import GaugeRun
+from slmc.systems.gauge.settings import GaugeRun, build_like
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -97,6 +99,106 @@ def test_pseudofermions_agree_with_the_determinant(slmc: Slmc, finished: Path, e
         assert found[name]["value"] == pytest.approx(value, abs=4 * both), name
         assert both < 0.02, name
     assert found["condensate"]["error"] < 0.02 * found["condensate"]["value"]
+
+
+GUIDED = {
+    "guide.smearing": "stout",
+    "guide.mass": 0.8,
+    "guide.n_layers": 1,
+    "guide.loops": ["plaquette"],
+    "guide.couplings": ["plaquette", "temporal Polyakov"],
+    "inner.n_steps": 2,
+    "inner.acceptance": 0.95,
+    "exact.integrator": "omelyan",
+    "exact.n_steps": 2,
+    "learning.n_rounds": 2,
+    "learning.n_steps": 16,
+    "measurement.n_steps": 500,
+    "measurement.block_size": 125,
+    "baseline.n_steps": 125,
+}
+
+
+@pytest.fixture(scope="module")
+def guided(finished: Path) -> Path:
+    slmc_run(finished.parent / "config.toml", GUIDED, finished.parent / "guided", quiet=True)
+    return finished.parent / "guided"
+
+
+def test_a_guide_that_is_learned_samples_the_same(slmc: Slmc, guided: Path, exact: dict) -> None:
+    """SLHMC from a configuration: the answer is that of the determinant, the report tells what the guide is worth."""
+    found = summary(slmc, guided)
+    for name, (value, error) in exact.items():
+        both = np.hypot(error, found["observables"][name]["error"])
+        assert found["observables"][name]["value"] == pytest.approx(value, abs=4 * both), name
+        assert both < 0.04, name
+    assert [stage["n_parameters"] for stage in found["stages"]] == [0, 1, 4]
+    untrained, smeared, everything = (stage["residual"] for stage in found["stages"])
+    assert everything < 0.8 * untrained
+    assert everything <= smeared <= untrained
+    assert found["acceptance"] > found["stages"][0]["expected_acceptance"]
+    assert found["acceptance"] == pytest.approx(found["expected_acceptance"], abs=0.12)
+    assert found["force_cost"] > 0
+    assert found["baseline"]["ess_per_second"] > 0
+    # A trajectory of the guide costs two exact weights: that of the refreshed field and that of the end.
+    hmc = 2 + 2 * 2
+    assert found["exact_evaluations"] == {
+        "learning": 4 * hmc * (60 + 50) + 4 * 16 * (hmc + 2),
+        "measurement": 4 * 500 * 2,
+    }
+    printed = slmc("info", guided)[1]
+    assert "guide with 4 numbers fitted: residual s" in printed
+    assert "a force of the guide costs" in printed
+    assert "A force of the guide costs" in (guided / "report.html").read_text()
+    model = load_model(guided / "model.eqx", build_like)
+    assert isinstance(model, FermionGuide)
+    assert model.fermions.operator.mass == 0.8
+    assert np.all(np.asarray(model.gauge.couplings) != 0)
+
+
+def test_a_guided_run_is_resumed_to_the_same_bits(tmp_path: Path, guided: Path) -> None:
+    """Interrupted while it learns, and in the measurement; half as long, it is the first half of the other."""
+    out, half = tmp_path / "run", GUIDED | {"measurement.n_steps": 250, "baseline.n_steps": 0}
+    with killed_before_checkpoint(4):
+        slmc_run(guided.parent / "config.toml", half, out, quiet=True)
+    with killed_before_checkpoint(7):
+        app(["resume", str(out), "-q"], standalone_mode=False)
+    app(["resume", str(out), "-q"], standalone_mode=False)
+    found, whole = records_of(out), records_of(guided)
+    assert found["measurement/plaquette"].shape == (4, 250)
+    assert {name for name in whole if "baseline" not in name} == set(found)
+    for name, values in found.items():
+        same = whole[name][:, :250] if name.startswith("measurement") else whole[name]
+        np.testing.assert_array_equal(values, same, err_msg=name)
+    assert (out / "model.eqx").read_bytes() == (guided / "model.eqx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"guide.mass": 0.8}, "guide.loops and guide.couplings have no effect without guide.smearing"),
+        ({"learning.n_rounds": 0}, "have no effect in a run without a model"),
+        ({"guide.kappa": 0.1}, 'guide.kappa has no effect with target.fermions = "staggered"'),
+        ({"guide.n_wall_layers": 4}, 'guide.n_wall_layers has no effect with target.fermions = "staggered"'),
+        ({"guide.smearing": "none"}, 'guide.n_layers and guide.loops have no effect with guide.smearing = "none"'),
+        ({"guide.loops": ["square"]}, "guide.loops"),
+        ({"guide.couplings": ["plaquette", "plaquette"]}, "each loop may be named once"),
+        ({"inner.n_updates": 3}, "inner.n_updates has no effect with a guide"),
+        ({"model.rectangles": False}, "model.rectangles has no effect with a guide"),
+        ({"learning.force_weight": 1.0}, "learning.force_weight has no effect with a guide"),
+        ({"guide.smearing": "cask", "guide.n_layers": 6}, "makes 48 trajectories to fit the 27 numbers of the guide"),
+        ({"target.determinant": "exact", "pseudofermions.max_iterations": 2000}, "a guide drives trajectories with"),
+    ],
+)
+def test_a_guide_that_makes_no_sense_is_told(settings: dict, words: str) -> None:
+    wanted = (
+        {name: value for name, value in GUIDED.items() if name != "guide.smearing"}
+        if "guide.mass" in settings
+        else GUIDED
+    )
+    with pytest.raises(UserError) as told:
+        validated(with_fields(tomllib.loads(GAUGE), {**wanted, **settings}), GaugeRun)
+    assert words in str(told.value)
 
 
 def test_what_is_recorded_is_the_decision_of_the_trajectory(slmc: Slmc, finished: Path) -> None:
@@ -216,7 +318,7 @@ def test_what_has_no_meaning_is_told(slmc: Slmc, tmp_path: Path, settings: list[
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ('determinant = "pseudofermions"', 'needs fermions = "staggered" or "wilson"'),
+        ('determinant = "pseudofermions"', 'needs fermions = "staggered", "wilson" or "domain-wall"'),
         (
             'determinant = "pseudofermions"\nfermions = "wilson"\nkappa = 0.1\nn_flavours = 1',
             "even numbers of Wilson flavours alone",
@@ -251,6 +353,7 @@ def test_checkpoints_from_before_there_were_pseudofermions_are_known(tmp_path: P
     links = validated({"target": {"shape": (2, 2), "fermions": "staggered", "mass": 0.5}}, GaugeRun)
     data = json.loads(links.model_dump_json(exclude=free))
     del data["target"]["determinant"], data["pseudofermions"], data["scan"], data["inner"]["proposal"]
+    del data["guide"], data["domain_wall"], data["measurement"]["configurations"], data["measurement"]["every"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     assert links.identity == hashlib.sha256(before.encode()).hexdigest()
     for changed in ({"mass": 0.6}, {"mass": 0.5, "determinant": "pseudofermions"}):

@@ -30,6 +30,7 @@ def learning(run: Stored) -> Plot:
     _learning_residual(plot, run, residual)
     _learning_acceptance(plot, run)
     trained = _learning_history(plot, run)
+    stages = _learning_stages(plot, run)
     plot.caption = (
         "The held-out residual <i>s</i> = std(log <i>W</i> − log <i>W</i><sub>eff</sub>) should fall and level off. "
         "Training far below held-out means that the model has learned its data by heart: gather more. Still falling "
@@ -37,8 +38,23 @@ def learning(run: Stored) -> Plot:
         "round before, should follow erfc(<i>s</i>/2); it may lie above, because a short inner chain proposes "
         "something close to where it started."
         + ("" if trained else " This model was fitted in one solve: it has no training steps to show.")
+        + stages
     )
     return plot
+
+
+def _learning_stages(plot: Plot, run: Stored) -> str:
+    """The residual by the number of parameters, where learning went in stages; what its force costs, in words."""
+    stages = run.values("learning", "stages")
+    if stages is None:
+        return ""
+    with plot.panel("Residual by number of parameters") as axes:
+        axes.plot(stages[:, 0], stages[:, 1], "o-", color=BLUE)
+        axes.set(xlabel="parameters fitted", ylabel="residual $s$, held out")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        from_zero(axes)
+    cost = run.summary.get("force_cost")
+    return "" if cost is None else f" A force of the guide costs {plain(cost, 2)} of an exact one."
 
 
 def _learning_residual(plot: Plot, run: Stored, residual: np.ndarray) -> None:

@@ -4,8 +4,16 @@ from pathlib import Path
 
 from slmc.lattice import Shape
 from slmc.systems.gauge.ildg import stored_ildg
+from slmc.systems.gauge.lime import LIME_MAGIC
 from slmc.systems.gauge.nersc import BEGIN, stored_nersc
 from slmc.systems.gauge.stored_links import BrokenConfigurationError, StoredLinks
+
+
+def is_configuration(path: str | Path) -> bool:
+    """Whether a file begins like those that ``read_links`` reads. Raises ``OSError`` for one that cannot be read."""
+    with open(path, "rb") as file:
+        start = file.read(len(BEGIN))
+    return start == BEGIN.encode() or start.startswith(LIME_MAGIC)
 
 
 def read_links(path: str | Path, shape: Shape | None = None) -> StoredLinks:

@@ -8,6 +8,9 @@ from typing import BinaryIO, NamedTuple
 from slmc.systems.gauge.stored_links import BrokenConfigurationError
 
 _MAGIC = 0x456789AB
+LIME_MAGIC = struct.pack(">I", _MAGIC)
+"""The bytes with which every record begins, and so every file."""
+
 _HEADER = struct.Struct(">IHHQ128s")
 _LONGEST_TEXT = 2**20
 """Records that describe something are read up to this length; those longer are data."""

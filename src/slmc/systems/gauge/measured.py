@@ -10,13 +10,19 @@ from jaxtyping import Array
 from slmc.lattice import Shape, n_sites
 from slmc.montecarlo import Configuration
 from slmc.system import Derived, Observable, chosen_names
+from slmc.systems.gauge.domain_wall import DomainWall
+from slmc.systems.gauge.fermion_operator import FermionOperator
 from slmc.systems.gauge.links import Links
-from slmc.systems.gauge.observables import plaquette, polyakov_loop, staggered_condensate, wilson_loop
+from slmc.systems.gauge.observables import plaquette, point_source, polyakov_loop, staggered_condensate, wilson_loop
 from slmc.systems.gauge.pseudofermions import Dynamical
+from slmc.systems.gauge.solvers import Solver
 from slmc.systems.gauge.staggered_fermion import Staggered
 
 CONDENSATE = "condensate"
 """The observable that comes with the exact weight of staggered fermions."""
+
+CORRELATOR = "pion_correlator"
+"""An array, which of staggered and Wilson fermions is measured where it is named."""
 
 
 def links_of(configuration: Configuration) -> Links:
@@ -98,6 +104,58 @@ def condensate(operator: Staggered, estimated: bool) -> Observable:
     )
 
 
+def quarks(operator: FermionOperator, solver: Solver) -> tuple[Observable, ...]:
+    """What a point source tells; of domain walls, of the quarks on them, from the same solutions."""
+    correlator = Observable(
+        CORRELATOR,
+        lambda configuration: point_source(operator, links_of(configuration), solver).correlator,
+        description="C(t) = Σ_x tr |M⁻¹(x, t; 0)|² of a point source at the origin",
+        words="pion correlator",
+        mathtext="$C(t)$",
+        html="<i>C</i>(<i>t</i>)",
+        shown=False,
+        axes=("time",),
+    )
+    if not isinstance(operator, DomainWall):
+        return (correlator,)
+    return (
+        Observable(
+            CONDENSATE,
+            lambda configuration: point_source(operator, links_of(configuration), solver).trace,
+            description="Re tr q(0; 0), q the propagator of the quarks on the walls: tr q/V on average, lattice units",
+            words="chiral condensate",
+            mathtext=r"$\bar\psi\psi$",
+            html="<i>ψ̄ψ</i>",
+            traced=True,
+        ),
+        Observable(
+            "pion_susceptibility",
+            lambda configuration: jnp.sum(point_source(operator, links_of(configuration), solver).correlator),
+            description="Σ_t C(t), the pion correlator summed over all distances, lattice units",
+            words="pion susceptibility",
+            mathtext=r"$\chi_\pi$",
+            html="<i>χ<sub>π</sub></i>",
+        ),
+        correlator,
+    )
+
+
+def residual_mass_of_walls(operator: DomainWall) -> Derived:
+    """m_res = ⟨Re tr q⟩/⟨tr q†q⟩ − m."""
+    return Derived(
+        "residual_mass",
+        partial(_residual_mass, mass=float(operator.mass)),
+        (CONDENSATE, "pion_susceptibility"),
+        words="residual mass",
+        mathtext=r"$m_\mathrm{res}$",
+        html="<i>m</i><sub>res</sub>",
+    )
+
+
+def _residual_mass(series: Mapping[str, np.ndarray], mass: float) -> float:
+    return float(np.mean(series[CONDENSATE]) / np.mean(series["pion_susceptibility"])) - mass
+
+
 def derived_from_loops(shape: Shape) -> tuple[Derived, ...]:
     """Susceptibility and Binder ratio of the Polyakov loop."""
     return (
@@ -129,13 +187,25 @@ def _binder_ratio(series: Mapping[str, np.ndarray]) -> float:
     return float(np.mean(squared**2) / np.mean(squared) ** 2)
 
 
-def scalar_names(wanted: tuple[str, ...] | None, fermions: str) -> tuple[str, ...]:
+def observable_names(wanted: tuple[str, ...] | None, fermions: str) -> tuple[str, ...]:
     """The observables to measure, checked. Raises ``ValueError`` for those that are not known with these fermions."""
-    known = tuple(observable.name for observable in LINK_OBSERVABLES)
-    if fermions == "staggered":
-        known = (*known, CONDENSATE)
-    elif CONDENSATE in (wanted or ()):
+    links = tuple(observable.name for observable in LINK_OBSERVABLES)
+    of_fermions = {
+        "staggered": (CONDENSATE, CORRELATOR),
+        "wilson": (CORRELATOR,),
+        "domain-wall": (CONDENSATE, "pion_susceptibility", CORRELATOR),
+    }.get(fermions, ())
+    known = (*links, *of_fermions)
+    if CONDENSATE in (wanted or ()) and CONDENSATE not in known:
         raise ValueError(
-            f'measurement.observables: {CONDENSATE!r} needs target.fermions = "staggered"; known are {", ".join(known)}'
+            f'measurement.observables: {CONDENSATE!r} needs target.fermions = "staggered" or "domain-wall"; known are '
+            f"{', '.join(known)}"
         )
+    if wanted is None and fermions != "domain-wall":
+        return tuple(name for name in known if name != CORRELATOR)
     return chosen_names(wanted, known)
+
+
+def scalar_names(wanted: tuple[str, ...] | None, fermions: str) -> tuple[str, ...]:
+    """Those of ``observable_names`` that are numbers."""
+    return tuple(name for name in observable_names(wanted, fermions) if name != CORRELATOR)

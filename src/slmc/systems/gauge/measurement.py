@@ -28,6 +28,7 @@ DESCRIPTIONS: dict[str, str] = {
     "t_0": "where t²E = 0.3, lattice units; of one configuration, for averages use flow_energy",
     "w_0": "√t where t d(t²E)/dt = 0.3, lattice units; of one configuration, for averages use flow_energy",
     "condensate": "Re tr M⁻¹/V, estimated from Gaussian sources",
+    "residual_mass": "m_res of domain walls, estimated from Gaussian sources",
     "pion_correlator": "Σ_x tr |M⁻¹(x, t; 0)|² of a point source at the origin, by t",
 }
 """Names of what is measured and what they mean."""

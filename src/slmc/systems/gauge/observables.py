@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -112,23 +113,41 @@ def noisy_sources(key: Key[Array, ""], operator: FermionOperator, n_sources: int
     return gaussian_field(key, (n_sources, *operator.components, *operator.shape))
 
 
+class PointSource(NamedTuple):
+    """What a point source at the origin tells: Re tr M⁻¹(0; 0) over spin and colour, and the pion correlator C(t).
+
+    Averaged over gauge fields the trace is the condensate Re tr M⁻¹/V.
+    """
+
+    trace: Float[Array, ""]
+    correlator: Float[Array, " time"]
+
+
 @eqx.filter_jit
+def point_source(operator: FermionOperator, links: Links, solver: Solver = STANDARD_SOLVER) -> PointSource:
+    """Trace and pion correlator from the same solutions, one for each component."""
+    hopping = operator.prepare(as_matrices(links))
+    components = operator.components
+    n_components = math.prod(components)
+
+    def of_component(component: Array) -> tuple[Array, Array]:
+        source = jnp.zeros((n_components, n_sites(operator.shape)), jnp.complex128).at[component, 0].set(1.0)
+        source = source.reshape(*components, *operator.shape)
+        propagated = _propagated(operator, hopping, source, solver)
+        squares = jnp.sum(propagated.real**2 + propagated.imag**2, axis=tuple(range(propagated.ndim - 1)))
+        return real_part_of_product(source, propagated), squares
+
+    traces, correlators = jax.lax.map(of_component, jnp.arange(n_components))
+    return PointSource(jnp.sum(traces), jnp.sum(correlators, axis=0))
+
+
 def pion_correlator(operator: FermionOperator, links: Links, solver: Solver = STANDARD_SOLVER) -> Float[Array, " time"]:
     """C(t) = Σ_x tr |M⁻¹(x, t; 0)|²: the pseudoscalar correlator of a point source at the origin.
 
     For Wilson fermions that of γ_5 ⊗ γ_5 by M† = γ_5 M γ_5, for staggered ones the Goldstone pion. For domain walls M⁻¹
     is the propagator of the quarks on the walls.
     """
-    hopping = operator.prepare(as_matrices(links))
-    components = operator.components
-    n_components = math.prod(components)
-
-    def of_component(component: Array) -> Array:
-        source = jnp.zeros((n_components, n_sites(operator.shape)), jnp.complex128).at[component, 0].set(1.0)
-        propagated = _propagated(operator, hopping, source.reshape(*components, *operator.shape), solver)
-        return jnp.sum(propagated.real**2 + propagated.imag**2, axis=tuple(range(propagated.ndim - 1)))
-
-    return jnp.sum(jax.lax.map(of_component, jnp.arange(n_components)), axis=0)
+    return point_source(operator, links, solver).correlator
 
 
 def _propagated(operator: FermionOperator, hopping, source: FermionField, solver: Solver) -> FermionField:
@@ -175,12 +194,14 @@ def energy_density(links: Links) -> Float[Array, ""]:
 
 
 __all__ = [
+    "PointSource",
     "clover",
     "energy_density",
     "noisy_condensate",
     "noisy_sources",
     "pion_correlator",
     "plaquette",
+    "point_source",
     "polyakov_loop",
     "polyakov_susceptibility",
     "residual_mass",

@@ -1,9 +1,12 @@
 """Gauge theory put together for a run: target, effective action, updates and what is measured."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
@@ -19,11 +22,16 @@ from slmc.montecarlo import (
     Target,
     Update,
 )
-from slmc.selflearning import fit_linear
-from slmc.system import Fit, Observable, Problem, System, UserError, load_model
+from slmc.selflearning import LearningSettings, fit_linear
+from slmc.system import ConfigurationFiles, Derived, Fit, Observable, Problem, System, UserError, load_model
 from slmc.systems.gauge.configuration_files import read_links
+from slmc.systems.gauge.domain_wall import DomainWall
+from slmc.systems.gauge.file_measurement import GAUGE_FILES
 from slmc.systems.gauge.gauge_action import EffectiveAction
+from slmc.systems.gauge.guide import FermionGuide
+from slmc.systems.gauge.guide_learner import GuideLearner
 from slmc.systems.gauge.heat_bath import GaugeHeatBath
+from slmc.systems.gauge.ildg import write_ildg
 from slmc.systems.gauge.links import Links, random_links, unit_links
 from slmc.systems.gauge.measured import (
     CONDENSATE,
@@ -31,8 +39,11 @@ from slmc.systems.gauge.measured import (
     condensate,
     derived_from_loops,
     links_of,
-    scalar_names,
+    observable_names,
+    quarks,
+    residual_mass_of_walls,
 )
+from slmc.systems.gauge.nersc import write_nersc
 from slmc.systems.gauge.observables import polyakov_loop
 from slmc.systems.gauge.pseudofermions import (
     Dynamical,
@@ -40,7 +51,17 @@ from slmc.systems.gauge.pseudofermions import (
     PseudofermionTrajectory,
     RefreshPseudofermions,
 )
-from slmc.systems.gauge.settings import GaugeInnerSettings, GaugeRun, GaugeSettings, GaugeTarget, build_like, describe
+from slmc.systems.gauge.settings import (
+    GaugeInnerSettings,
+    GaugeMeasurement,
+    GaugeRun,
+    GaugeSettings,
+    GaugeTarget,
+    build_like,
+    describe,
+    describe_guide,
+)
+from slmc.systems.gauge.solvers import Solver
 from slmc.systems.gauge.staggered_fermion import Staggered
 from slmc.systems.gauge.stored_links import warned
 
@@ -57,33 +78,84 @@ def gauge(config: GaugeRun, directory: Path = Path()) -> Problem:
     """
     target = _target(config)
     solve = partial(fit_linear, manifold=SpecialUnitary(), force_weight=config.learning.force_weight)
-    return Problem(
+    problem = Problem(
         target=target,
         manifold=SpecialUnitary(),
         start=partial(_starting, target=target, settings=config.target, links=_start(config.target, directory)),
         exact=partial(_exact, config=config),
         observables=_observables(config, target),
-        model=_model(config, directory) if config.learns else None,
-        inner=_inner_updates(config.inner),
         fit=Fit(
             solve=None if config.model.file is not None else solve,
             constant=lambda model: model.constant,
             observable=lambda configuration: polyakov_loop(links_of(configuration)).real,
             describe=describe,
         ),
-        derived=derived_from_loops(config.target.shape),
+        derived=_derived(config),
+        configuration_files=_configuration_files(config.measurement),
     )
+    if not config.learns:
+        return problem
+    if config.has_guide:
+        return _guided(problem, config)
+    return replace(problem, model=_model(config, directory), inner=_inner_updates(config.inner))
+
+
+def _guided(problem: Problem, config: GaugeRun) -> Problem:
+    """The problem with a guide that is learned and drives trajectories: SLHMC."""
+    target = problem.target
+    assert isinstance(target, PseudofermionAction)
+    guide = config.guide.build(target, config.target, config.domain_wall)
+    integrator, n_gauge_steps = INTEGRATORS[config.inner.integrator], config.pseudofermions.n_gauge_steps
+    trajectory = PseudofermionTrajectory(guide, jnp.asarray(0.1), config.inner.n_steps, integrator, n_gauge_steps)
+
+    def learner(problem: Problem, target: Target, exact: Update, settings: LearningSettings) -> GuideLearner:
+        assert isinstance(target, PseudofermionAction)
+        return GuideLearner(target, exact, trajectory, config.guide.trained, settings)
+
+    def inner(guide: FermionGuide) -> Update:
+        return MetropolisHastings(guide, eqx.tree_at(lambda moved: moved.guide, trajectory, guide))
+
+    fit = Fit(describe=lambda model: describe_guide(config))
+    return replace(problem, model=guide, inner={"trajectory": inner}, fit=fit, learner=learner)
+
+
+def _configuration_files(settings: GaugeMeasurement) -> ConfigurationFiles | None:
+    if settings.configurations == "none":
+        return None
+    write, suffix = {"nersc": (_write_nersc, ".nersc"), "ildg": (_write_ildg, ".lime")}[settings.configurations]
+    return ConfigurationFiles(settings.every or settings.block_size, suffix, write)
+
+
+def _write_nersc(path: Path, configuration: Configuration, chain: int, step: int) -> None:
+    write_nersc(path, _links_on_host(configuration), {"ENSEMBLE_ID": f"chain {chain}", "SEQUENCE_NUMBER": str(step)})
+
+
+def _write_ildg(path: Path, configuration: Configuration, chain: int, step: int) -> None:
+    write_ildg(path, _links_on_host(configuration))
+
+
+def _links_on_host(configuration: Configuration) -> Links:
+    return links_of(jax.tree.map(jnp.asarray, configuration))
 
 
 def _observables(config: GaugeRun, target: GaugeTarget) -> tuple[Observable, ...]:
     """Those that are measured; the slowest is the Polyakov loop, and the plaquette where that is not measured."""
     known = {observable.name: observable for observable in LINK_OBSERVABLES}
-    operator = config.target.operator()
+    operator = config.target.operator(config.domain_wall)
     if isinstance(operator, Staggered):
         known[CONDENSATE] = condensate(operator, estimated=isinstance(target, PseudofermionAction))
-    names = scalar_names(config.measurement.observables, config.target.fermions)
+    if operator is not None:
+        numbers = config.pseudofermions
+        solver = Solver(numbers.solver_tolerance, numbers.max_iterations)
+        known |= {observable.name: observable for observable in quarks(operator, solver)}
+    names = observable_names(config.measurement.observables, config.target.fermions)
     slowest = next((name for name in ("polyakov_loop", "plaquette") if name in names), None)
     return tuple(known[name]._replace(slow=name == slowest) for name in names)
+
+
+def _derived(config: GaugeRun) -> tuple[Derived, ...]:
+    derived, operator = derived_from_loops(config.target.shape), config.target.operator(config.domain_wall)
+    return (*derived, residual_mass_of_walls(operator)) if isinstance(operator, DomainWall) else derived
 
 
 def _starting(
@@ -133,7 +205,7 @@ def inner_update(model: EffectiveAction, settings: GaugeInnerSettings) -> Update
 
 def _target(config: GaugeRun) -> GaugeTarget:
     try:
-        return config.target.build(config.pseudofermions)
+        return config.target.build(config.pseudofermions, config.domain_wall)
     except ValueError as error:
         raise UserError(f"target.n_flavours = {config.target.n_flavours:g}: {error}") from None
 
@@ -143,6 +215,8 @@ def _model(config: GaugeRun, directory: Path) -> EffectiveAction:
     if file is None:
         return config.model.build(target.shape, target.n_colours)
     model = load_model(directory / file, build_like)
+    if not isinstance(model, EffectiveAction):
+        raise UserError(f"model.file = {file} holds a guide of trajectories, not an effective action.")
     if model.n_colours != target.n_colours:
         raise UserError(f"model.file = {file} is of SU({model.n_colours}), but target.n_colours = {target.n_colours}.")
     if config.inner.update == "heat-bath" and model.plaquette_coupling is None:
@@ -171,4 +245,4 @@ def _start(target: GaugeSettings, directory: Path) -> Links | None:
     return links
 
 
-GAUGE = System(GaugeRun, gauge, build_like)
+GAUGE = System(GaugeRun, gauge, build_like, GAUGE_FILES)

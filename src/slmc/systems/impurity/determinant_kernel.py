@@ -223,19 +223,21 @@ def _add(a, factor, b, n):
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
-def _add_legendre(signed, x, n, factors, series):
-    """series_l += Σ_q signed_q P_l(x_q), by the recurrence of Legendre polynomials.
+def _add_legendre(weights, x, n, factors, series):
+    """series_{spin,l} += Σ_q weights_{spin, parity of l, q} P_l(x_q), by the recurrence of Legendre polynomials.
 
     ``factors`` has room for three rows of numbers."""
     before, now, later = factors[0], factors[1], factors[2]
     for q in range(n):
         before[q], now[q] = 1.0, x[q]
-    n_legendre = len(series)
-    for degree in range(n_legendre):
-        total = 0.0
+    for degree in range(series.shape[1]):
+        up, down = weights[0, degree % 2], weights[1, degree % 2]
+        of_up, of_down = 0.0, 0.0
         for q in range(n):
-            total += signed[q] * before[q]
-        series[degree] += total
+            of_up += up[q] * before[q]
+            of_down += down[q] * before[q]
+        series[0, degree] += of_up
+        series[1, degree] += of_down
         a, b = (2.0 * degree + 3.0) / (degree + 2.0), (degree + 1.0) / (degree + 2.0)
         for q in range(n):
             later[q] = a * x[q] * now[q] - b * before[q]
@@ -253,7 +255,7 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
     numbers[:] = 0.0
     series[:] = 0.0
     numbers[0] = n
-    left, right, product = np.empty(n), np.empty(n), np.empty(n)
+    left, right, strengths = np.empty(n), np.empty(n), np.empty((2, n))
     for i in range(n):
         numbers[1] += vertices[i, 1]
     for time in range(N_TIMES):
@@ -271,19 +273,22 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
         numbers[2] += densities[0] / N_TIMES
         numbers[3] += densities[1] / N_TIMES
         numbers[4] += densities[0] * densities[1] / N_TIMES
-    x, sign_of, factors = np.empty(n), np.empty(n), np.empty((3, n))
-    for p in range(n):
-        for q in range(n):
+    for spin in range(2):
+        for p in range(n):
+            strengths[spin, p] = (math.exp((1.0 - 2.0 * spin) * gamma * vertices[p, 1]) - 1) / beta
+            series[spin, 0] += strengths[spin, p] * matrices[spin, p, p]
+    x, weights, factors = np.empty(n), np.empty((2, 2, n)), np.empty((3, n))
+    for p in range(1, n):
+        # (q, p) is at −x if (p, q) is at x, with the other sign, and P_l(−x) = (−1)^l P_l(x).
+        for q in range(p):
             time = vertices[p, 0] - vertices[q, 0]
-            sign_of[q] = 1.0 if time >= 0 else -1.0
+            sign = 1.0 if time >= 0 else -1.0
             x[q] = 2 * (time if time >= 0 else time + beta) / beta - 1
-        sign_of[p] = 0.0
-        for spin in range(2):
-            strength = (math.exp((1.0 - 2.0 * spin) * gamma * vertices[p, 1]) - 1) / beta
-            series[spin, 0] += strength * matrices[spin, p, p]
-            for q in range(n):
-                product[q] = strength * matrices[spin, p, q] * sign_of[q]
-            _add_legendre(product, x, n, factors, series[spin, 1:])
+            for spin in range(2):
+                there = sign * strengths[spin, p] * matrices[spin, p, q]
+                back = sign * strengths[spin, q] * matrices[spin, q, p]
+                weights[spin, 0, q], weights[spin, 1, q] = there - back, there + back
+        _add_legendre(weights, x, p, factors, series[:, 1:])
 
 
 @numba.njit(cache=True, error_model="numpy")

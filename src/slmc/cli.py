@@ -239,6 +239,8 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
             soft_wrap=True,
             markup=False,
         )
+    if advice := summary.get("baseline", {}).get("recommendation"):
+        console.print(advice, soft_wrap=True, markup=False)
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True, markup=False)
 
 

@@ -300,6 +300,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
     matrices, x, y, z, columns, rows, left, right, work, pivots = room
     ratios, old, corner = np.empty(2), np.empty(2), np.empty(2)
     up, down = math.exp(gamma), math.exp(-gamma)
+    kicks = up - 1, down - 1
     rate = expansion * length / beta
     for i in range(m):
         _vectors(energies, impurity, inside[i, 0], green, x[i], y[i], z[i])
@@ -345,7 +346,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
                     rows[spin, i] = _between(new_x, y[i], z[i, spin], after)
             for spin in range(2):
                 corner[spin] = _between(new_x, new_y, new_z[spin], False)
-            ratio = insertion_ratios(matrices, m, gamma, s, inside[:, 1], columns, rows, corner, left, right, ratios)
+            ratio = insertion_ratios(matrices, m, kicks, s, inside[:, 1], columns, rows, corner, left, right, ratios)
             if uniform(words) < ratio * slopes[n] * rate / (m + 1):
                 insert(matrices, m, left, right, ratios)
                 inside[m, 0], inside[m, 1] = time, s

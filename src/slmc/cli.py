@@ -397,6 +397,8 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         )
     if summary.get("force_cost") is not None:
         console.print(f"a force of the guide costs {summary['force_cost']:.2f} of an exact one", markup=False)
+    if advice := summary.get("baseline", {}).get("recommendation"):
+        console.print(advice, soft_wrap=True, markup=False)
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True, markup=False)
 
 

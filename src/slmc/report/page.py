@@ -165,7 +165,11 @@ def _gain(summary: dict[str, Any], baseline: dict[str, Any], name: str) -> str:
     ours, theirs = summary.get(name), baseline.get(name)
     if reason := baseline.get("no_ratio"):
         return f"not compared with the exact chain; {reason}"
-    return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}" if ours and theirs else ""
+    if not ours or not theirs:
+        return ""
+    is_slower = name == "ess_per_second" and baseline.get("recommendation")
+    advice = "; exact updates alone are the faster choice here: learning.n_rounds = 0" if is_slower else ""
+    return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}{advice}"
 
 
 class Row(NamedTuple):

@@ -69,7 +69,19 @@ def summarise(run: Stored, problem: Problem | None = None) -> dict[str, Any]:
             "ess_per_second": _rate(reference, stored.get("laps", {}).get("baseline", 0.0)),
             "no_ratio": _no_ratio(of_merit, reference),
         }
+        result["baseline"]["recommendation"] = _recommendation(result, result["baseline"])
     return result
+
+
+def _recommendation(ours: dict[str, Any], theirs: dict[str, Any]) -> str | None:
+    """What to do where the exact chain alone gave more effective samples a second; ``None`` where it did not."""
+    rates = ours["ess_per_second"], theirs["ess_per_second"]
+    if theirs["no_ratio"] or None in rates or rates[0] >= rates[1]:
+        return None
+    return (
+        f"the exact chain alone gave {rates[1]:.3g} effective samples a second, this run {rates[0]:.3g}; "
+        "learning.n_rounds = 0 is the faster choice here"
+    )
 
 
 def _no_ratio(ours: Estimate | None, theirs: Estimate | None) -> str | None:

@@ -29,7 +29,8 @@ class Observable(NamedTuple):
     samples are quoted: the first of them that is measured, else log W. ``traced`` ones have their series drawn; where
     none is, all may be. What is not ``shown`` is recorded for what is derived from it alone. ``axes`` names the axes of
     an array. ``drawn`` gives it a figure of its own: ``"wave vectors"``, a structure factor over all wave vectors of a
-    torus; ``"walkers"``, who is where in replica exchange.
+    torus; ``"walkers"``, who is where in replica exchange; ``"imaginary time"``, a function from 0 to β on the last
+    axis.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Observable(NamedTuple):
     traced: bool = False
     shown: bool = True
     axes: tuple[str, ...] = ()
-    drawn: Literal["", "wave vectors", "walkers"] = ""
+    drawn: Literal["", "wave vectors", "walkers", "imaginary time"] = ""
 
     def measured(self, state: State) -> Array:
         """Its value in a state of one chain."""

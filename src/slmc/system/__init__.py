@@ -12,7 +12,7 @@ from slmc.system.discovery import System, ready_made, system_named, system_names
 from slmc.system.errors import UserError, brief, sentence_of, shortened
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
-from slmc.system.problem import Fit, Problem, Sought, estimates_of
+from slmc.system.problem import ErrorOfModel, Fit, Problem, Sought, estimates_of
 from slmc.system.run_settings import (
     PROPOSAL_WORDS,
     InnerProposal,
@@ -34,6 +34,7 @@ __all__ = [
     "LOG_WEIGHT",
     "PROPOSAL_WORDS",
     "Derived",
+    "ErrorOfModel",
     "Fit",
     "Idle",
     "InnerProposal",

@@ -50,7 +50,7 @@ class CalculatorSettings:
     to the bit; without, it may begin where its last evaluation ended, which is faster. An evaluation that raises, gives
     numbers that are not finite, ends its process, or takes more than ``timeout`` seconds has weight zero. More than a
     share ``max_failures`` of them ends the run. ``history_tolerance``, in eV, is how far two energies of one
-    configuration may differ by what was evaluated before.
+    configuration may differ by what was evaluated before. ``field`` is what a configuration file calls it.
     """
 
     name: str
@@ -60,6 +60,7 @@ class CalculatorSettings:
     timeout: float = 600.0
     max_failures: float = 0.02
     history_tolerance: float = 2.6e-5
+    field: str = "target.calculator"
 
 
 class Answer(NamedTuple):
@@ -265,7 +266,7 @@ class _Worker:
         self._has_started = True
         if isinstance(read, str) or "error" in read[0]:
             words = f"it {read}" if isinstance(read, str) else shortened(read[0]["error"], 300)
-            raise UserError(f"target.calculator = {self.settings.name!r} cannot be used: {words}.")
+            raise UserError(f"{self.settings.field} = {self.settings.name!r} cannot be used: {words}.")
 
     def _send(self, content: bytes) -> None:
         assert self._process.stdin is not None

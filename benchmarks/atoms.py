@@ -106,9 +106,7 @@ def _learned(settings: Settings) -> dict[str, Any]:
             name: np.round(rounds[name].values, DIGITS).tolist()
             for name in ("exact_evaluations", "residual", "acceptance", "energy_error", "force_error")
         },
-        "series": stored(
-            described(positions, measured["energy"].values, measured["radius_of_gyration"].values)
-        ),
+        "series": stored(described(positions, measured["energy"].values, measured["radius_of_gyration"].values)),
         "starts": np.round(np.swapaxes(last, 0, 1), DIGITS).tolist(),
     }
 

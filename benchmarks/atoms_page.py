@@ -76,17 +76,15 @@ def _agreement(chains: dict[str, dict[str, Estimate]], exact: dict[str, dict[str
     return "\n\n".join(
         (
             "## The same averages",
-            "Both decide with the exact energy. The exact chains begin with samples of the learned one, so that none of "
-            "their evaluations is lost on getting there, and have trajectories of several lengths, put together by their "
-            f"errors. The error of U is {100 * share:.1f} % of kT · 3N/2.",
+            "Both decide with the exact energy. The exact chains begin with samples of the learned one, so that none "
+            "of their evaluations is lost on getting there, and have trajectories of several lengths, put together by "
+            f"their errors. The error of U is {100 * share:.1f} % of kT · 3N/2.",
             table(("average", "SLHMC", "exact HMC", "difference (σ)"), rows),
         )
     )
 
 
-def _costs(
-    rows: dict[str, Any], chains: dict[str, dict[str, Estimate]], exact: dict[str, dict[str, Estimate]]
-) -> str:
+def _costs(rows: dict[str, Any], chains: dict[str, dict[str, Estimate]], exact: dict[str, dict[str, Estimate]]) -> str:
     ours = rows["SLHMC"]["evaluations"]
     spent = {"SLHMC": ours["measurement"], "SLHMC, learning too": ours["measurement"] + ours["learning"]}
     spent |= {name: sum(part["evaluations"] for part in _grouped(rows)[name]) for name in exact}
@@ -110,8 +108,9 @@ def _costs(
     return "\n\n".join(
         (
             "## What an independent sample costs",
-            "Exact evaluations for an effective sample; chains together. The exact chains follow the exact force, their "
-            f"step size tuned to acceptance 0.8 for every length ({acceptances}); evaluations of tuning are left out.",
+            "Exact evaluations for an effective sample; chains together. The exact chains follow the exact force, "
+            f"their step size tuned to acceptance 0.8 for every length ({acceptances}); evaluations of tuning are left "
+            "out.",
             table(("chain", "evaluations", *(OBSERVABLES[one] for one in MEANS)), lines),
             f"The best of the exact chains over SLHMC (its slowest is {OBSERVABLES[slowest]}):",
             table(("average", "the best exact chain", "measurement alone", "learning included"), ratios),
@@ -127,7 +126,9 @@ def _learning(row: dict[str, Any]) -> str:
             f"{rounds['residual'][place]:.2f}",
             f"{rounds['energy_error'][place]:.1f}",
             f"{1000 * rounds['force_error'][place]:.0f}",
-            f"{rounds['acceptance'][place + 1]:.2f}" if place + 1 < len(rounds["acceptance"]) else f"{row['acceptance']:.2f}",
+            f"{rounds['acceptance'][place + 1]:.2f}"
+            if place + 1 < len(rounds["acceptance"])
+            else f"{row['acceptance']:.2f}",
         )
         for place in range(len(rounds["residual"]))
     ]
@@ -140,12 +141,18 @@ def _learning(row: dict[str, Any]) -> str:
             f"Then every step proposes with one trajectory ({row['trajectory'].replace('_', ' ')}) and spends one: "
             f"acceptance {row['acceptance']:.2f}, residual s = {row['residual']:.2f}. Seconds: {times}.",
             table(
-                ("evaluations in rounds", "residual s", "energy [meV/atom]", "forces [meV/Å]", "acceptance of its proposals"),
+                (
+                    "evaluations in rounds",
+                    "residual s",
+                    "energy [meV/atom]",
+                    "forces [meV/Å]",
+                    "acceptance of its proposals",
+                ),
                 lines,
             ),
             "![Errors of the potential, residual and acceptance against exact evaluations](atoms.svg)",
-            "Errors are those on samples of chains that take no part in training; the acceptance is the one measured with "
-            "that potential, of trajectories that grow from round to round.",
+            "Errors are those on samples of chains that take no part in training; the acceptance is the one measured "
+            "with that potential, of trajectories that grow from round to round.",
         )
     )
 

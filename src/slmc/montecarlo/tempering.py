@@ -86,8 +86,8 @@ class ReplicaExchange(Update):
 
         log r = log W_k(x_{k+1}) + log W_{k+1}(x_k) − log W_k(x_k) − log W_{k+1}(x_{k+1}),
 
-    for which every replica's weight is evaluated once more, unless the replicas are ``Tempered``, whose weights at other
-    temperatures are known. ``update`` is an update of one replica whose arrays have a leading axis of replicas:
+    for which every replica's weight is evaluated once more, unless the replicas are ``Tempered``, whose weights at
+    other temperatures are known. ``update`` is an update of one replica whose arrays have a leading axis of replicas:
     ``ReplicaExchange(stacked([update_1, update_2, …]))``.
     """
 

@@ -191,7 +191,7 @@ class TemperedLearner(eqx.Module):
                 model=Tempered(model, jnp.asarray(factor)), labels=_scaled(labels, factor), n_labels=n_labels
             )
             at_factor, report_of = learner.round(jax.random.fold_in(key, number), at_factor, report)
-            model, n_labels = at_factor.model.target, at_factor.n_labels
+            model, n_labels = at_factor.model.target, at_factor.n_labels  # type: ignore[attr-defined]
             labels = _scaled(at_factor.labels, 1 / factor)
             states.append(at_factor._replace(labels=_none_of(labels)))
             reports.append(report_of)
@@ -207,9 +207,7 @@ class TemperedLearner(eqx.Module):
         """Whether every replica has finished."""
         return all(learner.is_finished(replica) for learner, replica in zip(self.learners, state.states, strict=True))
 
-    def frozen(
-        self, state: TemperedLearningState, finished: Callable[[Any, Label], Any]
-    ) -> TemperedLearningState:
+    def frozen(self, state: TemperedLearningState, finished: Callable[[Any, Label], Any]) -> TemperedLearningState:
         """The state with the model as it is stored, and without training data."""
         last = slice(max(0, int(state.n_labels) - N_LAST), int(state.n_labels))
         model = finished(state.model, jax.tree.map(lambda leaf: np.asarray(leaf)[last], state.labels))

@@ -219,7 +219,7 @@ class RoundReport(NamedTuple):
     residual_before: float
     share_of_weight_zero: float
     by_replica: dict[str, np.ndarray]
-    errors: dict[str, float] = {}
+    errors: dict[str, float]
 
 
 def n_held_out(n_chains: int, share: float) -> int:

@@ -37,8 +37,9 @@ class Fit(NamedTuple):
     end so that predicted and exact log-weights agree in the mean. ``guide`` is a cheaper model inside nested inner
     chains and ``fit_guide(guide, labels)`` fits it. ``observable(configuration)`` is the slow one for which the inner
     chain is chosen, by default the run's own. ``describe(model)`` says in numbers and words how to build a model of the
-    same structure, for the model file. ``labels`` are training data that are there from the start. ``errors(model, labels)`` are figures of the model in every round by the names
-    of ``described_errors``, on samples of the target, with forces, of chains that take no part in training.
+    same structure, for the model file. ``labels`` are training data that are there from the start.
+    ``errors(model, labels)`` are figures of the model in every round by the names of ``described_errors``, on samples
+    of the target, with forces, of chains that take no part in training.
     """
 
     solve: Callable[[Any, Label], Any] | None = None

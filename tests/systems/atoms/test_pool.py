@@ -117,7 +117,9 @@ def test_halved_forces_are_told_and_change_no_average() -> None:
     target = Confined(calculated(pool, beta), beta)
     update = MetropolisHastings(target, HamiltonianTrajectory(target, Massive([40, 40], beta), 20.0, 2))
     draws = jnp.asarray(np.random.default_rng(1).normal(size=(n_draws, 2, 3)) / np.sqrt(beta))
-    found = testing.check_invariance(jax.random.key(0), update, draws, {"U": lambda x: jnp.sum(x**2), "x": lambda x: x[0, 0]})
+    found = testing.check_invariance(
+        jax.random.key(0), update, draws, {"U": lambda x: jnp.sum(x**2), "x": lambda x: x[0, 0]}
+    )
     assert found.moved > 0.2
     assert "are not the derivatives of its energy" in pool.doubt
     pool.close()

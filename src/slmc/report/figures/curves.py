@@ -28,13 +28,14 @@ def curves(run: Stored) -> Plot:
                 axes.plot(place, exact.mean(0), "--", color=VERMILION, linewidth=1.0)
             if units in ("", "1"):
                 axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=":")
-            axes.set(xlabel=about["label"], ylabel=about.get("value", "") + ("" if units in ("", "1") else f" [{units}]"))
+            axes.set(
+                xlabel=about["label"], ylabel=about.get("value", "") + ("" if units in ("", "1") else f" [{units}]")
+            )
             axes.set_xlim(float(place[0]), float(place[-1]))
             from_zero(axes)
     if plot.panels:
-        plot.caption = (
-            "Means over all chains and blocks; the band is an error, from the means of chains."
-            + (" Dashed: the exact chain of this run." if has_baseline else "")
+        plot.caption = "Means over all chains and blocks; the band is an error, from the means of chains." + (
+            " Dashed: the exact chain of this run." if has_baseline else ""
         )
     return plot
 

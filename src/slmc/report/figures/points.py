@@ -33,8 +33,8 @@ def points(run: Stored) -> Plot:
     if plot.panels:
         kinds = dict.fromkeys(about["labels"])
         plot.caption = (
-            f"Where the first chain was at the beginning of the measurement and where it ended ({', '.join(kinds)}), seen "
-            "at an angle from above. Lines join neighbours"
+            f"Where the first chain was when the measurement began and where it ended ({', '.join(kinds)}), seen at an "
+            "angle from above. Lines join neighbours"
             + (", not across the cell, whose edges are drawn; all are shown inside it." if about.get("cell") else ".")
         )
     return plot

@@ -6,6 +6,8 @@
 - ``potential``: the learned potential; ``repulsion``: what it has at short distances; ``calculator``: it as ASE's
 - ``masses``: atoms with masses, in Å and femtoseconds
 - ``measured``: what is measured
+- ``guide``: a calculator in the model's place; ``models``: either of them in a run
+- ``updates``, ``labels``: trajectories, and files of what they evaluated; ``ladder``: several temperatures
 - ``settings``, ``problem``: what a configuration file may say, and what a run needs to know
 """
 

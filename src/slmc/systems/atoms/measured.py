@@ -253,7 +253,7 @@ def observables_at(known: tuple[Observable, ...], temperatures: tuple[float, ...
                     of_weight=partial(_energy_at, rung=rung) if function is None else None,
                     slow=rung == coldest and about.name == slowest,
                     traced=rung == coldest,
-                    **_words_at(about, temperature),
+                    **_words_at(about, temperature),  # type: ignore[arg-type]
                 )
             )
     return tuple(made)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ _START = 120.0
 _DISPLACED, _SLOPE = 0.01, 0.05
 """Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
 
+_IS_VIRTUAL = sys.prefix != sys.base_prefix
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -204,6 +206,14 @@ class CalculatorPool:
             )
 
 
+# Libraries that packages bring along, MPI for instance, lie in the environment of Python itself.
+_LIBRARIES = {
+    "LD_LIBRARY_PATH": os.pathsep.join(
+        filter(None, (os.environ.get("LD_LIBRARY_PATH"), str(Path(sys.prefix, "lib")) if _IS_VIRTUAL else ""))
+    )
+}
+
+
 class _Worker:
     """One process with its calculator."""
 
@@ -214,7 +224,7 @@ class _Worker:
             [sys.executable, "-P", str(_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**single, **os.environ},
+            env={**single, **os.environ, **_LIBRARIES},
             # Signals that ask a run to stop go to all processes of a group; a calculator finishes what it is doing.
             start_new_session=True,
         )
@@ -251,6 +261,9 @@ class _Worker:
     def end(self) -> None:
         """Ends the process."""
         self.is_alive = False
+        # Programs that it keeps alive are of its group, and go with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

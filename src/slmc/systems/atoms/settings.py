@@ -81,9 +81,7 @@ class AtomsSettings(Settings):
             raise ValueError(f"cell must have 3 rows; got {len(self.cell)}")
         if self.temperatures is not None:
             if len(self.temperatures) < 2 or any(a <= b for a, b in itertools.pairwise(self.temperatures)):
-                raise ValueError(
-                    f"temperatures lists two or more, from high to low; got {list(self.temperatures)}"
-                )
+                raise ValueError(f"temperatures lists two or more, from high to low; got {list(self.temperatures)}")
             if self.temperature != 300.0:
                 raise ValueError("temperature has no effect with temperatures; leave it out")
         if self.sphere_radius is None and self.sphere_stiffness != 1.0:
@@ -213,7 +211,9 @@ class AtomsRun(RunSettings):
         if self.exact.every:
             raise ValueError("exact.every is not possible with target.temperatures; leave it out")
         if self.model.guide is not None or self.learning.labels is not None:
-            raise ValueError("model.guide and learning.labels are not possible with target.temperatures; leave them out")
+            raise ValueError(
+                "model.guide and learning.labels are not possible with target.temperatures; leave them out"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> "AtomsRun":

@@ -104,15 +104,14 @@ class Well(Target):
 
 
 class Forgetful(Tempered):
-    """Wrong: takes the weight of the other temperature for its own."""
+    """Wrong: what is exchanged weighs nothing where it arrives, so that all exchanges are accepted."""
 
     def log_weight_of(self, observables):
-        return observables[UNTEMPERED]
+        return 0 * observables[UNTEMPERED]
 
 
 @pytest.mark.parametrize(("kind", "is_right"), [(Tempered, True), (Forgetful, False)])
 def test_tempered_replicas_swap_without_another_evaluation(kind, is_right):
-    """Sharp: the ratio. With the weight of another temperature every swap that gains in one loses nothing."""
     exchange = ReplicaExchange(tempered(kind))
     draws = jnp.asarray(np.random.default_rng(3).normal(size=(4096, len(TEMPERATURES), 2)))
     draws = draws * jnp.sqrt(jnp.asarray(TEMPERATURES))[None, :, None]

@@ -443,7 +443,10 @@ def learning_round(
     # With little data at first it is so with every model; more is to come.
     warnings = tuple(said for said in result.warnings if said != by_heart or is_finished(learner, state))
     warnings = (*warnings, *words)
-    if not first and acceptance < 0.5 * expected:
+    # While trajectories grow, samples go where none were before: of that only the last round has to tell.
+    chooses_length = settings.n_updates is None and settings.proposal == "trajectory"
+    is_settled = not chooses_length or is_finished(learner, state)
+    if not first and is_settled and acceptance < 0.5 * expected:
         warnings = (
             *warnings,
             f"the measured acceptance {acceptance:.2f} is far below the {expected:.2f} expected from the residual: the "
@@ -452,7 +455,8 @@ def learning_round(
     predicted = np.asarray(over_chains(_log_weight, held_out.configuration, result.model, group_size=32))
     error, before = _error_of_residual(np.asarray(held_out.log_weight) - predicted, n_held), float(result.history[0, 2])
     rose = "" if first else change_of_residual(np.asarray(state.residuals)[: round_ + 1], error, before)
-    warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
+    if is_settled:
+        warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
     return state, RoundReport(
         round=int(state.n_rounds),
         residual=result.residual,

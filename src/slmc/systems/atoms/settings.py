@@ -1,12 +1,13 @@
 """What a configuration file may say about atoms and molecules."""
 
 import itertools
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.selflearning import LearningSettings
+from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.system import (
     PROPOSAL_WORDS,
     Idle,
@@ -140,6 +141,14 @@ class AtomsLearning(TrainingSection):
     single_precision: bool = Field(True, description="evaluate the model in float32 while training; decisions never")
 
 
+    @property
+    def training(self) -> TrainingSettings:
+        """How a round trains: to the end of the cosine, before which a potential is worse than it was."""
+        given = super().training
+        most = self.training_steps if isinstance(self.training_steps, int) else max(self.training_steps)
+        return replace(given, patience=max(given.patience, most // given.evaluate_every + 1))
+
+
 class AtomsExact(ExactSettings):
     """Trajectories with the exact force: they begin the run, and are its baseline."""
 
@@ -190,8 +199,6 @@ class AtomsRun(RunSettings):
 
     @property
     def learning_settings(self) -> LearningSettings:
-        from dataclasses import replace
-
         chooses = self.inner.proposal == "trajectory" and self.inner.n_steps == "auto"
         given = super().learning_settings
         given = replace(given, n_updates=None if chooses else given.n_updates, label_trajectories=True)

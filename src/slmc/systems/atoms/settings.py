@@ -140,7 +140,6 @@ class AtomsLearning(TrainingSection):
     weight_decay: float = Field(0.0, ge=0)
     single_precision: bool = Field(True, description="evaluate the model in float32 while training; decisions never")
 
-
     @property
     def training(self) -> TrainingSettings:
         """How a round trains: to the end of the cosine, before which a potential is worse than it was."""

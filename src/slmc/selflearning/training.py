@@ -180,15 +180,20 @@ def _lines(labels: Label, members: np.ndarray) -> Label:
     return jax.tree.map(lambda leaf: leaf[members], labels)
 
 
+def learned_by_heart(held_out: float, training: float) -> str:
+    """A sentence if the residual of what was not seen is far above that of what was; empty if it is not."""
+    if held_out <= 1.5 * training + 0.02:
+        return ""
+    return (
+        f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
+        "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
+    )
+
+
 def _warnings(
     model: Target, held_out: float, training: float, history: list[tuple[float, float, float]]
 ) -> tuple[str, ...]:
-    warnings = []
-    if held_out > 1.5 * training + 0.02:
-        warnings.append(
-            f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
-            "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
-        )
+    warnings = [words] if (words := learned_by_heart(held_out, training)) else []
     trained = history[1:]
     if not trained:
         return tuple(warnings)

@@ -523,6 +523,9 @@ class Sampling:
             f"{name}_by_replica": Variable(("round", "replica"), values[None])
             for name, values in report.by_replica.items()
         }
+        for name, about in self.problem.fit.described_errors.items():
+            value = np.array([report.errors.get(name, math.nan)])
+            lines[name] = Variable(("round",), value, about.units, about.description)
         history = np.column_stack([np.full(len(report.history), report.round), report.history])
         lines["history"] = Variable(("evaluation", "history_column"), history)
         self.records.append("learning", lines)

@@ -14,7 +14,7 @@ from slmc.system.errors import UserError, brief, sentence_of, shortened
 from slmc.system.file_measurement import FileMeasurement, Measured, OfFile
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
-from slmc.system.problem import ConfigurationFiles, Fit, Problem, Sought, estimates_of
+from slmc.system.problem import ConfigurationFiles, ErrorOfModel, Fit, Problem, Sought, estimates_of
 from slmc.system.run_settings import (
     PROPOSAL_WORDS,
     InnerProposal,
@@ -38,6 +38,7 @@ __all__ = [
     "PROPOSAL_WORDS",
     "ConfigurationFiles",
     "Derived",
+    "ErrorOfModel",
     "FileMeasurement",
     "Fit",
     "Idle",

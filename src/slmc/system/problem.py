@@ -21,6 +21,14 @@ from slmc.system.errors import UserError
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, check_names
 
 
+class ErrorOfModel(NamedTuple):
+    """What the report calls a figure of the model: its units, a description, words for the axis."""
+
+    units: str
+    description: str
+    words: str
+
+
 class Fit(NamedTuple):
     """How the effective model is fitted to exact labels, beside or instead of gradient steps.
 
@@ -29,7 +37,9 @@ class Fit(NamedTuple):
     end so that predicted and exact log-weights agree in the mean. ``guide`` is a cheaper model inside nested inner
     chains and ``fit_guide(guide, labels)`` fits it. ``observable(configuration)`` is the slow one for which the inner
     chain is chosen, by default the run's own. ``describe(model)`` says in numbers and words how to build a model of the
-    same structure, for the model file.
+    same structure, for the model file. ``labels`` are training data that are there from the start.
+    ``errors(model, labels)`` are figures of the model in every round by the names of ``described_errors``, on samples
+    of the target, with forces, of chains that take no part in training.
     """
 
     solve: Callable[[Any, Label], Any] | None = None
@@ -38,6 +48,9 @@ class Fit(NamedTuple):
     fit_guide: Callable[[Any, Label], Any] | None = None
     observable: Callable[[Any], Array] | None = None
     describe: Callable[[Any], dict[str, Any]] | None = None
+    labels: Label | None = None
+    errors: Callable[[Any, Label], dict[str, float]] | None = None
+    described_errors: Mapping[str, ErrorOfModel] = {}
 
 
 class Sought(NamedTuple):
@@ -224,4 +237,6 @@ def single_learner(problem: Problem, target: Target, exact: Update, settings: Le
         fit.guide,
         fit.fit_guide,
         problem.merit_of_configuration,
+        fit.errors,
+        fit.labels,
     )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ _START = 120.0
 _DISPLACED, _SLOPE = 0.01, 0.05
 """Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
 
+_IS_VIRTUAL = sys.prefix != sys.base_prefix
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -49,7 +51,7 @@ class CalculatorSettings:
     to the bit; without, it may begin where its last evaluation ended, which is faster. An evaluation that raises, gives
     numbers that are not finite, ends its process, or takes more than ``timeout`` seconds has weight zero. More than a
     share ``max_failures`` of them ends the run. ``history_tolerance``, in eV, is how far two energies of one
-    configuration may differ by what was evaluated before.
+    configuration may differ by what was evaluated before. ``field`` is what a configuration file calls it.
     """
 
     name: str
@@ -59,6 +61,7 @@ class CalculatorSettings:
     timeout: float = 600.0
     max_failures: float = 0.02
     history_tolerance: float = 2.6e-5
+    field: str = "target.calculator"
 
 
 class Answer(NamedTuple):
@@ -166,6 +169,14 @@ class CalculatorPool:
             )
 
 
+# Libraries that packages bring along, MPI for instance, lie in the environment of Python itself.
+_LIBRARIES = {
+    "LD_LIBRARY_PATH": os.pathsep.join(
+        filter(None, (os.environ.get("LD_LIBRARY_PATH"), str(Path(sys.prefix, "lib")) if _IS_VIRTUAL else ""))
+    )
+}
+
+
 class _Worker:
     """One process with its calculator."""
 
@@ -176,7 +187,7 @@ class _Worker:
             [sys.executable, "-P", str(_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**single, **os.environ},
+            env={**single, **os.environ, **_LIBRARIES},
             # Signals that ask a run to stop go to all processes of a group; a calculator finishes what it is doing.
             start_new_session=True,
         )
@@ -213,6 +224,9 @@ class _Worker:
     def end(self) -> None:
         """Ends the process."""
         self.is_alive = False
+        # Programs that it keeps alive are of its group, and go with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -228,7 +242,7 @@ class _Worker:
         self._has_started = True
         if isinstance(read, str) or "error" in read[0]:
             words = f"it {read}" if isinstance(read, str) else shortened(read[0]["error"], 300)
-            raise UserError(f"target.calculator = {self.settings.name!r} cannot be used: {words}.")
+            raise UserError(f"{self.settings.field} = {self.settings.name!r} cannot be used: {words}.")
 
     def _send(self, content: bytes) -> None:
         assert self._process.stdin is not None

@@ -115,7 +115,7 @@ SYSTEMS = {
         (12, 12),
         start="6x6",
         steps=(30, 200),
-        training_steps=(200, 800),
+        training_steps=(300, 1600),
         learning_rate=1e-2,
         batch_size=16,
         tries=(
@@ -142,7 +142,7 @@ SYSTEMS = {
         (16, 16),
         start="12x12",
         steps=(30, 150),
-        training_steps=(100, 300),
+        training_steps=(200, 900),
         learning_rate=3e-3,
         batch_size=16,
         tries=(

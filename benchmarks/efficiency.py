@@ -114,8 +114,8 @@ SYSTEMS = {
     "12x12": System(
         (12, 12),
         start="6x6",
-        steps=(30, 200, 600),
-        training_steps=(200, 600, 1600),
+        steps=(30, 200),
+        training_steps=(200, 800),
         learning_rate=1e-2,
         batch_size=16,
         tries=(
@@ -141,8 +141,8 @@ SYSTEMS = {
     "16x16": System(
         (16, 16),
         start="12x12",
-        steps=(30, 150, 500),
-        training_steps=(100, 300, 900),
+        steps=(30, 150),
+        training_steps=(100, 300),
         learning_rate=3e-3,
         batch_size=16,
         tries=(

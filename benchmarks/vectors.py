@@ -29,19 +29,19 @@ class Settings(NamedTuple):
     """What all samplers have in common, and how long each runs; ``degree`` is that of the polynomial by dimension."""
 
     dimensions: tuple[int, ...] = (6, 20)
-    degrees: tuple[int, ...] = (3, 3)
+    degrees: tuple[int, ...] = (4, 3)
     n_cells: int = 256
     n_chains: int = 8
-    n_steps: int = 600
+    n_steps: int = 800
     thermalise: int = 150
-    learn: tuple[int, ...] = (40, 60, 80)
+    learn: tuple[int, ...] = (40, 60, 80, 100)
     nuts_adaptation: int = 500
     nuts_draws: int = 250
     n_coarse: int = 32
     pilot: int = 4000
     tinyda_chains: int = 4
     tinyda_draws: int = 150
-    subchains: tuple[int, ...] = (20, 60)
+    subchains: tuple[int, ...] = (40,)
 
 
 QUICK = Settings((2,), (2,), 32, 4, 60, 20, (20,), 40, 20, 16, 400, 2, 20, (4,))
@@ -56,7 +56,7 @@ def own(settings: Settings, dimension: int, degree: int) -> dict[str, Any]:
         "exact.tuning_steps": 60,
         "thermalisation.n_steps": settings.thermalise,
         "learning": {"n_rounds": len(settings.learn), "n_steps": settings.learn},
-        "inner.n_updates": 12,
+        "inner.n_updates": 20,
         "measurement": {"n_chains": settings.n_chains, "n_steps": settings.n_steps},
     }
     started = time.process_time()
@@ -66,7 +66,7 @@ def own(settings: Settings, dimension: int, degree: int) -> dict[str, Any]:
         # One solution for the decision of every step; all before is learning.
         measured = result.summary["exact_evaluations"]["measurement"]
         before = problem.n_solves - measured
-        figures = {"residual": result.summary["residual"], "inner_updates": 12, "degree": degree}
+        figures = {"residual": result.summary["residual"], "inner_updates": 20, "degree": degree}
         acceptance = result.summary["acceptance"]
     return row_of(np.stack(series, axis=-1), measured, before, acceptance, time.process_time() - started) | figures
 
@@ -115,9 +115,10 @@ def row_of(draws: np.ndarray, solves: float, before: float, acceptance: float, s
 def make_all(results: ResultFile, settings: Settings) -> None:
     for dimension, degree in zip(settings.dimensions, settings.degrees, strict=True):
         results.make(f"{dimension}: slmc", own, settings, dimension, degree)
-        asked = [("NUTS", "nuts", "blackjax", {})]
-        asked += [(f"delayed acceptance, {n}", "tinyda", "tinyDA", {"subchain": n}) for n in settings.subchains]
-        for name, sampler, package, more in asked:
+    asked: list[tuple[str, str, str, dict[str, Any]]] = [("NUTS", "nuts", "blackjax", {})]
+    asked += [(f"delayed acceptance, {n}", "tinyda", "tinyDA", {"subchain": n}) for n in settings.subchains]
+    for name, sampler, package, more in asked:
+        for dimension in settings.dimensions:
             if f"{dimension}: {name}" not in results.rows:
                 row = peer(settings, dimension, sampler, package, more)
                 if row is not None:
@@ -126,7 +127,7 @@ def make_all(results: ResultFile, settings: Settings) -> None:
 
 def write(results: ResultFile, settings: Settings) -> None:
     lines = []
-    for name, row in results.rows.items():
+    for name, row in sorted(results.rows.items(), key=lambda item: int(item[0].split(":")[0])):
         own_row = results.rows.get(f"{name.split(':')[0]}: slmc", row)
         ratio = row["solves_per_effective_sample"] / own_row["solves_per_effective_sample"]
         total = (row["solves"] + row["solves_before"]) / row["least_ess"]
@@ -178,7 +179,7 @@ parameter that has fewest.
 {table}
 
 slmc thermalises with HMC of the exact weight, whose mass matrix is found meanwhile, and learns a polynomial of the
-log-likelihood from values and gradients; proposals are then 12 trajectories
+log-likelihood from values and gradients; proposals are then 20 trajectories
 of the polynomial, and each costs one solution. `solves before` are those of thermalising and learning, of NUTS
 those of its window adaptation on one chain, of delayed acceptance a fifth of its draws.
 All rival chains start at the parameters with which the data were made.

@@ -103,6 +103,21 @@ def test_a_chain_does_not_depend_on_the_others_beside_it():
     assert len(np.unique(np.asarray(states.log_weight))) == 8
 
 
+def test_telling_progress_changes_no_bit():
+    """The last portion is shorter than the others."""
+    update, told = LocalSweep(objects.ring(), objects.SPHERE, 0.7), []
+    states = init_chains(update, objects.random_spins(1, 4, 4))
+    whole = run_chains(jax.random.key(1), update, states, 43, observe)
+    portions = run_chains(jax.random.key(1), update, states, 43, observe, lambda *numbers: told.append(numbers))
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(portions), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert told == [(min(done + 2, 43), 43) for done in range(0, 43, 2)]
+
+
+def observe(state, info):
+    return state.configuration, info.accepted
+
+
 @pytest.mark.parametrize("n_chains", [1, 3, 7, 8])
 def test_any_number_of_chains(n_chains):
     values = jnp.arange(n_chains, dtype=jnp.float64)

@@ -26,6 +26,14 @@ def square_of_mean(series):
     return float(np.mean(series["x"]) ** 2)
 
 
+def test_an_estimate_is_written_with_what_is_to_be_said_of_it():
+    assert str(Estimate(0.53523, 0.0013, 1.001, 870.4)) == "0.5352(13), 870 effective samples"
+    assert str(Estimate(0.5, 0.1, 1.2, 40.0)).endswith("do not trust yet: chains disagree (R-hat 1.200 > 1.01)")
+    assert Estimate(1.0, 0.1, 1.2)._repr_html_() == (
+        "<span>1.00(10); do not trust yet: chains disagree (R-hat 1.200 &gt; 1.01)</span>"
+    )
+
+
 # --- R-hat ------------------------------------------------------------------------------------------------------------
 
 

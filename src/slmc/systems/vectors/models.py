@@ -82,7 +82,8 @@ class Polynomial(Target):
     def solved(self, labels: Label, force_weight: float) -> "Polynomial":
         """Centred on the labels, and fitted to them by least squares; without forces where ``force_weight`` is 0."""
         labels = worth_fitting(labels)
-        z = np.asarray(labels.configuration)
+        # Proposals that went astray say where nothing is, and not how wide the target is.
+        z = np.asarray(worth_fitting(labels, typical=True).configuration)
         factor = np.asarray(factor_of(z))
         parts = jnp.asarray(z.mean(0)), jnp.asarray(np.linalg.inv(factor)), jnp.zeros_like(self.coefficients)
         model = eqx.tree_at(lambda model: (model.centre, model.whitening, model.coefficients), self, parts)
@@ -196,11 +197,15 @@ def _of_chunk(model: Polynomial, configurations: Array) -> Any:
     return jax.vmap(row)(configurations)
 
 
-def worth_fitting(labels: Label) -> Label:
-    """The labels without those far below the best, but at least the better half."""
-    log_weights = np.asarray(labels.log_weight)
-    far_below = log_weights.max() - _FAR_BELOW - labels.configuration.shape[1]
-    kept = log_weights >= min(far_below, float(np.median(log_weights)))
+def worth_fitting(labels: Label, typical: bool = False) -> Label:
+    """The labels without those far below the best, but at least the better half.
+
+    ``typical`` ones are as near the best as draws of a Gaussian of this dimension are, log W being down by half a
+    chi-square; three standard deviations are allowed for.
+    """
+    log_weights, dimension = np.asarray(labels.log_weight), labels.configuration.shape[1]
+    below = dimension / 2 + 3 * math.sqrt(dimension / 2) + 2 if typical else _FAR_BELOW + dimension
+    kept = log_weights >= min(log_weights.max() - below, float(np.median(log_weights)))
     return jax.tree.map(lambda leaf: np.asarray(leaf)[kept], labels)
 
 

@@ -7,6 +7,7 @@
 - ``clock``: where time goes
 - ``records``, ``described``, ``checkpoint``, ``directory``, ``files``: what is on disk; ``marks``, ``verification``:
   whether it belongs together
+- ``configuration_files``: configurations that a run writes for others
 - ``summary``: what was found; ``watched``: what is kept in mind of it while running; ``size``: what it takes
 """
 

@@ -1,200 +1,163 @@
-"""A cluster of water molecules, GFN2-xTB: self-learning hybrid Monte Carlo against exact HMC of several lengths.
+"""A cluster of four water molecules, GFN2-xTB, 300 K: self-learning hybrid Monte Carlo against exact HMC.
 
-    python benchmarks/atoms.py [dimer] [tetramer]
+    python benchmarks/atoms.py [learned] [exact] [--report-only]
 
-Needs the extra ``atoms`` and tblite. Writes ``benchmarks/results/atoms.json`` and, from it, ``docs/results/atoms.md``.
-Interrupted, it continues.
+Needs the extra ``atoms`` and tblite. Writes ``benchmarks/results/atoms.json`` and, from it, ``docs/results/atoms.md``
+and its figure. Interrupted, it continues: the exact chains are made in parts, one length of trajectories after the
+other, and every part is stored.
 """
 
 import tempfile
+import tomllib
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from atoms_page import page
 from command import main
-from result_file import ResultFile, table
+from result_file import ResultFile
 
 import slmc
-from slmc.statistics import Estimate, estimate, notation
+from slmc.montecarlo import HamiltonianTrajectory, MetropolisHastings, init_chains, run_chains, tune, with_step_size
+from slmc.system.discovery import ready_made
+from slmc.systems.atoms.problem import atoms_problem
+from slmc.systems.atoms.settings import AtomsRun
 
-OBSERVABLES = {"energy": "U [eV]", "radius_of_gyration": "R_g [Å]", "bond": "r_OH [Å]"}
-WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
-
-
-class Cluster(NamedTuple):
-    """Molecules, chains, steps, and the numbers of integrator steps of exact HMC among which it is tuned."""
-
-    n_molecules: int
-    sphere_radius: float
-    n_chains: int
-    n_steps: int
-    hmc_lengths: tuple[int, ...]
-    n_hmc_steps: int
-    training_steps: int = 1000
-    learning: tuple[int, ...] = (12, 25, 40)
-    n_rounds: int = 5
+DIGITS = 7
 
 
 class Settings(NamedTuple):
-    """The clusters."""
+    """Of the run, the fields that differ from the ready-made one; the exact chains, their lengths and parts.
 
-    dimer: Cluster | None = Cluster(2, 3.5, 4, 400, (10, 20, 40), 100, 500, (12, 25, 50), 4)
-    tetramer: Cluster | None = Cluster(4, 4.5, 8, 500, (10, 20, 40), 200)
+    ``n_steps`` is how long the run measures, of which a shorter one can be continued.
+    """
+
+    run: dict[str, Any]
+    n_steps: int = 500
+    n_chains: int = 8
+    hmc_lengths: tuple[int, ...] = (10, 20, 40, 80)
+    n_parts: int = 8
+    forces_in_part: int = 600
+    tuning_steps: int = 12
 
 
-QUICK = Settings(Cluster(1, 3.0, 4, 16, (3,), 8, 20, (12, 8), 2), None)
+FULL = Settings({})
+QUICK = Settings(
+    {
+        "learning.n_rounds": 2,
+        "learning.n_steps": [12, 8],
+        "learning.training_steps": 20,
+        "measurement.block_size": 8,
+        "measurement.n_thermalise": 2,
+        "model.n_channels": 3,
+        "model.n_hidden": 4,
+    },
+    n_steps=16,
+    hmc_lengths=(3,),
+    n_parts=2,
+    forces_in_part=12,
+    tuning_steps=2,
+)
 
 
-def configuration(settings: Cluster) -> dict[str, Any]:
-    """The run of SLHMC, as a TOML file would have it."""
-    rng = np.random.default_rng(3)
-    corners = 1.4 * np.array([[1, 1, 0], [-1, -1, 0], [1, -1, 0], [-1, 1, 0]])[: settings.n_molecules]
-    positions = [place for corner in corners for place in WATER @ _turn(rng) + corner]
+def described(positions: np.ndarray, energy: np.ndarray, radius: np.ndarray) -> dict[str, np.ndarray]:
+    """What is compared, as series (chain, draw). Every third atom is an oxygen, two hydrogens of its own behind it."""
+    oxygen = positions[..., ::3, :]
+    own = np.stack([positions[..., 1::3, :] - oxygen, positions[..., 2::3, :] - oxygen], axis=-2)
+    first, second = np.triu_indices(oxygen.shape[-2], 1)
+    between = np.linalg.norm(oxygen[..., first, :] - oxygen[..., second, :], axis=-1)
     return {
-        "system": "atoms",
-        "seed": 5,
-        "target.symbols": ["O", "H", "H"] * settings.n_molecules,
-        "target.positions": np.array(positions).round(6).tolist(),
-        "target.temperature": 300.0,
-        "target.calculator": "tblite",
-        "target.parameters": {"method": "GFN2-xTB", "accuracy": 0.1, "verbosity": 0},
-        "target.max_failures": 0.5,
-        "target.sphere_radius": settings.sphere_radius,
-        "model.reach": 6.0,
-        "learning.n_rounds": settings.n_rounds,
-        "learning.n_steps": list(settings.learning),
-        "learning.training_steps": settings.training_steps,
-        "measurement.n_chains": settings.n_chains,
-        "measurement.n_steps": settings.n_steps,
-        "measurement.n_thermalise": 20,
-        "measurement.block_size": 4 * max(1, settings.n_steps // 80),
-        "geometry.distances": {"bond": [0, 1]},
-        "geometry.pair_distances": False,
+        "energy": energy,
+        "radius_of_gyration": radius,
+        "near_pairs": (between < 3.5).mean(-1),
+        "bond": np.linalg.norm(own, axis=-1).mean((-2, -1)),
     }
 
 
-def _turn(rng: np.random.Generator) -> np.ndarray:
-    rows, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    return rows
+def stored(series: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Series as they are written."""
+    return {name: np.round(values, DIGITS).tolist() for name, values in series.items()}
 
 
-def _ran(settings: dict[str, Any]) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        result = slmc.run("atoms", settings, out=Path(folder) / "run", quiet=True)
-        series = {name: result.records["measurement"][name].values for name in OBSERVABLES}
-        return result.summary, {name: estimate(values) for name, values in series.items()}
+def learned(results: ResultFile, settings: Settings) -> None:
+    """The run of SLHMC."""
+    results.make("SLHMC", _learned, settings)
 
 
-def _figures(known: dict[str, Estimate], n_evaluations: int) -> dict[str, Any]:
-    return {
-        name: {
-            "value": one.value,
-            "error": one.error,
-            "ess": one.ess,
-            "r_hat": one.r_hat,
-            "evaluations_per_sample": n_evaluations / one.ess if one.ess else None,
-        }
-        for name, one in known.items()
-    }
-
-
-def self_learning(settings: Cluster) -> dict[str, Any]:
-    """SLHMC: its averages, and what a sample costs in exact evaluations, learning apart."""
-    summary, known = _ran(configuration(settings))
-    evaluations = summary["exact_evaluations"]
+def _learned(settings: Settings) -> dict[str, Any]:
+    folder = Path(tempfile.gettempdir()) / f"slmc-benchmark-atoms-{zlib.crc32(str(settings.run).encode())}"
+    fields = settings.run | {"measurement.n_steps": settings.n_steps}
+    result: Any = slmc.run("atoms", fields, out=folder, quiet=False, go_on=True)
+    summary, records = result.summary, result.records
+    measured, rounds = records["measurement"], records["learning"]
+    positions = measured["positions"].values
+    last = positions[:, -1 :: -max(1, positions.shape[1] // 8)]
     return {
         "acceptance": summary["acceptance"],
         "residual": summary["residual"],
         "trajectory": summary["inner_chain"]["update"],
-        "evaluations": evaluations,
-        "observables": _figures(known, evaluations["measurement"]),
+        "evaluations": summary["exact_evaluations"],
+        "seconds": summary["seconds"],
+        "rounds": {
+            name: np.round(rounds[name].values, DIGITS).tolist()
+            for name in ("exact_evaluations", "residual", "acceptance", "energy_error", "force_error")
+        },
+        "series": stored(described(positions, measured["energy"].values, measured["radius_of_gyration"].values)),
+        "starts": np.round(np.swapaxes(last, 0, 1), DIGITS).tolist(),
     }
 
 
-def exact(n_steps: int, settings: Cluster) -> dict[str, Any]:
-    """HMC with the exact force, its step size tuned: its averages, and what a sample costs."""
-    given = configuration(settings)
-    changed = {name: value for name, value in given.items() if not name.startswith(("learning.", "model."))}
-    changed |= {
-        "learning.n_rounds": 0,
-        "exact.n_steps": n_steps,
-        "exact.tuning_steps": 30,
-        "measurement.n_steps": settings.n_hmc_steps,
-        "thermalisation.n_steps": 20,
-    }
-    summary, known = _ran(changed)
-    evaluations = summary["exact_evaluations"]
+def exact(results: ResultFile, settings: Settings) -> None:
+    """Exact HMC: all lengths in turn, part after part; each begins with samples of the learned run."""
+    if "SLHMC" not in results.rows:
+        learned(results, settings)
+    problem = atoms_problem(AtomsRun.model_validate(tomllib.loads(ready_made()["atoms"].read_text())))
+    for part in range(settings.n_parts):
+        for place, n_steps in enumerate(settings.hmc_lengths):
+            results.make(f"HMC, {n_steps} steps, part {part}", _part, results, settings, problem, place, part)
+
+
+def _part(results: ResultFile, settings: Settings, problem: Any, place: int, part: int) -> dict[str, Any]:
+    n_steps = settings.hmc_lengths[place]
+    key = jax.random.fold_in(jax.random.key(place), part)
+    update = MetropolisHastings(
+        problem.target, HamiltonianTrajectory(problem.target, problem.manifold, jnp.asarray(1.0), n_steps)
+    )
+    if part == 0:
+        starts = results.rows["SLHMC"]["starts"]
+        configurations = jnp.asarray(starts[place % len(starts)])[: settings.n_chains]
+        tuned = tune(key, update, init_chains(update, configurations[:4]), n_rounds=settings.tuning_steps, n_steps=1)
+        size = float(tuned.update.step_size)
+    else:
+        before = results.rows[f"HMC, {n_steps} steps, part {part - 1}"]
+        configurations, size = jnp.asarray(before["end"]), before["step_size"]
+    update = with_step_size(update, lambda update: update.step_size, jnp.asarray(size))
+    n_updates = max(2, settings.forces_in_part // n_steps)
+    states, (accepted, energy, radius, positions) = run_chains(
+        key, update, init_chains(update, configurations), n_updates, partial(_observe, problem.fit.observable)
+    )
+    series = described(np.asarray(positions), np.asarray(energy), np.asarray(radius))
     return {
-        "acceptance": summary["acceptance"],
-        "evaluations": evaluations,
-        "observables": _figures(known, evaluations["measurement"]),
+        "step_size": size,
+        "acceptance": float(np.mean(np.asarray(accepted))),
+        "evaluations": n_updates * (n_steps + 1) * len(configurations),
+        "series": stored(series),
+        "end": np.asarray(states.configuration).tolist(),
     }
 
 
-def measure(name: str, results: ResultFile, settings: Settings) -> None:
-    """All rows of a cluster."""
-    cluster = getattr(settings, name)
-    if cluster is None:
-        return
-    results.make(f"{name}: SLHMC", self_learning, cluster)
-    for n_steps in cluster.hmc_lengths:
-        results.make(f"{name}: HMC, {n_steps} steps", exact, n_steps, cluster)
+def _observe(radius: Any, state: Any, info: Any) -> Any:
+    return info.accepted, state.observables["energy"], radius(state.configuration), state.configuration
 
 
 def write(results: ResultFile, settings: Settings) -> None:
-    """``atoms.md``."""
-    parts = [_section(name, getattr(settings, name), results) for name in Settings._fields]
-    text = f"""# Water clusters
-
-{results.provenance()}
-
-Molecules in a soft sphere at 300 K with the energy of GFN2-xTB, hydrogen of 12 u. SLHMC proposes with one
-trajectory of the learned potential, of a length that the run chose, and spends one exact evaluation on it. HMC follows
-the exact force, its step size tuned to acceptance 0.8. Averages are those of the exact energy for both. Effective
-samples are those of all chains together.
-{"".join(parts)}"""
-    (results.page_folder / "atoms.md").write_text(text)
-    print(text)
-
-
-def _section(name: str, cluster: Cluster | None, results: ResultFile) -> str:
-    rows = {row.partition(": ")[2]: figures for row, figures in results.rows.items() if row.startswith(f"{name}: ")}
-    if cluster is None or "SLHMC" not in rows:
-        return ""
-    averages, costs, ratios = [], [], []
-    for observable, words in OBSERVABLES.items():
-        known = [figures["observables"][observable] for figures in rows.values()]
-        averages.append((words, *(notation(one["value"], one["error"]) for one in known)))
-        costs.append((words, *(_cost(one) for one in known)))
-        ratios.append(f"{words} {_ratio(known)}")
-    learned, spent = rows["SLHMC"], rows["SLHMC"]["evaluations"]
-    return f"""
-## {cluster.n_molecules} molecules
-
-{cluster.n_chains} chains. Before measuring, SLHMC spent {spent["learning"]} exact evaluations, from nothing, on
-thermalising and learning; then {spent["measurement"]}, with {learned["trajectory"]}:
-acceptance {learned["acceptance"]:.2f}, residual s = {learned["residual"]:.2f}.
-
-{table(("average", *rows), averages)}
-
-{table(("evaluations for an effective sample", *rows), costs)}
-
-The best HMC over SLHMC, learning left out: {", ".join(ratios)}.
-"""
-
-
-def _cost(known: dict[str, Any]) -> str:
-    cost = known["evaluations_per_sample"]
-    return "–" if cost is None or not np.isfinite(cost) else f"{cost:.0f}"
-
-
-def _ratio(known: list[dict[str, Any]]) -> str:
-    learned, *others = (one["evaluations_per_sample"] for one in known)
-    costs = [cost for cost in others if cost is not None]
-    return f"{min(costs) / learned:.1f}" if costs and learned else "–"
+    """``atoms.md`` and its figure."""
+    page(results, settings)
 
 
 if __name__ == "__main__":
-    parts = {name: partial(measure, name) for name in Settings._fields}
-    main(__file__, __doc__, (Settings(), QUICK), parts, write, choose="clusters: dimer, tetramer")
+    main(__file__, __doc__, (FULL, QUICK), {"learned": learned, "exact": exact}, write, choose="parts: learned, exact")

@@ -1,23 +1,31 @@
 """Impurity models: agreement with diagonalisation, residuals of the models, who wins, dynamical mean-field theory.
 
-    python benchmarks/impurity.py [references] [residuals] [rates] [lattice]
+    python benchmarks/impurity.py [references] [residuals] [rates] [lattice] [hybridization] [slices]
 
-Without names all parts. Writes ``benchmarks/results/impurity.json`` and, from it, ``docs/results/impurity.md``. Times
-are of one core.
+Without names all parts. ``hybridization`` is the Bethe lattice by ALPS (``impurity_hybridization.py``), with a python
+that has pyalps named in the environment variable ``SLMC_PYALPS_PYTHON``; without it that part is left out. Writes
+``benchmarks/results/impurity.json`` and, from it, ``docs/results/impurity.md`` with figures. Times are of one core.
 """
 
 import functools
+import json
 import math
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from command import main
+from matplotlib import pyplot
 from result_file import ROOT, ResultFile, table
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from slmc.montecarlo import Label, MetropolisHastings, Update, init_chains, run_chains
 from slmc.selflearning import CumulativeUpdate
@@ -25,13 +33,21 @@ from slmc.statistics import estimate, notation
 from slmc.systems.impurity import (
     Anderson,
     BathModel,
+    FlipSweep,
+    HirschFye,
+    NetworkModel,
+    NetworkSweep,
     PairModel,
     PairSweep,
     Poles,
     RankOneSweep,
+    SliceNetwork,
+    SliceNetworkSweep,
     WindowSweep,
+    fit_network,
     fit_pairs,
     fit_potential,
+    fit_slices,
     fitted,
     of_levels,
     semicircle,
@@ -44,7 +60,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 SEMICIRCLE = 2.0
 LEVELS = {5.0: 3, 10.0: 3, 20.0: 4, 50.0: 5, 100.0: 6}
-SWEEPS = {5.0: 2, 10.0: 2, 20.0: 4, 50.0: 8, 100.0: 12}
+SWEEPS = {5.0: 2, 10.0: 2, 20.0: 2, 50.0: 3, 100.0: 4}
+N_CHAINS = 32
+"""Independent chains of which errors of references are made."""
+
 EXPECTED_RESIDUALS = {
     (10.0, 2.0): (0.52, 0.033, None),
     (10.0, 4.0): (1.04, 0.051, 0.005),
@@ -123,8 +142,8 @@ def residual_of(model: Any, held_out: Label) -> float:
 def residuals(beta: float, interaction: float, n_steps: int) -> dict[str, Any]:
     """Held-out s of the pair model and of baths of two to four levels."""
     target = impurity(beta, interaction)
-    training, held_out = labels(target, 4, n_steps, 11), labels(target, 4, n_steps, 23)
-    models = {"pair": fit_pairs(PairModel(8, target.constants), training)}
+    training, held_out = labels(target, 4, n_steps, 11), labels(target, 4, n_steps // 2, 23)
+    models: dict[str, Any] = {name: of_vertices(name, target, training)[0] for name in ("pair", "network")}
     models |= {f"{n} levels": fit_potential(bath(target, n), training) for n in (2, 3, 4)}
     return {
         "beta": beta,
@@ -135,7 +154,7 @@ def residuals(beta: float, interaction: float, n_steps: int) -> dict[str, Any]:
 
 
 def references(name: str, n_steps: int) -> dict[str, Any]:
-    """Deviations from exact diagonalisation, in errors from 8 chains, by local, pair and bath updates."""
+    """Deviations from exact diagonalisation, in errors from independent chains, by local, pair and bath updates."""
     import reference_impurity as reference
 
     beta, interaction, level, energies, couplings = reference.REFERENCES[name]
@@ -153,7 +172,7 @@ def references(name: str, n_steps: int) -> dict[str, Any]:
     updates |= {kind: MetropolisHastings(target, CumulativeUpdate(update, 2)) for kind, update in inner.items()}
     row: dict[str, Any] = {}
     for kind, update in updates.items():
-        states = init_chains(update, thermal(target, 8, 50, 3))
+        states = init_chains(update, thermal(target, N_CHAINS, 50, 3))
         states, _ = run_chains(jax.random.key(7), update, states, n_steps // 10, nothing)
         _, (numbers, green, accepted) = run_chains(jax.random.key(8), update, states, n_steps, measured)
         row[kind] = compared(target, jax.device_get((numbers, green)), exact)
@@ -187,8 +206,26 @@ def compared(target: Anderson, series: Any, exact: dict[str, Any]) -> dict[str, 
         by_chain = values.mean(1)
         mean, error = float(by_chain.mean()), float(by_chain.std(ddof=1) / math.sqrt(len(by_chain)))
         deviation = (mean - expected) / error if error > 1e-12 else 0.0
-        row[name] = {"value": mean, "error": error, "exact": float(expected), "deviation": deviation}
+        row[name] = {
+            "value": mean,
+            "error": error,
+            "exact": float(expected),
+            "deviation": float(gaussian(deviation, len(by_chain) - 1)),
+            "tail": tail(values) if name.startswith("g") else None,
+        }
     return row
+
+
+def gaussian(deviation: float, freedom: int) -> float:
+    """The deviation of a Gaussian that is as unlikely as one in errors which were themselves estimated."""
+    unlikely = student.sf(abs(deviation), freedom)
+    return math.copysign(float(normal.isf(unlikely)), deviation)
+
+
+def tail(values: np.ndarray) -> float:
+    """Share of the sum that the largest 0.1 % of the values make."""
+    flat = np.sort(values.ravel())
+    return float(flat[-max(1, len(flat) // 1000) :].sum() / flat.sum())
 
 
 def rates(beta: float, kind: str, seconds: float) -> dict[str, Any]:
@@ -201,15 +238,14 @@ def rates(beta: float, kind: str, seconds: float) -> dict[str, Any]:
         update: Update = RankOneSweep(target, n_inner)
     else:
         assert training is not None
-        if kind == "pair":
-            model = fit_pairs(PairModel(8, target.constants), training)
-            inner: Update = PairSweep(model, 2 * order(target))
+        if kind in ("pair", "network"):
+            model, inner = of_vertices(kind, target, training)
             n_sweeps = 2 if beta < 40 else 1
             n_inner = 2 * order(target) * n_sweeps
         else:
             model = fit_potential(bath(target, LEVELS[beta]) if kind == "bath" else many_poles(target), training)
             inner, n_sweeps = WindowSweep(model, model.n_windows), SWEEPS[beta]
-            n_inner = n_sweeps * model.n_windows * 20
+            n_inner = n_sweeps * model.n_windows * inner.n_updates
         s = residual_of(model, training)
         update = MetropolisHastings(target, CumulativeUpdate(inner, n_sweeps))
     states = init_chains(update, start)
@@ -236,8 +272,17 @@ def rates(beta: float, kind: str, seconds: float) -> dict[str, Any]:
     }
     if kind != "local":
         row["microseconds_per_inner_update"] = inner_cost(update.proposal, states.configuration) / n_inner  # type: ignore[attr-defined]
-        row["levels"] = len(model.energies) if kind != "pair" else None  # type: ignore[union-attr]
+        row["levels"] = len(model.energies) if isinstance(model, BathModel) else None
     return row
+
+
+def of_vertices(kind: str, target: Anderson, training: Label) -> tuple[PairModel | NetworkModel, Update]:
+    """The model of pairs, or of a network for every vertex, and its updates."""
+    if kind == "pair":
+        pairs = fit_pairs(PairModel(8, target.constants), training)
+        return pairs, PairSweep(pairs, 2 * order(target))
+    network = fit_network(NetworkModel(8, 6, target.constants), training)
+    return network, NetworkSweep(network, 2 * order(target))
 
 
 def inner_cost(proposal: Any, configurations: Any) -> float:
@@ -291,6 +336,92 @@ def lattice(
     return row, poles
 
 
+def by_hybridization(beta: float, interaction: float, n_iterations: int, seconds: int) -> dict[str, Any]:
+    """The same lattice by an independent solver in a process of its own."""
+    script = Path(__file__).with_name("impurity_hybridization.py")
+    numbers = map(str, (beta, interaction, n_iterations, seconds))
+    command = [os.environ["SLMC_PYALPS_PYTHON"], str(script), *numbers]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    history = json.loads(printed.splitlines()[-1])
+    last = history[n_iterations // 2 :]
+    row: dict[str, Any] = {"beta": beta, "interaction": interaction, "iterations": n_iterations, "seconds": seconds}
+    for name in ("sigma_im", "double_occupancy", "green_half_beta"):
+        values = np.array([numbers[name] for numbers in last])
+        row[name] = [float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))]
+    return row | {"history_sigma_im": [numbers["sigma_im"] for numbers in history]}
+
+
+def slice_costs(n_slices: int) -> dict[str, Any]:
+    """Microseconds of a flip at Δτ = 1/8, U = 4: exact by rank one, and of a network of two layers."""
+    beta = n_slices / 8
+    target = HirschFye(of_levels(0.0, *semicircle(SEMICIRCLE, SEMICIRCLE / 2, beta)), beta, 4.0, n_slices)
+    network = SliceNetwork(n_slices, 2, 3)
+    spins = jax.random.rademacher(jax.random.key(0), (n_slices,), jnp.float64)
+    row: dict[str, Any] = {"slices": n_slices, "beta": beta}
+    makers: dict[str, Any] = {
+        "exact": functools.partial(FlipSweep, target),
+        "network": functools.partial(SliceNetworkSweep, network),
+    }
+    for name, make in makers.items():
+        few, many = (best_time(make(number), spins) for number in (100, 600))
+        row[name] = (many - few) / 500
+    return row
+
+
+def best_time(update: Update, configuration: Any) -> float:
+    """Microseconds of a step, the least of several."""
+    step, state = jax.jit(update.step), update.init(configuration)
+    best = math.inf
+    for number in range(6):
+        started = time.process_time()
+        jax.block_until_ready(step(jax.random.key(number), state))
+        best = min(best, time.process_time() - started)
+    return 1e6 * best
+
+
+def slice_models(beta: float, interaction: float, n_slices: int, n_steps: int) -> dict[str, Any]:
+    """Held-out s and acceptance of pairs of spins alone and of networks, at equidistant times."""
+    poles = of_levels(0.0, *semicircle(SEMICIRCLE, SEMICIRCLE / 2, beta))
+    target = HirschFye(poles, beta, interaction, n_slices)
+    update = FlipSweep(target, 8 * n_slices)
+    start = jax.random.rademacher(jax.random.key(1), (8, n_slices), jnp.float64)
+    states, _ = run_chains(jax.random.key(2), update, init_chains(update, start), 50, nothing)
+    states, (spins, log_weights) = run_chains(jax.random.key(3), update, states, n_steps, kept)
+    half = n_steps // 2
+    first, second = (
+        Label(
+            np.asarray(spins[:, part]).reshape(-1, n_slices),
+            np.asarray(log_weights[:, part]).ravel(),
+            np.zeros_like(np.asarray(spins[:, part]).reshape(-1, n_slices)),
+        )
+        for part in (slice(None, half), slice(half, None))
+    )
+    row: dict[str, Any] = {"beta": beta, "interaction": interaction, "slices": n_slices, "samples": 8 * half}
+    models = {"pairs": pairs_of_slices(first), "network": fit_slices(SliceNetwork(n_slices, 4, 6), first)}
+    for name, model in models.items():
+        proposing = MetropolisHastings(target, CumulativeUpdate(SliceNetworkSweep(model, 4 * n_slices), 2))
+        chains = init_chains(proposing, states.configuration)
+        _, accepted = run_chains(jax.random.key(5), proposing, chains, max(10, n_steps // 4), acceptance)
+        row[name] = [residual_of(model, second), float(np.mean(accepted))]
+    return row
+
+
+def pairs_of_slices(labels: Label) -> SliceNetwork:
+    """Pairs alone, by linear least squares."""
+    spins = np.asarray(labels.configuration)
+    n_slices = spins.shape[1]
+    rows = [np.sum(spins * np.roll(spins, distance, axis=1), axis=1) for distance in range(1, n_slices // 2 + 1)]
+    rows[-1] = rows[-1] / 2
+    matrix = np.stack([*rows, np.ones(len(spins))], axis=1)
+    found = np.linalg.lstsq(matrix, np.asarray(labels.log_weight), rcond=None)[0]
+    values = jnp.asarray(np.append(0.0, found[:-1])), jnp.asarray(found[-1])
+    return eqx.tree_at(lambda m: (m.pairs, m.constant), SliceNetwork(n_slices, 1, 1), values)
+
+
+def acceptance(state: Any, info: Any) -> Any:
+    return info.accepted
+
+
 def of_lattice(state: Any, info: Any) -> Any:
     observables = state.observables
     green = jnp.mean(observables["green"], axis=0)
@@ -311,23 +442,41 @@ def make_residuals(results: ResultFile, settings: Settings) -> None:
 
 
 def make_rates(results: ResultFile, settings: Settings) -> None:
-    for kind in ("bath", "local", "pair", "poles"):
+    for kind in ("bath", "local", "pair", "network", "poles"):
         for beta in settings["betas"]:
+            if kind in ("pair", "network") and beta > 50:
+                continue  # They accept nothing there.
             results.make(f"rate {beta:g} {kind}", rates, beta, kind, settings["seconds"])
 
 
 def make_lattice(results: ResultFile, settings: Settings) -> None:
     """Up from the metal, and down from the insulator."""
-    for beta in settings["lattice_betas"]:
-        for direction in ("up", "down"):
+    for beta, steps in settings["lattice_steps"].items():
+        for direction in ("up", "down") if beta < 50 else ("up",):
             old = None
             for interaction in settings["lattice_interactions"][:: 1 if direction == "up" else -1]:
                 name = f"lattice {beta:g} {interaction:g} {direction}"
                 if name in results.rows:
                     old = None
                     continue
-                row, old = lattice(beta, interaction, settings["iterations"], settings["lattice_steps"], old)
+                row, old = lattice(beta, interaction, settings["iterations"], steps, old)
                 results.add(name, row)
+
+
+def make_hybridization(results: ResultFile, settings: Settings) -> None:
+    if "SLMC_PYALPS_PYTHON" not in os.environ:
+        print("hybridization: left out, SLMC_PYALPS_PYTHON is not set")
+        return
+    for beta in settings["lattice_betas"]:
+        for interaction in settings["lattice_interactions"]:
+            name = f"hybridization {beta:g} {interaction:g}"
+            results.make(name, by_hybridization, beta, interaction, *settings["hybridization"])
+
+
+def make_slices(results: ResultFile, settings: Settings) -> None:
+    for n_slices in settings["slices"]:
+        results.make(f"slices {n_slices}", slice_costs, n_slices)
+    results.make("slice models", slice_models, *settings["slice_models"])
 
 
 # -------------------------------------------------------------------------------------------------------------- page
@@ -339,20 +488,24 @@ def page(results: ResultFile) -> str:
     found = {name: row for name, row in rows.items() if name.startswith("R")}
     if found:
         lines.append("## Against exact diagonalisation\n")
-        lines.append("Largest deviation, in errors from 8 chains, of D measured two ways, density, χ and g(τ).\n")
+        lines.append(
+            f"Largest deviation, in errors from {N_CHAINS} chains, of D measured two ways, density, χ and g(τ).\n"
+        )
         cells = []
         for name, row in found.items():
             worst = [max(abs(q["deviation"]) for k, q in row[kind].items() if k != "acceptance") for kind in row]
             d = row["bath"]["D"]
             accepted = f"{row['pair']['acceptance']:.2f} / {row['bath']['acceptance']:.2f}"
-            cells.append(
-                (name, *(f"{w:.1f}" for w in worst), accepted, notation(d["value"], d["error"]), f"{d['exact']:.7f}")
-            )
-        lines.append(table(("", "local", "pair", "bath", "acceptance, pair / bath", "D, bath", "exact"), cells))
+            of_rare = f"{row['local']['g(2β/4)']['tail']:.2f}"
+            numbers = notation(d["value"], d["error"]), f"{d['exact']:.7f}"
+            cells.append((name, *(f"{w:.1f}" for w in worst), accepted, *numbers, of_rare))
+        lines.append(table(("", "local", "pair", "bath", "acceptance, pair / bath", "D, bath", "exact", "rare"), cells))
         total = sum(len(row[kind]) - 1 for row in found.values() for kind in row)
         lines.append(
-            f"\n{total} deviations in all. D, the density and χ of a local moment (R4) agree; its g(τ) comes from rare "
-            "configurations, so that errors from short chains are too small, those of the local updates as well.\n"
+            f"\n{total} deviations in all, each as that of a Gaussian that is as unlikely as it is with errors of so "
+            "many chains. The last column is the share of g(β/2), by the local updates, that the largest 0.1 % of the "
+            "configurations make: of a local moment (R4) it comes from rare ones, and errors from short chains are "
+            "too small, whatever the update.\n"
         )
     found = {name: row for name, row in rows.items() if name.startswith("s ")}
     if found:
@@ -365,10 +518,40 @@ def page(results: ResultFile) -> str:
                 f"{row[kind]:.3f}" + (f" ({value:g})" if value is not None else "")
                 for kind, value in zip(("pair", "3 levels", "4 levels"), known, strict=True)
             ]
-            cells.append((f"{row['beta']:g}", f"{row['interaction']:g}", *texts))
-        lines.append(table(("β", "U", "pair", "3 levels", "4 levels"), cells) + "\n")
-    lines += rates_of(rows) + lattice_of(rows)
+            cells.append((f"{row['beta']:g}", f"{row['interaction']:g}", *texts, f"{row['network']:.3f}"))
+        lines.append(table(("β", "U", "pair", "3 levels", "4 levels", "network"), cells) + "\n")
+    lines += rates_of(rows) + lattice_of(rows) + slices_of(rows)
     return "\n".join(lines)
+
+
+def slices_of(rows: dict[str, Any]) -> list[str]:
+    found = [row for name, row in rows.items() if name.startswith("slices ")]
+    if not found:
+        return []
+    found.sort(key=lambda row: row["slices"])
+    cells = [(f"{r['beta']:g}", str(r["slices"]), f"{r['exact']:.2f}", f"{r['network']:.2f}") for r in found]
+    lines = [
+        "## Equidistant times (Hirsch and Fye)\n",
+        "Microseconds of a flip at U = 4, Δτ = 1/8, accepted ones and rejected ones together.\n",
+        table(("β", "L", "exact, by rank one", "network of two layers"), cells),
+    ]
+    if len(found) > 2:
+        upper = found[len(found) // 2 - 1 :]
+        slopes = [
+            np.polyfit(np.log([r["slices"] for r in upper]), np.log([max(r[kind], 1e-3) for r in upper]), 1)[0]
+            for kind in ("exact", "network")
+        ]
+        lines.append(
+            f"\nExponents in β from L = {upper[0]['slices']} on: exact {slopes[0]:.2f}, network {slopes[1]:.2f}.\n"
+        )
+    if "slice models" in rows:
+        row = rows["slice models"]
+        lines.append(
+            f"At β = {row['beta']:g}, U = {row['interaction']:g}, L = {row['slices']}, from {row['samples']} samples: "
+            f"pairs alone s = {row['pairs'][0]:.2f}, acceptance {row['pairs'][1]:.2f}; "
+            f"network s = {row['network'][0]:.2f}, acceptance {row['network'][1]:.2f}.\n"
+        )
+    return lines
 
 
 def rates_of(rows: dict[str, Any]) -> list[str]:
@@ -408,6 +591,8 @@ def rates_of(rows: dict[str, Any]) -> list[str]:
 
 def lattice_of(rows: dict[str, Any]) -> list[str]:
     found = [row | {"way": name.split()[-1]} for name, row in rows.items() if name.startswith("lattice ")]
+    found += [row | {"way": "ALPS"} for name, row in rows.items() if name.startswith("hybridization ")]
+    found.sort(key=lambda row: (row["beta"], row["interaction"], row["way"] != "up", row["way"] == "ALPS"))
     if not found:
         return []
     cells = [
@@ -418,7 +603,7 @@ def lattice_of(rows: dict[str, Any]) -> list[str]:
             notation(*row["double_occupancy"]),
             notation(*row["sigma_im"]),
             notation(*row["green_half_beta"]),
-            f"{1 / (1 - row['sigma_im'][0] / row['omega_0']):.3f}",
+            f"{1 / (1 - row['sigma_im'][0] * row['beta'] / math.pi):.3f}",
             f"{row['history_sigma_im'][row['iterations'] // 2]:.2f}, {row['history_sigma_im'][-1]:.2f}",
         )
         for row in found
@@ -428,26 +613,63 @@ def lattice_of(rows: dict[str, Any]) -> list[str]:
         "Half filling, half-bandwidth 2. «up»: from the metal to larger U, «down»: from the insulator to smaller; "
         "where both differ there is hysteresis, unless the iterations still drift, which the last column shows: "
         "Im Σ(iω_0) in the middle and at the end of them. Errors are from the scatter of the second half of the "
-        "iterations.\n"
+        "iterations. «ALPS»: the hybridization expansion in continuous time of pyalps in a loop of its own, from the "
+        "metal.\n"
     )
     return ["## Dynamical mean-field theory on the Bethe lattice\n", words, table(header, cells) + "\n"]
 
 
+def draw(rows: dict[str, Any], path: Path) -> bool:
+    """Effective samples a second against β, by update, and g(β/2) of the lattice against U; whether there were any."""
+    rates = [row for name, row in rows.items() if name.startswith("rate ")]
+    solved = [row for name, row in rows.items() if name.startswith("lattice ") and name.endswith("up")]
+    if len({row["beta"] for row in rates}) < 2 or not solved:
+        return False
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    for kind in ("local", "bath", "poles", "pair", "network"):
+        line = sorted((row["beta"], row["ess_per_second"]) for row in rates if row["update"] == kind)
+        if line:
+            left.loglog(*zip(*line, strict=True), marker="o", label=kind)
+    left.set(xlabel="β", ylabel="effective samples a second")
+    left.legend()
+    for beta in sorted({row["beta"] for row in solved}):
+        line = sorted((row["interaction"], *row["green_half_beta"]) for row in solved if row["beta"] == beta)
+        interactions, values, errors = zip(*line, strict=True)
+        shade = right.errorbar(interactions, values, errors, marker="o", label=f"β = {beta:g}")
+        others = [row for name, row in rows.items() if name.startswith("hybridization ") and row["beta"] == beta]
+        numbers = [(row["interaction"], row["green_half_beta"][0]) for row in others]
+        if numbers:
+            right.plot(*zip(*numbers, strict=True), "x", markersize=9, color=shade.lines[0].get_color())
+    right.set(xlabel="U", ylabel="g(β/2), Bethe lattice")
+    right.legend()
+    figure.savefig(path)
+    pyplot.close(figure)
+    return True
+
+
 def write(results: ResultFile, settings: Settings) -> None:
-    (Path(results.page_folder) / "impurity.md").write_text(page(results))
+    text = page(results)
+    if draw(results.rows, results.page_folder / "impurity.svg"):
+        figure = "![Effective samples a second against β; g(β/2) against U](impurity.svg)\n"
+        words = "Left: who wins at U = 4. Right: the Mott transition by dynamical mean-field theory; crosses: ALPS.\n"
+        text = text.replace("\n## ", f"\n{figure}\n{words}\n## ", 1)
+    (Path(results.page_folder) / "impurity.md").write_text(text)
 
 
 FULL: Settings = {
     "references": [f"R{number}" for number in range(1, 9)],
-    "reference_steps": 600,
+    "reference_steps": 800,
     "residuals": [(10.0, 2.0), (10.0, 4.0), (20.0, 4.0)],
-    "label_steps": 60,
+    "label_steps": 400,
     "betas": [50.0, 10.0, 20.0, 100.0, 5.0],
     "seconds": 4.0,
-    "lattice_betas": [20.0],
+    "lattice_betas": [10.0, 20.0, 50.0],
     "lattice_interactions": [2.0, 4.0, 6.0],
-    "iterations": 10,
-    "lattice_steps": 100,
+    "iterations": 14,
+    "lattice_steps": {10.0: 400, 20.0: 200, 50.0: 50},
+    "hybridization": (8, 3),
+    "slices": [32, 64, 128, 256],
+    "slice_models": (4.0, 4.0, 32, 400),
 }
 QUICK: Settings = {
     "references": ["R1"],
@@ -459,7 +681,10 @@ QUICK: Settings = {
     "lattice_betas": [3.0],
     "lattice_interactions": [2.0],
     "iterations": 3,
-    "lattice_steps": 8,
+    "lattice_steps": {3.0: 8},
+    "hybridization": (2, 1),
+    "slices": [8],
+    "slice_models": (1.0, 2.0, 8, 12),
 }
 
 if __name__ == "__main__":
@@ -468,5 +693,15 @@ if __name__ == "__main__":
         "residuals": make_residuals,
         "rates": make_rates,
         "lattice": make_lattice,
+        "hybridization": make_hybridization,
+        "slices": make_slices,
     }
-    main(__file__, __doc__, (FULL, QUICK), parts, write, choose="parts", on_one_device=["rates"])
+    main(
+        __file__,
+        __doc__,
+        (FULL, QUICK),
+        parts,
+        write,
+        choose="parts",
+        on_one_device=["rates", "references", "lattice", "slices"],
+    )

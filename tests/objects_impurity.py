@@ -8,17 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 
 import reference_impurity as reference
-from slmc.montecarlo import Info, MetropolisHastings, Sequence, State, Update
+from slmc.montecarlo import Info, LocalSweep, MetropolisHastings, Sequence, Signs, State, Update
 from slmc.selflearning import CumulativeUpdate
 from slmc.systems.impurity import (
     Anderson,
     BathModel,
     Circle,
+    FlipSweep,
+    HirschFye,
     LevelSweep,
+    NetworkModel,
+    NetworkSweep,
     PairModel,
     PairSweep,
     Poles,
     RankOneSweep,
+    SliceNetwork,
+    SliceNetworkSweep,
     WindowSweep,
     of_levels,
 )
@@ -70,6 +76,14 @@ def poor_pairs(by_order=True):
     model = PairModel(3, target().constants, by_order)
     coefficients = jnp.asarray([[0.4, -0.2, 0.1], [0.2, 0.1, -0.05]])
     return eqx.tree_at(lambda m: (m.coefficients, m.powers), model, (coefficients, jnp.asarray([0.3, -0.1, 0.0, 0.0])))
+
+
+def poor_network():
+    rng = np.random.default_rng(8)
+    model = NetworkModel(2, 3, target().constants)
+    values = 0.4 * rng.normal(size=4), rng.normal(size=(3, 4)), rng.normal(size=3), 0.3 * rng.normal(size=3)
+    values = (*map(jnp.asarray, values), jnp.asarray([0.2, -0.1, 0.0, 0.0]))
+    return eqx.tree_at(lambda m: (m.coefficients, m.hidden, m.bias, m.outer, m.powers), model, values)
 
 
 def slmc(inner, n_updates=2):
@@ -147,6 +161,7 @@ UPDATES = {
     "SLMC, bath, one window": lambda target: slmc(WindowSweep(poor_bath(), 1, 3), 1),
     "SLMC, pairs": lambda target: slmc(PairSweep(poor_pairs(), 4)),
     "SLMC, pairs not divided by n": lambda target: slmc(PairSweep(poor_pairs(by_order=False), 4)),
+    "SLMC, network": lambda target: slmc(NetworkSweep(poor_network(), 4)),
     "slow": lambda target: SlowInsertion(target),
     "mixed": lambda target: Sequence((slmc(PairSweep(poor_pairs(), 2), 1), RankOneSweep(target, 2))),
 }
@@ -158,6 +173,7 @@ WRONG = {
     "another γ": lambda target: LevelSweep(other_target(factors=[1.0, 1.0, 1.1]), 2, 3),
     "a model alone, bath": lambda target: WindowSweep(poor_bath(), 2, 3),
     "a model alone, pairs": lambda target: PairSweep(poor_pairs(), 4),
+    "a model alone, network": lambda target: NetworkSweep(poor_network(), 4),
 }
 
 
@@ -193,5 +209,56 @@ def weight(make):
     return lambda: Weight(make(), Circle(jnp.asarray(BETA)), configuration(), SYMMETRIES)
 
 
-SOLVABLE = {"impurity": Solvable(target, draws, STATISTICS, UPDATES, WRONG)}
-WEIGHTS = {"Anderson": weight(target), "bath model": weight(poor_bath), "pair model": weight(poor_pairs)}
+N_SLICES = 8
+SLICES = jnp.asarray(2.0 * ((np.arange(2**N_SLICES)[:, None] >> np.arange(N_SLICES)) & 1) - 1)
+"""All states of as many spins."""
+
+
+@functools.cache
+def slices(interaction=3.0):
+    return HirschFye(of_levels(LEVEL, ENERGIES, COUPLINGS), 3.0, interaction, N_SLICES)
+
+
+@functools.cache
+def draws_of_slices():
+    log_weights = np.asarray(jax.vmap(slices().log_weight)(SLICES))
+    weights = np.exp(log_weights - log_weights.max())
+    return SLICES[np.random.default_rng(7).choice(len(weights), N_DRAWS, p=weights / weights.sum())]
+
+
+def poor_slices():
+    rng = np.random.default_rng(9)
+    model = SliceNetwork(N_SLICES, 2, 3)
+    values = 0.2 * rng.normal(size=5), 0.4 * rng.normal(size=(2, 5)), rng.normal(size=(3, 2))
+    values = (*map(jnp.asarray, values), jnp.asarray(rng.normal(size=3)), jnp.asarray(0.5 * rng.normal(size=3)))
+    return eqx.tree_at(lambda m: (m.pairs, m.kernels, m.mixing, m.bias, m.outer), model, values)
+
+
+OF_SLICES = {
+    "spin squared": lambda s: jnp.asarray(jnp.sum(s) ** 2, jnp.int64),
+    "neighbours": lambda s: jnp.asarray(jnp.sum(s * jnp.roll(s, 1)), jnp.int64),
+    "next neighbours": lambda s: jnp.asarray(jnp.sum(s * jnp.roll(s, 2)), jnp.int64),
+    "first spins": lambda s: jnp.asarray(s[0] + 2 * s[1] + 4 * s[4], jnp.int64),
+}
+UPDATES_OF_SLICES = {
+    "flips": lambda target: FlipSweep(target, 3),
+    "flips, whole weights": lambda target: LocalSweep(target, Signs(), 1.0),
+    "SLMC, network of slices": lambda target: MetropolisHastings(
+        target, CumulativeUpdate(SliceNetworkSweep(poor_slices(), 4), 2)
+    ),
+}
+WRONG_OF_SLICES = {
+    "another λ": lambda target: FlipSweep(slices(2.0), 3),
+    "a model alone, slices": lambda target: SliceNetworkSweep(poor_slices(), 4),
+}
+
+SOLVABLE = {
+    "impurity": Solvable(target, draws, STATISTICS, UPDATES, WRONG),
+    "Hirsch–Fye": Solvable(slices, draws_of_slices, OF_SLICES, UPDATES_OF_SLICES, WRONG_OF_SLICES),
+}
+WEIGHTS = {
+    "Anderson": weight(target),
+    "bath model": weight(poor_bath),
+    "pair model": weight(poor_pairs),
+    "network model": weight(poor_network),
+}

@@ -51,6 +51,34 @@ class Impurity:
         log_z = math.log(np.sum(np.exp(-beta * (values - values[0]))))
         return math.log(trace) - log_z + n * math.log(expansion / (2 * beta)) - math.lgamma(n + 1)
 
+    def on_slices(self, beta, interaction, n_slices):
+        """Of Tr Π e^{−Δτ H_0} e^{−Δτ V} over Tr e^{−βH_0}: its logarithm and ⟨n_↑ n_↓⟩."""
+        step, (up, down) = beta / n_slices, self.n
+        values, vectors = np.linalg.eigh(self.free)
+        potential = np.diag(interaction * (up @ down - (up + down) / 2))
+        factor = (vectors * np.exp(-step * values)) @ vectors.T * np.exp(-step * potential)[None, :]
+        product = np.linalg.matrix_power(factor, n_slices)
+        ratio = np.trace(product) / np.sum(np.exp(-beta * values))
+        return math.log(ratio), float(np.trace(product @ up @ down) / np.trace(product))
+
+    def green_of(self, beta, interaction, expansion, vertices, later):
+        """⟨d_↑(later) d_↑†(0)⟩ in the field of vertices, by traces of operators in the order of time."""
+        gamma = math.acosh(1 + beta * interaction / (2 * expansion))
+        values, vectors = np.linalg.eigh(self.free)
+        moment = np.diag(self.n[0] - self.n[1])
+
+        def evolved(time):
+            return (vectors * np.exp(-time * (values - values[0]))) @ vectors.T
+
+        def trace(operators):
+            product, before = np.eye(len(values)), 0.0
+            for time, operator in sorted(operators, key=lambda pair: pair[0]):
+                product, before = operator @ evolved(time - before) @ product, time
+            return np.trace(evolved(beta - before) @ product)
+
+        kicks = [(time, np.diag(np.exp(gamma * s * moment))) for time, s in vertices]
+        return trace([(0.0, self.d[0].T), *kicks, (later, self.d[0])]) / trace(kicks)
+
     def expectations(self, beta, interaction, times):
         """n_↑, n_↓, D, χ_zz, g(τ) = ⟨d_↑(τ) d_↑†⟩ and the Green function G(iω_0)."""
         up, down = self.n

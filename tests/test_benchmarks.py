@@ -43,6 +43,7 @@ def run() -> Iterator[Run]:
         ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
+        ("vectors", ("solves per effective sample", "2 | slmc", "Delayed acceptance")),
         ("weight", ("poles with force", "## Error")),
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),

@@ -62,6 +62,7 @@ def test_a_scan_from_start_to_end(slmc: Slmc, tmp_path: Path) -> None:
     assert "0.25" in out
     _check_groups(whole)
     _check_summaries(slmc, whole)
+    _check_table_and_job(slmc, whole, tmp_path)
 
     code, out, _ = slmc("run", "double_exchange_small", "--out", cut, *options, "--set=measurement.wall_time=0.1")
     assert code == 75
@@ -80,6 +81,25 @@ def test_a_scan_from_start_to_end(slmc: Slmc, tmp_path: Path) -> None:
     assert set(second) == {*first, *(name.replace("0.25", "0.1") for name in first if "0.25" in name)}
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values, err_msg=name)
+
+
+def _check_table_and_job(slmc: Slmc, scan: Path, folder: Path) -> None:
+    """The table as it is in the scan, printed and written; a job script whose tasks resume it."""
+    code, out, _ = slmc("table", scan)
+    assert (code, out) == (0, (scan / "table.csv").read_text())
+    assert slmc("table", scan, "--out", folder / "t.csv")[0] == 0
+    assert (folder / "t.csv").read_text() == out
+    assert "must end with .csv, .parquet, .nc" in slmc("table", scan, "--out", folder / "t.txt")[2]
+    assert "holds no scan" in slmc("table", scan / "T=0.5")[2]
+    options = ("--jobs=3", "--time=01:00:00", "--sbatch=--partition=short")
+    code, out, _ = slmc("submit", scan, "--on=slurm", "--print", *options)
+    assert code == 0
+    assert out == (scan / "submit.sh").read_text()
+    for line in ("--array=0-2", "--time=01:00:00", "--partition=short", "--requeue"):
+        assert f"#SBATCH {line}\n" in out
+    assert f"resume --quiet {scan.absolute()} &" in out
+    assert subprocess.run(["bash", "-n", scan / "submit.sh"]).returncode == 0
+    assert "must be local or slurm" in slmc("submit", scan, "--on=mars")[2]
 
 
 def _check_groups(scan: Path) -> None:

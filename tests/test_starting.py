@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-m", "slmc.cli"]
 def test_a_signal_while_the_package_is_imported(kind: signal.Signals) -> None:
     before = signal.signal(kind, signal.SIG_DFL)  # what is ignored here would be ignored there
     try:
-        process = subprocess.Popen([*COMMAND, "examples"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*COMMAND, "info", "."], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     finally:
         signal.signal(kind, before)
     with process:

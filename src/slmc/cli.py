@@ -1,25 +1,25 @@
-"""The command line: ``slmc run | resume | report | info | init | examples``. Options and printing."""
+"""The command line: options and printing; ``slmc --help`` lists the commands."""
 
 import io
 import json
 import math
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slmc import __version__, runs
-from slmc.failures import told
-from slmc.results import TABLE, Result, ScanResult
-from slmc.simulation import make_console, read_toml, to_toml
-from slmc.starting import STOPPED, signals_in_a_sentence
-from slmc.statistics import notation
-from slmc.system import measurement_of, ready_made
+from slmc import __version__
+from slmc.starting import STOPPED, refuse, signals_in_a_sentence
+
+if TYPE_CHECKING:
+    from slmc.results import Result, ScanResult
 
 app = typer.Typer(
     help="Self-learning Monte Carlo: a learned model proposes, the exact weight accepts or rejects.",
@@ -30,8 +30,17 @@ app = typer.Typer(
 
 Out = Annotated[Path | None, typer.Option("--out", help="Directory of the run; must not exist or be empty.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a field: section.field=value. Repeatable.")]
+Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, a line of JSON each.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+
+
+def _part(name: str) -> Any:
+    """A part of the package, imported when a command needs it: help and errors of options don't wait for JAX."""
+    try:
+        return import_module(f"slmc.{name}")
+    except Exception as error:
+        refuse(error)
 
 
 def _tell_version(wanted: bool) -> bool:
@@ -70,22 +79,23 @@ def run(
             "with 0.",
         ),
     ] = False,
+    log: Log = None,
     quiet: Quiet = False,
 ) -> None:
     """Thermalise, learn, freeze, measure, report; without a model (learning.n_rounds = 0) by exact updates alone."""
-    _show(runs.run(config, out=out, seed=seed, quiet=quiet, overrides=set_ or (), go_on=go_on), quiet)
+    _show(_part("runs").run(config, out=out, seed=seed, quiet=quiet, overrides=set_ or (), go_on=go_on, log=log), quiet)
 
 
 @app.command()
-def resume(directory: Directory, quiet: Quiet = False) -> None:
+def resume(directory: Directory, log: Log = None, quiet: Quiet = False) -> None:
     """Continue a run after any interruption, to the bit; several processes may share the points of a scan."""
-    _show(runs.resume(directory, quiet=quiet), quiet)
+    _show(_part("runs").resume(directory, quiet=quiet, log=log), quiet)
 
 
 @app.command()
 def report(directory: Directory) -> None:
     """Write DIR/report.html anew from the stored records."""
-    typer.echo(f"wrote {runs.report(directory)}")
+    typer.echo(f"wrote {_part('runs').report(directory)}")
 
 
 @app.command()
@@ -95,48 +105,155 @@ def info(
 ) -> None:
     """Show what a run has found so far."""
     if as_json:
-        typer.echo(json.dumps(runs.info(directory), indent=1))
+        typer.echo(json.dumps(_part("runs").info(directory), indent=1))
     else:
+        runs = _part("runs")
         opened = runs.open_run(directory)
         _print_result(runs.scan_result(opened) if opened.is_scan else runs.result_of(opened))
 
 
 @app.command()
 def measure(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Configurations, whoever wrote them; several are one chain.")
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE… | DIR OBSERVABLE…",
+            help="Files with configurations, whoever wrote them; or a run, and what to measure on those it has kept.",
+        ),
     ],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="What to measure: field=value. Repeatable; see --fields.")
+        list[str] | None, typer.Option("--set", help="What to measure of files: field=value. Repeatable; see --fields.")
     ] = None,
     fields: Annotated[bool, typer.Option("--fields", help="Print what may be set for such a file, and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was measured of files as JSON.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Write all values of a run into this file, npz.")] = None,
 ) -> None:
-    """Measure configurations that are in files: of each, and their mean with its error."""
+    """Measure configurations: those in files, several being one chain, or those that a run has kept."""
+    is_run = Path(what[0]).is_dir()
+    refused = {"--set": set_, "--fields": fields, "--json": as_json} if is_run else {"--out": out}
+    for option, given in refused.items():
+        if given:
+            kinds = ("files", "a run") if is_run else ("a run", "files")
+            raise _part("system").UserError(f"{option} is for {kinds[0]}, and {what[0]} is {kinds[1]}; leave it out.")
+    if is_run:
+        _measure_run(what[0], what[1:], out)
+    else:
+        _measure_files([Path(name) for name in what], set_ or [], fields, as_json)
+
+
+def _measure_run(directory: str, names: list[str], out: Path | None) -> None:
+    runs, simulation, statistics = _part("runs"), _part("simulation"), _part("statistics")
+    if not names:
+        raise _part("system").UserError(
+            f"name what to measure after {directory}, for instance slmc measure {directory} energy."
+        )
+    found = {name: runs.measure(directory, name) for name in names}
+    if out is not None:
+        simulation.write_arrays(out, found)
+        typer.echo(f"wrote {out}")
+    table = _table(("observable", "value", "R-hat", "ESS"))
+    for name, values in found.items():
+        if values.ndim == 2:
+            known = statistics.estimate(values.values)
+            row = (
+                statistics.notation(known.value, known.error),
+                _number(known.r_hat, ".3f"),
+                _number(known.ess, ".0f"),
+            )
+            table.add_row(escape(name), *row)
+        else:
+            table.add_row(escape(name), f"an array {' × '.join(map(str, values.shape[2:]))}, see --out", "", "")
+    simulation.make_console().print(table)
+
+
+def _measure_files(files: list[Path], set_: list[str], fields: bool, as_json: bool) -> None:
+    runs, simulation, system = _part("runs"), _part("simulation"), _part("system")
     if fields:
-        typer.echo(to_toml(measurement_of(files[0]).settings(), comments=True), nl=False)
+        typer.echo(simulation.to_toml(system.measurement_of(files[0]).settings(), comments=True), nl=False)
         return
-    found = runs.measure_files(files, overrides=set_ or ())
+    found = runs.measure_files(files, overrides=set_)
     if as_json:
         typer.echo(json.dumps(found.as_dict, indent=1))
         return
-    console = make_console()
+    console = simulation.make_console()
     for note in found.notes:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]note:[/yellow] {escape(note)}")
     for heading, rows in found.tables:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for name in heading:
-            table.add_column(escape(name), justify="left" if name == heading[0] else "right", no_wrap=True)
+        table = _table(heading)
         for row in rows:
             table.add_row(*map(escape, row))
         console.print(table)
 
 
+def _table(heading: Sequence[str]) -> Table:
+    """The first column is words, the others are numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for place, name in enumerate(heading):
+        table.add_column(escape(name), justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+@app.command()
+def table(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a scan.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write: .csv, .parquet or .nc; by default CSV is printed.")
+    ] = None,
+) -> None:
+    """All points of a scan as one table: fields, values and errors of all observables, verdicts."""
+    runs = _part("runs")
+    opened = runs.open_run(directory)
+    if not opened.is_scan:
+        raise _part("system").UserError(f"{directory} holds no scan; slmc info {directory} shows what it has found.")
+    result = runs.scan_result(opened)
+    if out is None:
+        typer.echo(result.as_csv.replace("\r\n", "\n"), nl=False)
+    else:
+        result.save_table(out)
+        typer.echo(f"wrote {out}")
+
+
+@app.command()
+def submit(
+    config: Annotated[str, typer.Argument(metavar="CONFIG_OR_DIR", help="As for slmc run; a scan, mostly.")],
+    on: Annotated[str, typer.Option("--on", help="local: processes here; slurm: a job array.")] = "slurm",
+    jobs: Annotated[int, typer.Option(min=1, help="Tasks that share the points.")] = 4,
+    time: Annotated[str, typer.Option(help="Time limit of a task, as Slurm writes it.")] = "24:00:00",
+    cores: Annotated[int, typer.Option(min=1, help="Cores of a task.")] = 2,
+    sbatch: Annotated[list[str] | None, typer.Option(help="A line for sbatch, --partition=long. Repeatable.")] = None,
+    dry: Annotated[bool, typer.Option("--print", help="Write and print the job script, submit nothing.")] = False,
+    out: Out = None,
+    set_: Set = None,
+) -> None:
+    """Share the points of a scan among processes here or among the tasks of a Slurm job array."""
+    if on not in ("local", "slurm"):
+        raise _part("system").UserError(f"--on {on} is not allowed: it must be local or slurm.")
+    runs, submission = _part("runs"), _part("submission")
+    if Path(config).is_dir():
+        directory = runs.open_run(config).directory
+    else:
+        directory = runs.begin(config, out=out, overrides=set_ or ()).directory
+    if on == "local":
+        code = submission.carried_out_here(directory, jobs)
+        if code:
+            raise typer.Exit(code)
+        runs.report(directory)
+        typer.echo(f"done, results in {directory}")
+        return
+    script = directory / submission.SCRIPT
+    script.write_text(submission.slurm_script(directory, jobs, time, cores, tuple(sbatch or ())), encoding="utf-8")
+    if dry:
+        typer.echo(script.read_text(encoding="utf-8"), nl=False)
+    else:
+        typer.echo(submission.sent_to_slurm(script))
+
+
 @app.command()
 def init(name: Annotated[str, typer.Argument(help="A name from slmc examples.")]) -> None:
     """Print a ready-made configuration with every field and its meaning."""
-    settings = runs.settings_of(read_toml(runs.config_path(name)))
-    typer.echo(to_toml(settings, comments=True, without=getattr(settings, "without_effect", ())), nl=False)
+    runs, simulation = _part("runs"), _part("simulation")
+    settings = runs.settings_of(simulation.read_toml(runs.config_path(name)))
+    typer.echo(simulation.to_toml(settings, comments=True, without=getattr(settings, "without_effect", ())), nl=False)
 
 
 @app.command()
@@ -145,10 +262,11 @@ def examples() -> None:
     table = Table(box=None, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, path in sorted(ready_made().items()):
+    simulation = _part("simulation")
+    for name, path in sorted(_part("system").ready_made().items()):
         # Titles without checking the rest: the system may need an extra that is not installed.
-        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(read_toml(path).get("title", ""))))
-    make_console().print(table)
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(simulation.read_toml(path).get("title", ""))))
+    simulation.make_console().print(table)
 
 
 def main() -> None:
@@ -162,12 +280,12 @@ def main() -> None:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads on
         except Exception as error:
-            sentence, code = told(error)
+            sentence, code = _part("failures").told(error)
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(sentence)}")
             sys.exit(code)
 
 
-def _show(result: Result | ScanResult, quiet: bool) -> None:
+def _show(result: "Result | ScanResult", quiet: bool) -> None:
     """Prints the result of a complete run; one that was stopped has said so, and has an exit code of its own."""
     if not result.is_complete:
         raise typer.Exit(STOPPED)
@@ -175,19 +293,19 @@ def _show(result: Result | ScanResult, quiet: bool) -> None:
         _print_result(result)
 
 
-def _print_result(result: Result | ScanResult) -> None:
-    console = make_console()
-    if isinstance(result, ScanResult):
+def _print_result(result: "Result | ScanResult") -> None:
+    console = _part("simulation").make_console()
+    if isinstance(result, _part("results").ScanResult):
         _print_scan(console, result)
-    elif "observables" in result.summary:
-        _print_summary(console, result.summary)
+    elif "observables" in (summary := getattr(result, "summary", {})):
+        _print_summary(console, summary)
     else:
-        _print_variational(console, result.summary)
+        _print_variational(console, summary)
     if result.report.is_file():
         console.print(f"report: {result.report}", soft_wrap=True, markup=False)
 
 
-def _print_scan(console: Console, result: ScanResult) -> None:
+def _print_scan(console: Console, result: Any) -> None:
     """A line a point, with as many observables as the width has room for."""
     shown = [point for point in result.points if point.get("observables") or point.get("energy")]
     if not shown:
@@ -202,7 +320,7 @@ def _print_scan(console: Console, result: ScanResult) -> None:
         "verdict": [point["verdict"] for point in shown],
     }
     merit = shown[0].get("figure_of_merit")
-    n_left_out = 0
+    n_left_out, notation = 0, _part("statistics").notation
     for name in sorted(result.observables, key=lambda name: name != merit):
         figures = [point.get("observables", {}).get(name) or {} for point in shown]
         column = [notation(of_point.get("value"), of_point.get("error")) for of_point in figures]
@@ -218,7 +336,8 @@ def _print_scan(console: Console, result: ScanResult) -> None:
         table.add_row(*map(escape, row))
     console.print(table)
     if n_left_out:
-        console.print(f"{n_left_out} more observables: {result.directory / TABLE}", soft_wrap=True, markup=False)
+        path = result.directory / _part("results").TABLE
+        console.print(f"{n_left_out} more observables: {path}", soft_wrap=True, markup=False)
 
 
 def _width(columns: dict[str, list[str]]) -> int:
@@ -228,7 +347,7 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
-    baseline = summary.get("baseline", {}).get("observables", {})
+    baseline, notation = summary.get("baseline", {}).get("observables", {}), _part("statistics").notation
     has_samples = any(figures["monte_carlo_error"] is not None for figures in summary["observables"].values())
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     more = (["of it Monte Carlo"] if has_samples else []) + (["exact chain"] if baseline else [])
@@ -278,11 +397,13 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
         )
     if summary.get("force_cost") is not None:
         console.print(f"a force of the guide costs {summary['force_cost']:.2f} of an exact one", markup=False)
+    if advice := summary.get("baseline", {}).get("recommendation"):
+        console.print(advice, soft_wrap=True, markup=False)
     console.print(f"phase {summary['phase']}, verdict: {summary['verdict']}", soft_wrap=True, markup=False)
 
 
 def _print_variational(console: Console, summary: dict[str, Any]) -> None:
-    energy, exact = summary["energy"], summary["exact_energy"]
+    energy, exact, notation = summary["energy"], summary["exact_energy"], _part("statistics").notation
     if energy is not None:
         line = f"energy a site {notation(energy['value'], energy['error'])} {summary['units']}".rstrip()
         if exact is not None:

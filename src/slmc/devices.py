@@ -1,28 +1,8 @@
 """The devices of JAX, over which chains spread."""
 
-import contextlib
-import os
-from importlib.util import find_spec
-
 import equinox as eqx
 import jax
 import numpy as np
-
-
-def use_all_cores() -> None:
-    """One CPU device per core that this process may use, unless their number is set already; at least two.
-
-    Two on a single core too, and where JAX_NUM_CPU_DEVICES asks for one, because the bits of a run are the same on any
-    number of devices but one. Comes too late where JAX has been used before (see ``is_confined``).
-    """
-    if not find_spec("jax_plugins") or os.environ.get("JAX_PLATFORMS") == "cpu":
-        # NetKet would divide its samples among the devices, which on the cores of one processor gains nothing.
-        os.environ.setdefault("NETKET_SHARDING", "0")
-    chosen = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
-    if chosen in (None, -1):
-        chosen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):  # JAX has been used already.
-        jax.config.update("jax_num_cpu_devices", max(2, chosen))
 
 
 def why_none() -> str:

@@ -19,6 +19,8 @@ from slmc.system import Problem, UserError, load_model
 
 TABLE = "table.csv"
 
+_SERIES = ("chain", "draw")
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
@@ -58,6 +60,48 @@ class Result:
     def records(self) -> xarray.DataTree:
         """Everything recorded, with units and descriptions as attributes."""
         return described_tree(Records(records_path(self.directory), read_only=True), self.problem_of_records)
+
+    @cached_property
+    def configurations(self) -> xarray.Dataset:
+        """The configurations that were kept (``measurement.keep_every``), their draws of the measurement as coordinate.
+
+        Empty where none were.
+        """
+        return Records(records_path(self.directory), read_only=True).kept()
+
+    def to_datatree(self) -> xarray.DataTree:
+        """What was measured, as ArviZ takes it: ``posterior`` with everything by (chain, draw), and ``sample_stats``.
+
+        ``sample_stats`` has the log-weight as ``lp``, ``accepted`` and ``log_ratio``. Attributes tell the settings.
+        """
+        measured = self.records.children.get("measurement")
+        if measured is None:
+            raise UserError(f"{self.directory} has no measurement yet.")
+        series = {str(name): values for name, values in measured.data_vars.items() if values.dims[:2] == _SERIES}
+        about: dict[str, Any] = {
+            name: series.pop(name) for name in ("log_weight", "accepted", "log_ratio") if name in series
+        }
+        groups: dict[str, dict[str, Any]] = {
+            "posterior": series,
+            "sample_stats": {"lp": about.pop("log_weight"), **about},
+        }
+        counted = {name: np.arange(about["accepted"].sizes[name]) for name in _SERIES}
+        sets: dict[str, Any] = {group: xarray.Dataset(members, coords=counted) for group, members in groups.items()}
+        tree: xarray.DataTree = xarray.DataTree.from_dict(sets)
+        tree.attrs = {"title": self.title, "inference_library": "slmc", **self.records.attrs}
+        return tree
+
+    def plot(self, name: str = "traces", axes: Any = None) -> np.ndarray:
+        """A figure of the report on matplotlib axes, those given or new ones; returns the axes, one for each panel.
+
+        ``name`` is that of a function in ``slmc.report.figures``: ``"traces"``, ``"autocorrelations"``,
+        ``"acceptance"``, ``"comparison"``, ``"parity"``, ``"learning"``, ``"inner_chain"``, ``"thermalisation"``,
+        ``"structure"``, ``"ladder"``, ``"time_spent"``. Raises ``UserError`` for others, and where nothing is stored
+        for a figure.
+        """
+        from slmc.report.on_axes import draw
+
+        return draw(self.records, self.summary, name, axes)
 
     @property
     def problem_of_records(self) -> Problem | None:
@@ -140,8 +184,9 @@ class ScanResult:
         fields = {key: ("point", [point[key] for point in self.points]) for key in self.keys}
         return xarray.Dataset(columns, coords=fields)
 
-    def write_table(self) -> Path:
-        """Writes the table as ``table.csv`` into the directory, in one piece; returns its path."""
+    @property
+    def as_csv(self) -> str:
+        """The table as comma-separated values; what is not known is empty."""
         text = io.StringIO()
         writer = csv.writer(text)
         names = [*self.keys, *map(str, self.table.data_vars)]
@@ -149,9 +194,31 @@ class ScanResult:
         for number in range(len(self.points)):
             cells = [self.table[name].values[number] for name in names]
             writer.writerow(["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in cells])
+        return text.getvalue()
+
+    def save_table(self, path: Path) -> None:
+        """Writes the table as the end of the name says: ``.csv``, ``.parquet`` or ``.nc`` (NetCDF).
+
+        Raises ``UserError`` for other names, and where the package for such files is missing.
+        """
+        ways: dict[str, Callable[[], Any]] = {
+            ".csv": lambda: path.write_text(self.as_csv, encoding="utf-8", errors="replace"),
+            ".parquet": lambda: self.table.to_dataframe().reset_index().to_parquet(path),
+            ".nc": lambda: self.table.to_netcdf(path),
+        }
+        if path.suffix not in ways:
+            raise UserError(f"{path} must end with {', '.join(ways)}, which say how the table is written.")
+        try:
+            ways[path.suffix]()
+        except (ImportError, ValueError) as error:
+            words = " ".join(str(error).split())[:200].rstrip(".")
+            raise UserError(f"{path} cannot be written: {words}; install what is missing, or take .csv.") from None
+
+    def write_table(self) -> Path:
+        """Writes the table as ``table.csv`` into the directory, in one piece; returns its path."""
         path = self.directory / TABLE
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text.getvalue(), encoding="utf-8", errors="replace")
+        unfinished.write_text(self.as_csv, encoding="utf-8", errors="replace")
         os.replace(unfinished, path)
         return path
 

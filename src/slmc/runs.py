@@ -8,9 +8,9 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
@@ -21,6 +21,7 @@ from slmc.simulation import (
     CONFIG,
     FREE,
     Checkpoints,
+    Listener,
     Optimisation,
     Point,
     Reporter,
@@ -36,7 +37,9 @@ from slmc.simulation import (
     described_tree,
     digest_of,
     holds_run,
+    json_lines,
     locked,
+    measured_anew,
     new_directory,
     read_toml,
     records_path,
@@ -49,6 +52,7 @@ from slmc.simulation import (
     write_whole,
 )
 from slmc.system import (
+    Observable,
     Problem,
     ProblemSettings,
     UserError,
@@ -58,6 +62,7 @@ from slmc.system import (
     idle_fields_taken,
     kept_files,
     measurement_of,
+    observable_named,
     ready_made,
     sentence_of,
     shortened,
@@ -68,6 +73,9 @@ from slmc.system import (
     with_fields,
     without_idle,
 )
+
+if TYPE_CHECKING:
+    import xarray
 
 PYTHON = "python"
 """The ``system`` of runs whose problem was built in Python."""
@@ -97,6 +105,7 @@ def run(
     quiet: bool = False,
     overrides: Iterable[str] = (),
     go_on: bool = False,
+    log: str | Path | Listener | None = None,
 ) -> Result | ScanResult:
     """Thermalises, learns, freezes, measures, reports; without a model by exact updates alone.
 
@@ -109,16 +118,38 @@ def run(
     with the name of the configuration. What may change in a run, as how long it is, is taken from the configuration;
     anything else that differs is refused. ``what`` may also be the directory of a run, which is then continued as it
     is.
+
+    ``log`` is a file to which every event is appended as a line of JSON, or a function that is given each as a
+    dictionary (see ``slmc.simulation.Listener``), to pass on to whatever logger there is.
     """
-    _check_devices()
     if go_on and not isinstance(what, Problem) and Path(what).is_dir():
         if settings or out is not None or seed is not None or tuple(overrides):
             raise UserError(
                 f"{what} is continued with the settings that are in it; give the configuration to change them."
             )
-        return resume(what, quiet=quiet)
+        return resume(what, quiet=quiet, log=log)
+    begun = begin(what, settings, out, seed, overrides, go_on)
+    if isinstance(begun, Run):
+        return _carried_out(begun, quiet, log)
+    return resume(begun, what if isinstance(what, Problem) else None, quiet, log)
+
+
+def begin(
+    what: str | Path | Problem,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    overrides: Iterable[str] = (),
+    go_on: bool = False,
+) -> Run | Path:
+    """The directory of a run, made and checked, of which nothing has been carried out yet.
+
+    With ``go_on`` it is the path of one that is there already, with the settings that may change taken over. Arguments
+    and errors are those of ``run``.
+    """
+    _check_devices()
     if isinstance(what, Problem):
-        data: dict[str, Any] = {"system": PYTHON, **({} if what.model is not None else _WITHOUT_MODEL)}
+        data = with_fields({"system": PYTHON}, {**what.defaults, **({} if what.model is not None else _WITHOUT_MODEL)})
         name = "problem"
     else:
         path = config_path(what)
@@ -132,28 +163,33 @@ def run(
     out = Path(out) if out is not None else (Path("runs", name) if go_on else None)
     if go_on and out is not None and holds_run(out):
         _take_over(out, chosen)
-        return resume(out, what if isinstance(what, Problem) else None, quiet)
+        return out
     problem = what if isinstance(what, Problem) else _built(chosen, Path())
     _check(chosen, problem)
     directory = new_directory(out, name)
     with locked(directory):
         chosen = _with_files_in(directory, chosen)
         write_whole(directory / CONFIG, _text(chosen))
-    return _carried_out(Run(directory, chosen, problem), quiet)
+    return Run(directory, chosen, problem)
 
 
-def resume(directory: str | Path, problem: Problem | None = None, quiet: bool = False) -> Result | ScanResult:
+def resume(
+    directory: str | Path,
+    problem: Problem | None = None,
+    quiet: bool = False,
+    log: str | Path | Listener | None = None,
+) -> Result | ScanResult:
     """Continues a run after any interruption, to the bit; a run of a problem built in Python needs that ``problem``.
 
     Several processes may resume one scan at once: each takes points that no other is working on.
     """
-    opened = open_run(directory, problem)
+    opened = open_run(directory, problem, to_go_on=True)
     if opened.problem is None and opened.settings.system == PYTHON:
         raise UserError(
             f"{directory} holds a run of a problem that was built in Python; continue it there with "
             "slmc.resume(directory, problem)."
         )
-    return _carried_out(opened, quiet)
+    return _carried_out(opened, quiet, log)
 
 
 def info(directory: str | Path, problem: Problem | None = None) -> dict[str, Any]:
@@ -168,6 +204,41 @@ def report(directory: str | Path, problem: Problem | None = None) -> Path:
         for point in begun_points(opened.directory, opened.settings):
             _write_report(_run_of(point))
     return _write_report(opened)
+
+
+def measure(
+    run: str | Path | Result, what: str | Observable | Callable[[Any], Any], problem: Problem | None = None
+) -> "xarray.DataArray":
+    """Measures something on the configurations that a run has kept (``measurement.keep_every``), finished or not.
+
+    ``run`` is a result or a directory; ``what`` is a function of a configuration written in JAX, an ``Observable``, or
+    the name of one that the run or an installed package offers (entry points of the group ``slmc.observables``). A run
+    of a problem built in Python needs that ``problem``. Returns the values with dimensions (chain, draw) and the draws
+    of the measurement as coordinate: to the bit what a run that measures the same records. For errors give its values
+    to ``slmc.statistics.estimate``. Raises ``UserError`` where nothing was kept.
+    """
+    directory, problem = (run.directory, run.problem) if isinstance(run, Result) else (Path(run), problem)
+    opened = open_run(directory, problem)
+    if opened.is_scan or not isinstance(opened.problem, Problem):
+        words = (
+            "a scan; give the directory of one of its points" if opened.is_scan else "no run that keeps configurations"
+        )
+        if opened.problem is None and opened.settings.system == PYTHON:
+            words = "a run of a problem that was built in Python; measure there, with slmc.measure(run, what, problem)"
+        raise UserError(f"{directory} holds {words}.")
+    if isinstance(what, str):
+        known = opened.problem.described.get(what)
+        what = known if isinstance(known, Observable) else observable_named(what)
+    return measured_anew(_stored(opened).records, opened.problem, what, _frozen_target(opened, what))
+
+
+def _frozen_target(opened: Run, what: Observable | Callable[[Any], Any]) -> Any:
+    """The target that was measured, with what was found while thermalising, where the observable needs it."""
+    if opened.problem.sought is None or getattr(what, "of_configuration", what) is not None:
+        return opened.problem.target
+    job = _job(opened, Reporter(quiet=True))
+    stored = job.checkpoints.restore(job.new_state())
+    return opened.problem.target if stored is None else stored[0].target
 
 
 def scan(
@@ -255,15 +326,18 @@ def _kind(data: Mapping[str, Any]) -> Any:
     return ProblemSettings if name == PYTHON else system_named(str(name)).settings
 
 
-def open_run(directory: str | Path, problem: Problem | None = None) -> Run:
-    """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest."""
+def open_run(directory: str | Path, problem: Problem | None = None, to_go_on: bool = False) -> Run:
+    """An existing run. Raises ``UserError`` if the directory holds none, or the settings are not those of the rest.
+
+    Whether it still fits the machine is asked only where it is ``to_go_on``.
+    """
     _check_devices()
     directory = Path(directory)
     settings = settings_of(read_toml(config_of(directory)), begun=True)
     _check_identity(Run(directory, settings, None))
     if settings.system != PYTHON:
         problem = _built(settings, directory)
-    if problem is not None:
+    if problem is not None and to_go_on:
         _check(settings, problem)
     return Run(directory, settings, problem)
 
@@ -324,7 +398,7 @@ def _check(settings: Any, problem: Any) -> None:
     check_size(settings, problem)
 
 
-_WITHOUT_MODEL = {"learning": {"n_rounds": 0}}
+_WITHOUT_MODEL = {"learning.n_rounds": 0}
 
 
 def _by_dotted_names(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,9 +427,9 @@ def _with_files_in(directory: Path, settings: Any) -> Any:
 # ------------------------------------------------------------------------------------------- carrying out
 
 
-def _carried_out(opened: Run, quiet: bool) -> Result | ScanResult:
+def _carried_out(opened: Run, quiet: bool, log: str | Path | Listener | None) -> Result | ScanResult:
     compiled_programs.keep()
-    reporter = Reporter(quiet=quiet)
+    reporter = Reporter(quiet=quiet, listener=json_lines(log) if isinstance(log, str | Path) else log)
     if is_confined():
         reporter.warn(
             "JAX was used before slmc was imported, so chains have one CPU device and records other last bits than "
@@ -430,7 +504,7 @@ def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
         return carry_out_points(
             opened.directory,
             opened.settings,
-            lambda point: _carry_out(_checked(_run_of(point)), Reporter(quiet=True)),
+            lambda point: _carry_out(_checked(_run_of(point)), Reporter(quiet=True, listener=reporter.listener)),
             told,
         )
     finally:

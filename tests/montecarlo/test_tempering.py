@@ -14,6 +14,7 @@ import exact_draws
 import objects
 import objects_ising
 from slmc.montecarlo import (
+    Flat,
     HamiltonianTrajectory,
     Info,
     LocalSweep,
@@ -22,6 +23,7 @@ from slmc.montecarlo import (
     ReplicaTarget,
     Signs,
     Target,
+    Tempered,
     Update,
     init_chains,
     round_trips,
@@ -29,6 +31,7 @@ from slmc.montecarlo import (
     stacked,
     tuned_ladder,
 )
+from slmc.montecarlo.tempering import UNTEMPERED
 from slmc.selflearning import CumulativeUpdate, Learner, LearningSettings, TrainingSettings, fit_linear, learn_ladder
 from slmc.statistics import estimate
 from slmc.systems.spins import CheckerboardSweep, DoubleExchange, Ising, PlaquetteIsing
@@ -82,6 +85,46 @@ def learned():
 def test_every_temperature_keeps_its_distribution(make):
     found = check_invariance(jax.random.key(2), ReplicaExchange(make()), draws(), STATISTICS, n_steps=2)
     assert found.moved > 0.5
+
+
+def tempered(kind=Tempered):
+    """Local Metropolis at each temperature, of one harmonic well whose weight is known at all."""
+    well = Well(jnp.asarray(1.0))
+    targets = [kind(well, jnp.asarray(1 / t)) for t in TEMPERATURES]
+    return stacked([LocalSweep(target, Flat(), jnp.asarray(1.5)) for target in targets])
+
+
+class Well(Target):
+    """log W = −k |x|²/2."""
+
+    stiffness: jax.Array
+
+    def log_weight(self, x):
+        return -self.stiffness * jnp.sum(x**2) / 2
+
+
+class Forgetful(Tempered):
+    """Wrong: what is exchanged weighs nothing where it arrives, so that all exchanges are accepted."""
+
+    def log_weight_of(self, observables):
+        return 0 * observables[UNTEMPERED]
+
+
+@pytest.mark.parametrize(("kind", "is_right"), [(Tempered, True), (Forgetful, False)])
+def test_tempered_replicas_swap_without_another_evaluation(kind, is_right):
+    exchange = ReplicaExchange(tempered(kind))
+    draws = jnp.asarray(np.random.default_rng(3).normal(size=(4096, len(TEMPERATURES), 2)))
+    draws = draws * jnp.sqrt(jnp.asarray(TEMPERATURES))[None, :, None]
+    assert exchange.evaluations_per_step(draws[0]) == len(TEMPERATURES) * 2
+    statistics = {f"{k}": lambda x, k=k: jnp.sum(x[k] ** 2) for k in range(len(TEMPERATURES))}
+    if is_right:
+        assert check_invariance(jax.random.key(1), exchange, draws, statistics, n_steps=2).moved > 0.5
+        state, _ = exchange.step(jax.random.key(0), exchange.init(draws[0]))
+        fresh = exchange.init(state.configuration)
+        np.testing.assert_allclose(state.observables["log_weights"], fresh.observables["log_weights"], rtol=1e-12)
+    else:
+        with pytest.raises(AssertionError, match="does not leave its target invariant"):
+            check_invariance(jax.random.key(1), exchange, draws, statistics, n_steps=2)
 
 
 class Inverse(Target):

@@ -252,6 +252,35 @@ MISTAKES = (
         "path = folder / _name(files, chain, n_steps - files.every)",
         "tests/systems/gauge/test_configuration_files.py -k recorded",
     ),
+    # --- vectors, configurations that are kept
+    Mistake(
+        "the ratio of the Crank-Nicolson proposal has the wrong sign",
+        "systems/vectors/proposals.py",
+        "return proposed, (jnp.sum(proposed**2) - jnp.sum(configuration**2)) / 2",
+        "return proposed, (jnp.sum(configuration**2) - jnp.sum(proposed**2)) / 2",
+        "tests/systems/vectors/test_vectors.py -k invariant",
+    ),
+    Mistake(
+        "forces act on momenta of a mass matrix as on velocities",
+        "systems/vectors/posterior.py",
+        "return vector @ self.factor",
+        "return vector",
+        "tests/systems/vectors/test_vectors.py -k invariant",
+    ),
+    Mistake(
+        "the density of a positive parameter forgets its Jacobian",
+        "systems/vectors/prior.py",
+        "+ jnp.sum(are_positive * z)",
+        "+ 0 * jnp.sum(are_positive * z)",
+        "tests/systems/vectors/test_vectors.py -k jacobian",
+    ),
+    Mistake(
+        "configurations are kept a step before the draw that is told",
+        "simulation/sampling.py",
+        "chosen = jax.tree.map(lambda leaf: leaf[:, kept], on_the_way)",
+        "chosen = jax.tree.map(lambda leaf: leaf[:, np.maximum(kept - 1, 0)], on_the_way)",
+        "tests/simulation/test_kept.py -k measured",
+    ),
     # --- wavefunctions
     Mistake(
         "local energies have the inverse ratio of amplitudes",

@@ -70,6 +70,9 @@ def chain_group(
     walkers[:, n_draws // 2 :, :2] = (1, 0)
     attributes = {"drawn": "walkers", "shown": False, "words": "walkers"}
     variables["walkers"] = xarray.Variable((*dims, "rung"), walkers, attributes)
+    green = 0.5 * np.exp(-3 * np.abs(np.sin(np.pi * np.linspace(0, 1, 9)))) + 0.01 * rng.random((n_chains, 8, 2, 9))
+    attributes = {"drawn": "imaginary time", "shown": False, "words": "Green function"}
+    variables["green"] = xarray.Variable(("chain", "block", "spin", "time"), green, attributes)
     derived = {one.name: one.attributes for one in (*BINDER_RATIOS, specific_heat(0.05, sites))}
     return xarray.Dataset(variables, attrs={"derived": derived})
 

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
 from slmc.montecarlo.host import wants_all_together
+from slmc.montecarlo.random_keys import inline
 from slmc.montecarlo.soundness import check_chains, check_weights, is_known
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
@@ -28,6 +29,9 @@ GROUP_SIZE = 4
 """Chains in one vectorised program at most; fewer where that makes their groups come out even."""
 
 _AXIS = "chains"
+
+_PORTIONS = 20
+"""Of a call that tells its progress, about."""
 
 
 def over_chains(
@@ -133,7 +137,7 @@ def init_chains(update: Update, configurations: Configuration) -> State:
     """
     if is_known(configurations):
         check_chains(update, configurations)
-    states = over_chains(_init, configurations, update, group_size=_chains_in_a_group(update, _length(configurations)))
+    states = over_chains(_init, configurations, update, group_size=chains_in_a_group(update, _length(configurations)))
     if is_known(states):
         check_weights(states, "where it starts")
     return states
@@ -145,27 +149,41 @@ def run_chains(
     states: State,
     n_steps: int,
     observe: Callable[[State, Any], PyTree] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[State, PyTree]:
     """``n_steps`` of every chain. Returns the last states and what ``observe(state, info)`` gave after each step.
 
     The result has leading axes (chain, step). Without ``observe`` the infos themselves are returned. Chain c uses
     random numbers of its own, derived from ``key`` and c. Pass the same function ``observe`` each time: a new one is
-    compiled anew. No steps give empty results.
+    compiled anew. No steps give empty results. ``progress(done, n_steps)`` is called some twenty times on the way, with
+    the same results to the bit.
 
     Raises ``ValueError`` for a number of steps that is none, ``FloatingPointError`` where a chain has come to a
     log-weight that is NaN or +∞, which it would never leave.
     """
     n_steps, n_chains = count(n_steps, "n_steps"), _length(states)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(n_chains))
-    group_size = _chains_in_a_group(update, n_chains)
-    states, observed = over_chains(_advance, (keys, states), update, n_steps, observe, group_size=group_size)
+    group_size = chains_in_a_group(update, n_chains)
+    if progress is None or n_steps < 2:
+        states, observed = over_chains(_advance, (keys, states), update, n_steps, observe, group_size=group_size)
+    else:
+        steps = jax.vmap(lambda key: jax.random.split(key, n_steps))(keys)
+        portion, parts = max(1, n_steps // _PORTIONS), []
+        for done in range(0, n_steps, portion):
+            of_portion = steps[:, done : done + portion]
+            states, part = over_chains(_follow, (of_portion, states), update, observe, group_size=group_size)
+            parts.append(jax.device_get(part))
+            progress(min(done + portion, n_steps), n_steps)
+        observed = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
     if is_known(states):
         check_weights(states, "after some steps")
     return states, observed
 
 
-def _chains_in_a_group(update: Update, n_chains: int) -> int:
-    """Half of them where a target on the host wants all chains together; two groups are what two devices share."""
+def chains_in_a_group(update: Any, n_chains: int) -> int:
+    """Chains in one vectorised program of an update, or of anything else that holds its target.
+
+    Half of them where a target on the host wants all chains together; two groups are what two devices share."""
     if not wants_all_together(update):
         return GROUP_SIZE
     return n_chains if n_chains % 2 else n_chains // 2
@@ -181,9 +199,18 @@ def _advance(
     n_steps: int,
     observe: Callable[[State, Any], PyTree] | None,
 ) -> tuple[State, PyTree]:
+    key, state = inputs
+    return _follow(update, (jax.random.split(key, n_steps), state), observe)
+
+
+def _follow(
+    update: Update, inputs: tuple[Key[Array, " step"], State], observe: Callable[[State, Any], PyTree] | None
+) -> tuple[State, PyTree]:
+    """A step for each key."""
+
     def body(state: State, key: Key[Array, ""]) -> tuple[State, PyTree]:
         state, info = update.step(key, state)
         return state, info if observe is None else observe(state, info)
 
-    key, state = inputs
-    return jax.lax.scan(body, state, jax.random.split(key, n_steps))
+    keys, state = inputs
+    return jax.lax.scan(body, state, inline(keys))

@@ -1,6 +1,6 @@
 """Replica exchange (parallel tempering): copies of a system at several temperatures that swap configurations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -19,6 +19,10 @@ LOG_WEIGHTS = "log_weights"
 
 WALKERS = "walkers"
 """The observable that tells which walker, a configuration on its way through the ladder, is at every replica."""
+
+
+UNTEMPERED = "untempered"
+"""The observable of a ``Tempered`` target that holds its log-weight at the temperature at which it is computed."""
 
 
 class ReplicaInfo(NamedTuple):
@@ -52,6 +56,29 @@ class ReplicaTarget(MeasuredTarget):
         return jnp.sum(log_weights), observables | {LOG_WEIGHTS: log_weights, WALKERS: jnp.arange(len(log_weights))}
 
 
+class Tempered(MeasuredTarget):
+    """W(x) = W_0(x)^factor: a target at another temperature, factor = β/β_0.
+
+    Its weight follows from that at β_0, and so at any other temperature, without another evaluation: log W_0 comes
+    with it as ``"untempered"``, beside what comes with W_0.
+    """
+
+    target: Target
+    factor: Float[Array, ""]
+
+    def log_weight(self, configuration: Configuration) -> LogWeight:
+        # A factor is no parameter of a model that is trained.
+        return jax.lax.stop_gradient(self.factor) * self.target.log_weight(configuration)
+
+    def log_weight_and_observables(self, configuration: Configuration) -> tuple[LogWeight, dict[str, Array]]:
+        untempered, observables = evaluate(self.target, configuration)
+        return self.factor * untempered, observables | {UNTEMPERED: untempered}
+
+    def log_weight_of(self, observables: Mapping[str, Array]) -> LogWeight:
+        """log W of a configuration that was evaluated at another temperature, from what came with that."""
+        return self.factor * observables[UNTEMPERED]
+
+
 class ReplicaExchange(Update):
     """One update of every replica, then swaps of neighbours: Hukushima, Nemoto, JPSJ 65, 1604 (1996).
 
@@ -59,8 +86,9 @@ class ReplicaExchange(Update):
 
         log r = log W_k(x_{k+1}) + log W_{k+1}(x_k) − log W_k(x_k) − log W_{k+1}(x_{k+1}),
 
-    for which every replica's weight is evaluated once more. ``update`` is an update of one replica whose arrays have
-    a leading axis of replicas: ``ReplicaExchange(stacked([update_1, update_2, …]))``.
+    for which every replica's weight is evaluated once more, unless the replicas are ``Tempered``, whose weights at
+    other temperatures are known. ``update`` is an update of one replica whose arrays have a leading axis of replicas:
+    ``ReplicaExchange(stacked([update_1, update_2, …]))``.
     """
 
     update: Update
@@ -79,10 +107,11 @@ class ReplicaExchange(Update):
         return step_size(self.update)
 
     def evaluations_per_step(self, configuration: Configuration) -> int:
-        """Those of every replica's update, and one of each for the configuration that it may be given."""
+        """Those of every replica's update, and one of each, unless it is known, for what it may be given."""
         n_replicas = jax.tree.leaves(configuration)[0].shape[0]
         one_replica = jax.tree.map(lambda leaf: leaf[0], configuration)
-        return n_replicas * (evaluations_per_step(self.update, one_replica) + 1)
+        to_swap = 0 if isinstance(self.update.target, Tempered) else 1
+        return n_replicas * (evaluations_per_step(self.update, one_replica) + to_swap)
 
     def decision(self, info: ReplicaInfo) -> Info:
         """The decisions of all replicas, on an axis of their own."""
@@ -111,7 +140,11 @@ class ReplicaExchange(Update):
         down = jnp.concatenate([jnp.zeros(1, bool), lower])
         partner = place + jnp.asarray(up, place.dtype) - jnp.asarray(down, place.dtype)
         there = jax.tree.map(lambda leaf: leaf[partner], replicas.configuration)
-        exchanged = State(there, *_over_replicas(evaluate, self.update.target)(there))
+        if isinstance(self.update.target, Tempered):
+            known = {name: values[partner] for name, values in replicas.observables.items()}
+            exchanged = State(there, _over_replicas(_log_weight_of, self.update.target)(known), known)
+        else:
+            exchanged = State(there, *_over_replicas(evaluate, self.update.target)(there))
         gain = exchanged.log_weight - replicas.log_weight
         log_ratio = gain[:-1] + gain[1:]
         accepted = jnp.log(jax.random.uniform(key, (n_replicas - 1,), jnp.float64)) < log_ratio
@@ -250,6 +283,10 @@ def _over_replicas(function: Any, stack: eqx.Module) -> Any:
 
 def _log_weight(target: Target, configuration: Configuration) -> LogWeight:
     return target.log_weight(configuration)
+
+
+def _log_weight_of(target: Tempered, observables: dict[str, Array]) -> LogWeight:
+    return target.log_weight_of(observables)
 
 
 def _step(update: Update, key: Key[Array, ""], state: State) -> tuple[State, Any]:

@@ -3,8 +3,9 @@
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,20 @@ STYLE: dict[Any, Any] = {
 }
 
 
+_canvas: ContextVar[tuple[Iterator[Axes], list[Axes]] | None] = ContextVar("axes to draw on instead", default=None)
+
+
+@contextmanager
+def drawn_on(axes: Sequence[Axes]) -> Iterator[list[Axes]]:
+    """Within it panels are drawn on these axes, in order, and not made into SVG; yields the list of those in use."""
+    used: list[Axes] = []
+    before = _canvas.set((iter(axes), used))
+    try:
+        yield used
+    finally:
+        _canvas.reset(before)
+
+
 @dataclass
 class Plot:
     """One figure of the report. Without panels it is left out and ``caption`` says why."""
@@ -78,6 +93,14 @@ class Plot:
     @contextmanager
     def panel(self, title: str, height: float = 3.0) -> Iterator[Axes]:
         """One set of axes to draw in; the panel is added when the block ends."""
+        if (canvas := _canvas.get()) is not None:
+            given = next(canvas[0], None)
+            if given is not None:
+                canvas[1].append(given)
+            axes = given if given is not None else Figure().add_subplot()
+            axes.set_title(title)
+            yield axes
+            return
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(4.3, height), layout="constrained")
             axes = figure.add_subplot()

@@ -2,12 +2,13 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
 import xarray
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from slmc.report.figures import FIGURES
 from slmc.report.notation import concise, duration, plain
@@ -44,6 +45,7 @@ def write_report(records: xarray.DataTree, summary: dict[str, Any], config: str,
         plots=plots,
         left_out=[plot for plot in plots if plot.caption and not plot.panels],
         config=config,
+        facts=_facts(run),
     )
     write_atomically(page, Path(path))
 
@@ -65,6 +67,49 @@ def write_atomically(text: str, path: Path) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+class Fact(NamedTuple):
+    """One line about the run as a whole; the text is ours and may have tags."""
+
+    name: str
+    text: str
+
+
+METHOD = (
+    "J. Liu, Y. Qi, Z. Y. Meng, L. Fu, Phys. Rev. B <b>95</b>, 041101 (2017); "
+    "J. Liu, H. Shen, Y. Qi, Z. Y. Meng, L. Fu, Phys. Rev. B <b>95</b>, 241104 (2017)"
+)
+"""Self-learning Monte Carlo and the cumulative update."""
+
+
+def _facts(run: Stored) -> list[Fact]:
+    """What is sampled, with what, when and where, and whom to cite; lines of which nothing is stored are left out."""
+    summary, measured = run.summary, run.records.children.get("measurement")
+    equation = "" if measured is None else str(measured.attrs.get("equation", ""))
+    made = summary.get("made") or {}
+    versions = ", ".join(f"{name} {number}" for name, number in (made.get("versions") or {}).items())
+    facts = [
+        Fact("what is sampled", _with_tags(equation)),
+        Fact("parameters of the model", plain(summary["n_parameters"]) if summary.get("n_parameters") else ""),
+        Fact("seed", str(summary["seed"]) if summary.get("seed") is not None else ""),
+        Fact("begun", _escaped(", ".join(str(made[key]) for key in ("date", "machine") if key in made))),
+        Fact("with", _escaped(f"Python {made['python']}, {versions}" if versions else "")),
+        Fact(
+            "please cite",
+            f"{METHOD}; and slmc, version {_escaped(str(summary.get('version', '')))}" if run.learns else "",
+        ),
+    ]
+    return [fact for fact in facts if fact.text]
+
+
+def _escaped(text: str) -> str:
+    return str(escape(text))
+
+
+def _with_tags(text: str) -> str:
+    """A text from the records, in which the tags i, b, sub and sup alone are let through."""
+    return re.sub(r"&lt;(/?(?:i|b|sub|sup))&gt;", r"<\1>", _escaped(text))
 
 
 def _status(summary: dict[str, Any]) -> str:
@@ -120,7 +165,11 @@ def _gain(summary: dict[str, Any], baseline: dict[str, Any], name: str) -> str:
     ours, theirs = summary.get(name), baseline.get(name)
     if reason := baseline.get("no_ratio"):
         return f"not compared with the exact chain; {reason}"
-    return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}" if ours and theirs else ""
+    if not ours or not theirs:
+        return ""
+    is_slower = name == "ess_per_second" and baseline.get("recommendation")
+    advice = "; exact updates alone are the faster choice here: learning.n_rounds = 0" if is_slower else ""
+    return f"{plain(ours / theirs, 2)} × the exact chain’s {plain(theirs, 2)}{advice}"
 
 
 class Row(NamedTuple):

@@ -78,9 +78,13 @@ class Stored:
 
     def drawn_as(self, kind: str) -> str | None:
         """The first measured variable that is drawn in a figure of its own kind; ``None`` where there is none."""
+        return next(iter(self.all_drawn_as(kind)), None)
+
+    def all_drawn_as(self, kind: str) -> list[str]:
+        """All measured variables that are drawn in a figure of a kind."""
         measured = self.records.children.get("measurement")
         names = [] if measured is None else [str(name) for name in measured.data_vars]
-        return next((name for name in names if self.attributes(name).get("drawn") == kind), None)
+        return [name for name in names if self.attributes(name).get("drawn") == kind]
 
     @property
     def learns(self) -> bool:

@@ -12,7 +12,7 @@
 from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import MeasuredAcceptance, expected_acceptance, measure_acceptance
 from slmc.selflearning.gauss_newton import GaussNewtonSettings, fit_gauss_newton
-from slmc.selflearning.ladder import LadderReport, LadderResult, ReplicaLearner, learn_ladder
+from slmc.selflearning.ladder import LadderReport, LadderResult, ReplicaLearner, TemperedLearner, learn_ladder
 from slmc.selflearning.linear import fit_linear
 from slmc.selflearning.on_the_fly import Learner, LearningResult, LearningSettings, RoundReport, learn
 from slmc.selflearning.training import FitResult, TrainingSettings, centred, fit, residual
@@ -29,6 +29,7 @@ __all__ = [
     "MeasuredAcceptance",
     "ReplicaLearner",
     "RoundReport",
+    "TemperedLearner",
     "TrainingSettings",
     "centred",
     "expected_acceptance",

@@ -5,15 +5,16 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo.chains import init_chains, run_chains
 from slmc.montecarlo.target import Target
-from slmc.montecarlo.tempering import ReplicaExchange, ReplicaInfo, round_trips, stacked, tuned_ladder
+from slmc.montecarlo.tempering import ReplicaExchange, ReplicaInfo, Tempered, round_trips, stacked, tuned_ladder
 from slmc.montecarlo.update import Label, State
 from slmc.numbers import positive, positive_count
-from slmc.selflearning.on_the_fly import Learner, LearningSettings, LearningState, RoundReport, learn
+from slmc.selflearning.on_the_fly import N_LAST, Learner, LearningSettings, LearningState, RoundReport, learn
 
 
 class LadderReport(NamedTuple):
@@ -71,7 +72,7 @@ class ReplicaLearner(eqx.Module):
 
     def begin(self, model: tuple[Any, ...], chains: State) -> ReplicaLearningState:
         """The state before the first round; a model for every replica."""
-        parts = self._parts(chains.configuration)
+        parts = _parts(chains.configuration, len(self.learners))
         states = tuple(
             learner.begin(start, init_chains(learner.exact, part))
             for learner, start, part in zip(self.learners, model, parts, strict=True)
@@ -80,7 +81,7 @@ class ReplicaLearner(eqx.Module):
 
     def with_chains(self, state: ReplicaLearningState, chains: State) -> ReplicaLearningState:
         """The state with its chains replaced."""
-        parts = self._parts(chains.configuration)
+        parts = _parts(chains.configuration, len(self.learners))
         states = tuple(
             learner.with_chains(old, init_chains(learner.exact, part))
             for learner, old, part in zip(self.learners, state.states, parts, strict=True)
@@ -123,12 +124,117 @@ class ReplicaLearner(eqx.Module):
         updates = [learner.update(replica) for learner, replica in zip(self.learners, state.states, strict=True)]
         return ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
 
-    def _parts(self, configurations: Any) -> list[Any]:
-        """The configurations of each replica."""
-        return [
-            jax.tree.map(lambda leaf, number=number: leaf[:, number], configurations)
-            for number in range(len(self.learners))
+
+class TemperedLearningState(NamedTuple):
+    """Where learning stands at every temperature; model and labels, common to all, are those at factor 1."""
+
+    chains: State
+    states: tuple[LearningState, ...]
+    model: Any
+    labels: Label
+    n_labels: Array | np.ndarray
+    exact_evaluations: Array | np.ndarray
+
+
+class TemperedLearner(eqx.Module):
+    """What takes part in learning one model for a ladder of ``Tempered`` targets of one and the same W_0.
+
+    A label at one temperature is one at every other. So all replicas train one model, in turn, on the labels of all,
+    and take it at their own factor; ``learners`` are for models ``Tempered(model, factor)``. Only the first prepares a
+    model for its first fit. Replicas do not swap while they learn. Raises ``ValueError`` if ``settings.n_updates`` is
+    ``None``.
+    """
+
+    learners: tuple[Learner, ...]
+    factors: tuple[float, ...] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if self.settings.n_updates is None:
+            raise ValueError("all replicas share the length of the inner chain; give settings.n_updates a number.")
+
+    @property
+    def settings(self) -> LearningSettings:
+        return self.learners[0].settings
+
+    def begin(self, model: Any, chains: State) -> TemperedLearningState:
+        """The state before the first round."""
+        parts = _parts(chains.configuration, len(self.learners))
+        states = [
+            learner.begin(Tempered(model, jnp.asarray(factor)), init_chains(learner.exact, part))
+            for learner, factor, part in zip(self.learners, self.factors, parts, strict=True)
         ]
+        # One buffer for all, with room for what every replica adds.
+        room = jax.tree.map(lambda *leaves: np.concatenate(leaves), *(state.labels for state in states))
+        nothing = tuple(state._replace(labels=_none_of(state.labels)) for state in states)
+        return TemperedLearningState(chains, nothing, model, room, np.asarray(0), np.asarray(0))
+
+    def with_chains(self, state: TemperedLearningState, chains: State) -> TemperedLearningState:
+        """The state with its chains replaced."""
+        parts = _parts(chains.configuration, len(self.learners))
+        states = tuple(
+            learner.with_chains(old, init_chains(learner.exact, part))
+            for learner, old, part in zip(self.learners, state.states, parts, strict=True)
+        )
+        return state._replace(chains=chains, states=states)
+
+    def round(
+        self,
+        key: Key[Array, ""],
+        state: TemperedLearningState,
+        report: Callable[[int, float, float], None] | None = None,
+    ) -> tuple[TemperedLearningState, RoundReport]:
+        """One round of every replica; what is reported is that of the worst, with the figures of each beside it."""
+        states, reports = [], []
+        model, labels, n_labels = state.model, state.labels, state.n_labels
+        for number, (learner, factor) in enumerate(zip(self.learners, self.factors, strict=True)):
+            at_factor = state.states[number]._replace(
+                model=Tempered(model, jnp.asarray(factor)), labels=_scaled(labels, factor), n_labels=n_labels
+            )
+            at_factor, report_of = learner.round(jax.random.fold_in(key, number), at_factor, report)
+            model, n_labels = at_factor.model.target, at_factor.n_labels  # type: ignore[attr-defined]
+            labels = _scaled(at_factor.labels, 1 / factor)
+            states.append(at_factor._replace(labels=_none_of(labels)))
+            reports.append(report_of)
+        together = jax.tree.map(
+            lambda *leaves: np.stack(leaves, axis=1), *(replica.chains.configuration for replica in states)
+        )
+        chains = state.chains._replace(configuration=together)
+        evaluations = np.asarray(sum(each.exact_evaluations for each in reports))
+        new = TemperedLearningState(chains, tuple(states), model, labels, n_labels, evaluations)
+        return new, _of_all(reports)._replace(n_labels=int(n_labels))
+
+    def is_finished(self, state: TemperedLearningState) -> bool:
+        """Whether every replica has finished."""
+        return all(learner.is_finished(replica) for learner, replica in zip(self.learners, state.states, strict=True))
+
+    def frozen(self, state: TemperedLearningState, finished: Callable[[Any, Label], Any]) -> TemperedLearningState:
+        """The state with the model as it is stored, and without training data."""
+        last = slice(max(0, int(state.n_labels) - N_LAST), int(state.n_labels))
+        model = finished(state.model, jax.tree.map(lambda leaf: np.asarray(leaf)[last], state.labels))
+        return state._replace(model=model, labels=_none_of(state.labels))
+
+    def update(self, state: TemperedLearningState) -> ReplicaExchange:
+        """Replica exchange of the exact updates that propose with the model as it stands."""
+        updates = [
+            learner.update(replica._replace(model=Tempered(state.model, jnp.asarray(factor))))
+            for learner, factor, replica in zip(self.learners, self.factors, state.states, strict=True)
+        ]
+        return ReplicaExchange(update=stacked(updates))  # type: ignore[call-arg]
+
+
+def _parts(configurations: Any, n_replicas: int) -> list[Any]:
+    """The configurations of each replica."""
+    return [jax.tree.map(lambda leaf, number=number: leaf[:, number], configurations) for number in range(n_replicas)]
+
+
+def _scaled(labels: Label, factor: float) -> Label:
+    """Labels at another temperature."""
+    forces = jax.tree.map(lambda leaf: factor * np.asarray(leaf), labels.force)
+    return Label(labels.configuration, factor * np.asarray(labels.log_weight), forces)
+
+
+def _none_of(labels: Label) -> Label:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:0], labels)
 
 
 def _of_all(reports: list[RoundReport]) -> RoundReport:

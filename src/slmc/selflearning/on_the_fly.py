@@ -33,11 +33,11 @@ from slmc.selflearning.cumulative import CumulativeUpdate
 from slmc.selflearning.diagnostics import expected_acceptance
 from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
 from slmc.selflearning.inner_chain import InnerLine, innermost, weigh_inner_chains
-from slmc.selflearning.training import TrainingSettings, fit, residual
+from slmc.selflearning.training import TrainingSettings, fit, learned_by_heart, residual
 from slmc.selflearning.trajectory_length import longest_allowed, weigh_trajectories
 from slmc.selflearning.usable_labels import usable
 
-_N_LAST = 256
+N_LAST = 256
 """Labels, at most, by which the constant of a model is set."""
 
 
@@ -108,6 +108,9 @@ class Learner(eqx.Module):
 
     With ``guide``, a cheaper model and the function ``fit_guide(guide, labels)`` that fits it in every round, inner
     chains are nested: ``inner(model, guide)`` gives an update of the model that proposes with a chain of the guide.
+
+    ``errors(model, labels)``, if given, are figures of a model, by name, on labels with forces that are samples of the
+    target: of chains that take no part in training. ``labels`` are training data that are there from the start.
     """
 
     target: Target
@@ -119,6 +122,8 @@ class Learner(eqx.Module):
     guide: Target | None = None
     fit_guide: Callable[[Any, Label], Any] | None = None
     observable: Callable[[Configuration], Array] | None = None
+    errors: Callable[[Any, Label], dict[str, float]] | None = None
+    labels: Label | None = None
 
     def __check_init__(self) -> None:
         if self.settings.n_updates is None and self.observable is None:
@@ -151,7 +156,7 @@ class Learner(eqx.Module):
 
     def frozen(self, state: "LearningState", finished: Callable[[Any, Label], Any]) -> "LearningState":
         """The state with the model as it is stored, ``finished(model, labels)``, and without its training data."""
-        last = slice(max(0, int(state.n_labels) - _N_LAST), int(state.n_labels))
+        last = slice(max(0, int(state.n_labels) - N_LAST), int(state.n_labels))
         used = jax.tree.map(lambda leaf: np.asarray(leaf)[last], state.labels)
         nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
         return state._replace(model=finished(state.model, used), labels=nothing)
@@ -192,9 +197,10 @@ class RoundReport(NamedTuple):
     none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
     ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
     model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
-    ``by_replica`` has figures of every replica of a ``ReplicaLearner``. ``stages`` has lines of a number of parameters
-    and the held-out residual with no more than these trained, where a round goes in stages; ``force_seconds`` the time
-    of a force of the model and of an exact one, where that is what a proposal costs.
+    ``by_replica`` has figures of every replica of a ``ReplicaLearner``, ``errors`` those of ``Learner.errors``.
+    ``stages`` has lines of a number of parameters and the held-out residual with no more than these trained, where a
+    round goes in stages; ``force_seconds`` the time of a force of the model and of an exact one, where that is what a
+    proposal costs.
     """
 
     round: int
@@ -216,6 +222,7 @@ class RoundReport(NamedTuple):
     residual_before: float
     share_of_weight_zero: float
     by_replica: dict[str, np.ndarray]
+    errors: dict[str, float]
     stages: np.ndarray = np.zeros((0, 2))
     force_seconds: np.ndarray = np.zeros(0)
 
@@ -234,16 +241,21 @@ def start_learning(learner: Learner, model: Target, chains: State) -> LearningSt
     by_round = [settings.steps_in(round_) for round_ in range(settings.n_rounds)]
     by_round[0] *= _labels_per_step(learner, chains)
     n_steps = sum(by_round)
-    capacity = n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
+    given = learner.labels
+    n_given = 0 if given is None else len(given.log_weight)
+    capacity = n_given + n_steps * (n_chains - n_held_out(n_chains, settings.held_out_share))
     room = jax.tree.map(lambda leaf: np.zeros((capacity, *leaf.shape[1:]), leaf.dtype), chains.configuration)
+    labels = Label(room, np.zeros(capacity), jax.tree.map(np.copy, room))
+    if given is not None:
+        labels = jax.tree.map(lambda room, lines: _filled(room, lines, 0), labels, given)
     state = LearningState(
         chains,
         model,
         learner.guide,
         np.array([0, settings.n_updates or 1]),
         np.asarray(math.nan),
-        Label(room, np.zeros(capacity), jax.tree.map(np.copy, room)),
-        np.asarray(0),
+        labels,
+        np.asarray(n_given),
         np.asarray(0),
         np.full(settings.n_rounds, np.nan),
         np.asarray(0),
@@ -400,12 +412,13 @@ def learning_round(
     settings, round_ = learner.settings, int(state.n_rounds)
     first, training_settings = round_ == 0, learner.settings.training_in(round_)
     started = time.perf_counter()
-    chains, new, samples, acceptance, evaluations = _sample(key_sample, learner, state)
+    chains, new, samples, acceptance, evaluations, taken = _sample(key_sample, learner, state)
     sampled = time.perf_counter()
 
     n_held = n_held_out(len(chains.log_weight), settings.held_out_share)
     forces_matter = training_settings.force_weight > 0
     held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
+    accepted = jax.tree.map(lambda leaf: leaf[taken[:n_held].ravel()], _flatten(new, slice(None, n_held)))
     training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
     residual_before_round = math.nan if first else _residual_of_proposing(learner, state, held_out)
     n_old = int(state.n_labels)
@@ -431,8 +444,14 @@ def learning_round(
     state, inner, words = _tune(key_tune, learner, state, held_out, result.residual, math.nan if first else acceptance)
 
     expected = math.nan if first else expected_acceptance(residual_before_round)
-    warnings = (*result.warnings, *words)
-    if not first and acceptance < 0.5 * expected:
+    by_heart = learned_by_heart(result.residual, result.training_residual)
+    # With little data at first it is so with every model; more is to come.
+    warnings = tuple(said for said in result.warnings if said != by_heart or is_finished(learner, state))
+    warnings = (*warnings, *words)
+    # While trajectories grow, samples go where none were before: of that only the last round has to tell.
+    chooses_length = settings.n_updates is None and settings.proposal == "trajectory"
+    is_settled = not chooses_length or is_finished(learner, state)
+    if not first and is_settled and acceptance < 0.5 * expected:
         warnings = (
             *warnings,
             f"the measured acceptance {acceptance:.2f} is far below the {expected:.2f} expected from the residual: the "
@@ -441,7 +460,8 @@ def learning_round(
     predicted = np.asarray(over_chains(_log_weight, held_out.configuration, result.model, group_size=32))
     error, before = _error_of_residual(np.asarray(held_out.log_weight) - predicted, n_held), float(result.history[0, 2])
     rose = "" if first else change_of_residual(np.asarray(state.residuals)[: round_ + 1], error, before)
-    warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
+    if is_settled:
+        warnings = (*warnings, *filter(None, (rose, uncertainty_of_residual(result.residual, error))))
     return state, RoundReport(
         round=int(state.n_rounds),
         residual=result.residual,
@@ -462,7 +482,15 @@ def learning_round(
         residual_before=before,
         share_of_weight_zero=share_of_weight_zero,
         by_replica={},
+        errors=_errors(learner, result.model, usable(accepted, forces_matter=False).labels),
     )
+
+
+def _errors(learner: Learner, model: Target, labels: Label) -> dict[str, float]:
+    """Figures of the model on samples with forces; none where nothing was accepted."""
+    if learner.errors is None or not len(labels.log_weight):
+        return {}
+    return learner.errors(model, labels)
 
 
 def _residual_of_proposing(learner: Learner, state: LearningState, held_out: Label) -> float:
@@ -514,8 +542,13 @@ def learn(
     return LearningResult(state.model, update, init_chains(update, state.chains.configuration), tuple(reports))
 
 
-def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tuple[State, Label, Label, float, int]:
-    """New chains, labels of the proposals, samples of the target (their forces left out), acceptance, evaluations."""
+def _sample(
+    key: Key[Array, ""], learner: Learner, state: LearningState
+) -> tuple[State, Label, Label, float, int, np.ndarray]:
+    """New chains, labels of the proposals, samples of the target (their forces left out), acceptance, evaluations.
+
+    Last, of which labels the proposal was accepted: (chain, label).
+    """
     n_steps = learner.settings.steps_in(int(state.n_rounds))
     n_chains = len(state.chains.log_weight)
     update: Update = learner.exact
@@ -541,7 +574,12 @@ def _sample(key: Key[Array, ""], learner: Learner, state: LearningState) -> tupl
         labels = Label(configurations, log_weights, shaped)
         evaluations += n_chains * n_steps
     samples = Label(configurations, log_weights, jax.tree.map(np.zeros_like, configurations))
-    return chains, jax.device_get(labels), jax.device_get(samples), float(np.mean(np.asarray(accepted))), evaluations
+    accepted = np.asarray(accepted)
+    acceptance = float(np.mean(accepted))
+    # Without labels of proposals these are states of the chains themselves.
+    shown = accepted > 0 if labelled is not None else np.ones((n_chains, n_steps), bool)
+    taken = np.repeat(shown, labels.log_weight.shape[1] // n_steps, axis=1)
+    return chains, jax.device_get(labels), jax.device_get(samples), acceptance, evaluations, taken
 
 
 def _observe_labels(state: State, info: Info) -> tuple[Array, Label | None, Configuration, Array]:

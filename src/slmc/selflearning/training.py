@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import optax.contrib
 from jaxtyping import Array, Float, Key, PyTree
 
 from slmc.montecarlo.chains import over_chains
@@ -19,6 +17,9 @@ from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.target import Configuration, SinglePrecision, Target, log_weight_and_force
 from slmc.montecarlo.update import Label
 from slmc.numbers import count, not_negative, positive, positive_count
+
+if TYPE_CHECKING:
+    import optax
 
 Model = TypeVar("Model", bound=Target)
 
@@ -179,15 +180,20 @@ def _lines(labels: Label, members: np.ndarray) -> Label:
     return jax.tree.map(lambda leaf: leaf[members], labels)
 
 
+def learned_by_heart(held_out: float, training: float) -> str:
+    """A sentence if the residual of what was not seen is far above that of what was; empty if it is not."""
+    if held_out <= 1.5 * training + 0.02:
+        return ""
+    return (
+        f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
+        "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
+    )
+
+
 def _warnings(
     model: Target, held_out: float, training: float, history: list[tuple[float, float, float]]
 ) -> tuple[str, ...]:
-    warnings = []
-    if held_out > 1.5 * training + 0.02:
-        warnings.append(
-            f"the held-out residual {held_out:.2f} is far above the training residual {training:.2f}: the model has "
-            "learned its data by heart; gather more samples (learning.n_steps) or use fewer parameters."
-        )
+    warnings = [words] if (words := learned_by_heart(held_out, training)) else []
     trained = history[1:]
     if not trained:
         return tuple(warnings)
@@ -207,7 +213,10 @@ def _warnings(
     return tuple(warnings)
 
 
-def _optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
+def _optimiser(settings: TrainingSettings) -> "optax.GradientTransformation":
+    import optax
+    import optax.contrib
+
     schedule = optax.cosine_decay_schedule(settings.learning_rate, max(1, settings.n_steps))
     decay = settings.weight_decay
     if settings.optimiser == "muon":
@@ -263,7 +272,7 @@ def _optimise(
     # optax multiplies floats by its integer step count, which strict promotion would refuse.
     with jax.numpy_dtype_promotion("standard"):
         updates, optimiser_state = _optimiser(settings).update(gradient, optimiser_state, parameters)
-    return optax.apply_updates(parameters, updates), optimiser_state
+    return eqx.apply_updates(parameters, updates), optimiser_state
 
 
 def _loss(

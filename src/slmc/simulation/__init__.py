@@ -5,6 +5,7 @@
   of a variational one; ``scan``: many runs, a point each
 - ``progress``: what it tells; ``stopping``: signals and wall time
 - ``clock``: where time goes
+- ``kept``: configurations that are kept, and what is measured of them afterwards
 - ``records``, ``described``, ``checkpoint``, ``directory``, ``files``: what is on disk; ``marks``, ``verification``:
   whether it belongs together
 - ``configuration_files``: configurations that a run writes for others
@@ -23,10 +24,11 @@ from slmc.simulation.directory import (
     new_directory,
     records_path,
 )
-from slmc.simulation.files import checksum, write_whole
+from slmc.simulation.files import checksum, write_arrays, write_whole
+from slmc.simulation.kept import measured_anew
 from slmc.simulation.loop import run_blocks
 from slmc.simulation.optimisation import FREE, WAVE_FUNCTION, Optimisation, digest_of, summarise_optimisation
-from slmc.simulation.progress import Reporter, make_console
+from slmc.simulation.progress import Listener, Reporter, json_lines, make_console
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.sampling import MODEL, Sampling
 from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan, points_of
@@ -42,6 +44,7 @@ __all__ = [
     "MODEL",
     "WAVE_FUNCTION",
     "Checkpoints",
+    "Listener",
     "Optimisation",
     "Point",
     "Records",
@@ -59,8 +62,10 @@ __all__ = [
     "described_tree",
     "digest_of",
     "holds_run",
+    "json_lines",
     "locked",
     "make_console",
+    "measured_anew",
     "new_directory",
     "points_of",
     "read_toml",
@@ -71,5 +76,6 @@ __all__ = [
     "summarise_optimisation",
     "to_toml",
     "with_overrides",
+    "write_arrays",
     "write_whole",
 ]

@@ -13,16 +13,18 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from slmc.simulation.files import is_signed, signed
 from slmc.simulation.marks import Marks
 from slmc.system import UserError
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 FORMAT = 1
 _KEPT = 2
@@ -45,7 +47,9 @@ class Checkpoints:
         self.other = other or changed_settings(directory.parent, free)
 
     @functools.cached_property
-    def _writer(self) -> ocp.Checkpointer:
+    def _writer(self) -> "ocp.Checkpointer":
+        import orbax.checkpoint as ocp  # takes longer to import than all else
+
         return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
 
     def save(self, number: int, state: Any, marks: Marks) -> None:
@@ -63,8 +67,11 @@ class Checkpoints:
         }
         tree = {f"leaf{i}": leaf for i, leaf in enumerate(leaves) if leaf.size}
         tree["about"] = np.frombuffer(signed(about).encode(), np.uint8)
+        writer = self._writer
+        import orbax.checkpoint as ocp
+
         with _plain(self.directory) as directory:
-            self._writer.save(directory / self._path(number).name, args=ocp.args.PyTreeSave(tree))
+            writer.save(directory / self._path(number).name, args=ocp.args.PyTreeSave(tree))
         for old in self.numbers()[:-_KEPT]:
             if old not in marks.kept:
                 shutil.rmtree(self._path(old), ignore_errors=True)
@@ -140,6 +147,8 @@ class Checkpoints:
         stored = self._writer.metadata(path).item_metadata.tree["about"]
         if math.prod(stored.shape) > _ROOM:
             raise ValueError("a description far too long")
+        import orbax.checkpoint as ocp
+
         return self._writer.restore(path, args=ocp.args.PyTreeRestore(item={"about": 0}, partial_restore=True))
 
     @contextlib.contextmanager

@@ -98,11 +98,23 @@ def _are_numbers(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
+def _is_provenance(value: Any) -> bool:
+    """Texts by names, and versions by packages, as ``provenance.made_with`` gives them."""
+    if not isinstance(value, dict):
+        return False
+    texts = [text for name, text in value.items() if name != "versions"]
+    versions = value.get("versions", {})
+    return isinstance(versions, dict) and all(isinstance(text, str) for text in (*texts, *versions.values()))
+
+
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "laps": _are_numbers,
     "evaluations": _are_numbers,
     "found": _are_numbers,
     "total": _is_number,
+    "seed": _is_number,
+    "n_parameters": _is_number,
+    "made": _is_provenance,
     "inner_share": lambda value: value is None or (_is_number(value) and 0 <= value <= 1),
     "phase": lambda value: isinstance(value, str),
     "warnings": lambda value: isinstance(value, list) and all(isinstance(line, str) for line in value),

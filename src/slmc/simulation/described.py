@@ -28,6 +28,7 @@ def _group_attributes(problem: Problem) -> dict[str, Any]:
         "derived": {about.name: about.attributes for about in problem.derived},
         "figure_of_merit": problem.figure_of_merit.name,
         "n_samples": problem.n_samples,
+        **({"equation": problem.equation} if problem.equation else {}),
     }
 
 

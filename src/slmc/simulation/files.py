@@ -3,8 +3,12 @@
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import xarray
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -41,3 +45,11 @@ def checksum(path: Path) -> int | None:
     except OSError:
         return None
     return total
+
+
+def write_arrays(path: Path, arrays: Mapping[str, xarray.DataArray]) -> None:
+    """Writes measured values as NumPy's npz: each under its name, and its draws under ``NAME.draw``."""
+    content = {name: values.values for name, values in arrays.items()}
+    content |= {f"{name}.draw": values["draw"].values for name, values in arrays.items()}
+    with path.open("wb") as file:
+        np.savez(file, **content)  # type: ignore[arg-type]

@@ -1,13 +1,33 @@
 """What a run tells while it runs: a live line on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import json
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _PLAIN_INTERVAL = 5.0
 """Least seconds between plain progress lines."""
+
+Listener = Callable[[dict[str, Any]], None]
+"""What is told of every event of a run as a dictionary: ``event`` is ``"phase"``, ``"progress"``, ``"note"`` or
+``"warning"``, ``seconds`` are those since the Epoch; the rest are ``phase``, ``done`` and ``total`` blocks, figures by
+their names, or ``text``."""
+
+
+def json_lines(path: str | Path) -> Listener:
+    """A listener that appends every event to a file as a line of JSON, at once."""
+
+    def listen(event: dict[str, Any]) -> None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    return listen
 
 
 def make_console(quiet: bool = False) -> Console:
@@ -19,9 +39,9 @@ def make_console(quiet: bool = False) -> Console:
 class Reporter:
     """Prints phases, progress figures, notes and warnings."""
 
-    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(self, console: Console | None = None, quiet: bool = False, listener: Listener | None = None) -> None:
         self.console = console or make_console(quiet)
-        self.quiet = quiet
+        self.quiet, self.listener = quiet, listener
         self._live: Progress | None = None
         self._task: TaskID | None = None
         self._printed = 0.0
@@ -31,7 +51,8 @@ class Reporter:
         """Begins a phase of ``total`` blocks."""
         self.close()
         self._phase, self._total, self._printed = name, total, 0.0
-        if self.console.is_terminal and not self.quiet:
+        self._tell("phase", done=done, total=total)
+        if (self.console.is_terminal or self.console.is_jupyter) and not self.quiet:
             self._live = Progress(
                 TextColumn("[bold]{task.description:<10}"),
                 BarColumn(bar_width=24),
@@ -47,6 +68,7 @@ class Reporter:
 
     def advance(self, done: float, **figures: float | str) -> None:
         """Blocks done so far, with the figures worth watching: numbers to three digits, texts as they are."""
+        self._tell("progress", done=done, total=self._total, **figures)
         shown = {
             name: figure if isinstance(figure, str) else f"{figure:.3g}"
             for name, figure in figures.items()
@@ -63,13 +85,21 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A sentence."""
+        self._tell("note", text=text)
         if not self.quiet:
             self.console.print(text, soft_wrap=True, markup=False)
 
     def warn(self, text: str) -> None:
         """A warning, with what to do next."""
+        self._tell("warning", text=text)
         if not self.quiet:
             self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", soft_wrap=True)
+
+    def _tell(self, event: str, **about: Any) -> None:
+        if self.listener is not None:
+            known = {name: float(value) if isinstance(value, np.generic) else value for name, value in about.items()}
+            finite = {name: None if value != value else value for name, value in known.items()}
+            self.listener({"event": event, "seconds": time.time(), "phase": self._phase, **finite})
 
     def close(self) -> None:
         """Ends the live display."""

@@ -36,6 +36,11 @@ _CHUNKS_PER_FILE = 8
 _PORTION = 65536
 """Draws that are read at once, where not all are wanted."""
 
+KEPT = "configurations"
+"""The group of configurations that were kept, larger than all else: it is read where it is asked for."""
+
+_PORTION_BYTES = 2**27
+
 
 class Variable(NamedTuple):
     """One variable of a block: dimension names, values, units and a sentence."""
@@ -194,13 +199,17 @@ class Records:
                 what = f"has {stored[path]} of {length} entries" if path in stored else "is missing"
                 raise DamagedRecordsError(self.path, f"{path} {what}, as the last checkpoint says")
 
-    def verify(self) -> None:
+    def verify(self, with_configurations: bool = True) -> None:
         """Reads everything once. Raises ``DamagedRecordsError`` for what does not fit its checksum."""
         for group, members in self._groups():
+            if group == KEPT and not with_configurations:
+                continue
             for name, array in self._known(members).items():
                 axis, length = self._extent(f"{group}/{name}", array)
-                for start in range(0, length, _PORTION):
-                    part = slice(start, min(start + _PORTION, length))
+                of_a_draw = 8 * math.prod(size for place, size in enumerate(array.shape) if place != axis)
+                portion = max(1, min(_PORTION, _PORTION_BYTES // max(1, of_a_draw)))
+                for start in range(0, length, portion):
+                    part = slice(start, min(start + portion, length))
                     self._values(array, (slice(None),) * axis + (part,))
 
     def truncate(self, lengths: Mapping[str, int]) -> None:
@@ -217,8 +226,25 @@ class Records:
                 array.resize(tuple(shape))
 
     def tree(self) -> xarray.DataTree:
-        """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have."""
-        return xarray.DataTree.from_dict({f"/{group}": self._data_set(members) for group, members in self._groups()})
+        """All groups as xarray data sets, growing dimensions cut to the length that all variables of a group have.
+
+        Configurations that were kept are left out: ``kept`` has them.
+        """
+        groups = {f"/{group}": self._data_set(members) for group, members in self._groups() if group != KEPT}
+        tree = xarray.DataTree.from_dict(groups)
+        tree.attrs = dict(self._root.attrs)
+        return tree
+
+    def kept(self) -> xarray.Dataset:
+        """The configurations that were kept, their draws as a coordinate; empty where none were."""
+        members = self._root.get(KEPT)
+        return self._data_set(members) if isinstance(members, zarr.Group) else xarray.Dataset()
+
+    def extents(self, group: str, name: str) -> dict[str, int]:
+        """How large a variable is along each dimension."""
+        array = self._root[f"{group}/{name}"]
+        assert isinstance(array, zarr.Array)
+        return dict(zip(_dimensions(array), array.shape, strict=True))
 
     def read(self, group: str) -> dict[str, np.ndarray]:
         """All variables of a group, cut likewise; empty if it does not exist."""

@@ -36,14 +36,16 @@ from slmc.montecarlo import (
 )
 from slmc.selflearning import RoundReport
 from slmc.simulation.checkpoint import Checkpoints
-from slmc.simulation.clock import Clock
+from slmc.simulation.clock import Clock, read_progress
 from slmc.simulation.configuration_files import missing_configurations, write_configurations
 from slmc.simulation.described import describe
 from slmc.simulation.directory import CHECKPOINTS, PROGRESS
+from slmc.simulation.kept import kept_in, variables
 from slmc.simulation.loop import Files, Phase, following, phase_of
 from slmc.simulation.marks import Marks
 from slmc.simulation.progress import Reporter
-from slmc.simulation.records import Variable
+from slmc.simulation.provenance import made_with
+from slmc.simulation.records import KEPT, Variable
 from slmc.simulation.stopping import Stopped, Stopper
 from slmc.simulation.verification import opened_records
 from slmc.simulation.watched import Watched
@@ -110,6 +112,7 @@ class Sampling:
         self._watched = {group: self._nothing_watched() for group in ("measurement", "baseline")}
         self._next_look = 0.0
         self._kept: tuple[int, ...] = ()
+        self._made = read_progress(directory / PROGRESS).get("made") or made_with()
 
     @property
     def files(self) -> Files:
@@ -238,8 +241,19 @@ class Sampling:
 
     def about(self, state: RunState) -> dict[str, Any]:
         sought = self.problem.sought
-        sought_values = {} if sought is None else sought.values(state.target)
-        return {"evaluations": self._evaluations(state), "found": sought_values, "learns": self.settings.learns}
+        about = {
+            "evaluations": self._evaluations(state),
+            "found": {} if sought is None else sought.values(state.target),
+            "learns": self.settings.learns,
+            "made": self._made,
+            "seed": self.settings.seed,
+        }
+        if state.learning is not None:
+            leaves = jax.tree.leaves(getattr(state.learning, "model", None))
+            about["n_parameters"] = sum(
+                leaf.size for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+            )
+        return about
 
     def n_blocks(self, state: RunState) -> int:
         """Blocks of the phase; thermalise, measure and baseline begin with one that is not recorded."""
@@ -315,6 +329,8 @@ class Sampling:
         if sought is not None and block <= self.n_blocks(state) // 2:
             # Shares of 1/2, 1/3, … average what the blocks ask for.
             state = self._with_target(state, sought.adjusted(state.target, chains.configuration, seen, 1 / (block + 1)))
+            if sought.retunes and block == self.n_blocks(state) // 2:
+                state = self._with_tuned_step(state, self._exact(state))
         self._check_finite(log_weight)
         self.reporter.advance(block + 1, acceptance=accepted.mean(), log_weight=log_weight.mean())
         return state
@@ -334,7 +350,9 @@ class Sampling:
         exact = self.settings.exact
         n_rounds = min(_TUNING_ROUNDS, exact.tuning_steps)
         each = math.ceil(exact.tuning_steps / n_rounds)
-        key = self._key_of(THERMALISE, 0)
+        # Blocks that are recorded have the key of their number for their steps.
+        key = self._key_of(THERMALISE, int(state.block))
+        key = jax.random.fold_in(key, 1) if int(state.block) else key
         tuning = tune(key, update, state.chains, wanted=exact.acceptance, n_rounds=n_rounds, n_steps=each)
         tuned, chains = tuning.update, tuning.states
         if tuning.verdict:
@@ -438,13 +456,18 @@ class Sampling:
 
     def _sample(self, state: RunState, update: Update, n_steps: int, group: str | None) -> RunState:
         key = self._key_of(phase_of(self, state), int(state.block))
-        chains, observed = run_chains(key, update, state.chains, n_steps, self._observer(update))
-        scalars, fields = jax.device_get(observed)
+        kept = self._kept_draws(int(state.block)) if group == "measurement" else np.zeros(0, int)
+        # What is kept at the end of a block is there already.
+        on_the_way = bool(np.any(kept < n_steps - 1))
+        chains, observed = run_chains(key, update, state.chains, n_steps, self._observer(update, on_the_way))
+        (scalars, fields), configurations = jax.device_get(observed) if on_the_way else (jax.device_get(observed), None)
         if group is not None:
             self._append(group, scalars)
             self._watched[group].extend(scalars)
             means = {name: values.mean(1, keepdims=True) for name, values in fields.items()}
             self._append(group, means, "block")
+            if len(kept):
+                self._keep(int(state.block), kept, configurations, chains.configuration)
             self._check_finite(scalars["log_weight"])
             self._acceptance = float(scalars["accepted"].mean())
         return state._replace(chains=chains)
@@ -462,9 +485,25 @@ class Sampling:
             self._next_look = now + 100 * (now - started)
         self.reporter.advance(int(state.block), **figures)
 
-    def _observer(self, update: Update) -> Callable[[State, Any], tuple[dict[str, Array], dict[str, Array]]]:
+    def _kept_draws(self, block: int) -> np.ndarray:
+        settings = self.settings.measurement
+        if not settings.keep_every:
+            return np.zeros(0, int)
+        return kept_in(block, settings.block_size, settings.keep_every)
+
+    def _keep(self, block: int, kept: np.ndarray, on_the_way: Configuration | None, last: Configuration) -> None:
+        """Records configurations of a block: those after some of its steps, or the last ones."""
+        if on_the_way is None:
+            chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[:, None], last)
+        else:
+            chosen = jax.tree.map(lambda leaf: leaf[:, kept], on_the_way)
+        draws = (block - 1) * self.settings.measurement.block_size + kept
+        self.records.append(KEPT, variables(chosen, draws, self.problem.axes))
+
+    def _observer(self, update: Update, with_configurations: bool = False) -> Callable[[State, Any], Any]:
         """What is recorded of a step; one and the same function for a phase, so that it is compiled once."""
-        return _observer_of(decision_of(update), self.problem.observe)
+        observer = _observer_of(decision_of(update), self.problem.observe)
+        return _with_configurations(observer) if with_configurations else observer
 
     def _append(self, group: str, values: Mapping[str, np.ndarray], growing: str = "draw") -> None:
         variables = {}
@@ -484,6 +523,9 @@ class Sampling:
             f"{name}_by_replica": Variable(("round", "replica"), values[None])
             for name, values in report.by_replica.items()
         }
+        for name, about in self.problem.fit.described_errors.items():
+            value = np.array([report.errors.get(name, math.nan)])
+            lines[name] = Variable(("round",), value, about.units, about.description)
         history = np.column_stack([np.full(len(report.history), report.round), report.history])
         lines["history"] = Variable(("evaluation", "history_column"), history)
         self.records.append("learning", lines)
@@ -594,6 +636,14 @@ def _observer_of(
             "log_ratio": decided.log_ratio.reshape(-1)[-1],
         }
         return {**about_decision, **scalars}, fields
+
+    return observe
+
+
+@functools.lru_cache(maxsize=64)
+def _with_configurations(observer: Callable[[State, Any], Any]) -> Callable[[State, Any], Any]:
+    def observe(state: State, info: Any) -> Any:
+        return observer(state, info), state.configuration
 
     return observe
 

@@ -17,6 +17,8 @@ import jax
 
 from slmc.montecarlo import evaluations_per_step
 from slmc.selflearning.on_the_fly import n_held_out
+from slmc.simulation.kept import kept_bytes
+from slmc.simulation.stored_arrays import LARGEST_CHUNK
 from slmc.system import Problem, RunSettings, UserError
 
 _SECONDS = 1e-9
@@ -27,9 +29,11 @@ _LONGEST_BLOCK, _LONGEST_RUN = _DAY, 100 * 365 * _DAY
 
 
 class _Sizes(NamedTuple):
-    """Bytes of a chain's configuration, its state, what is recorded of a step, and the largest array of the weight."""
+    """Bytes of a chain's configuration, also as the records keep it, its state, what is recorded of a step, and the
+    largest array of the weight."""
 
     configuration: int
+    kept: int
     state: int
     recorded: int
     inside: int
@@ -41,6 +45,7 @@ def check_size(settings: RunSettings, problem: Problem) -> None:
     sizes = _sizes(settings, problem)
     if sizes is None:
         return
+    _check_kept(settings, sizes)
     room = available()
     for what, n_bytes in _needs(settings, sizes):
         if n_bytes > room:
@@ -64,6 +69,7 @@ def _sizes(settings: RunSettings, problem: Problem) -> _Sizes | None:
         jax.eval_shape(lambda one: counts.append(evaluations_per_step(update, one)), configuration)
         return _Sizes(
             _bytes(configuration),
+            kept_bytes(configuration),
             _bytes(state),
             _bytes(recorded) + 24,
             max(_arrays(traced.jaxpr), default=0),
@@ -81,6 +87,11 @@ def _needs(settings: RunSettings, sizes: _Sizes) -> Iterator[tuple[str, int]]:
             f"what {n_chains} chains record in measurement.{name} = {n_steps} steps",
             n_chains * n_steps * sizes.recorded,
         )
+    if measurement.keep_every and measurement.keep_every < measurement.block_size:
+        yield (
+            f"configurations of {measurement.block_size} steps, some of which measurement.keep_every keeps,",
+            n_chains * measurement.block_size * sizes.configuration,
+        )
     if settings.learns:
         learning = settings.learning_settings
         n_steps = learning.n_rounds * learning.steps_in(0)
@@ -89,6 +100,16 @@ def _needs(settings: RunSettings, sizes: _Sizes) -> Iterator[tuple[str, int]]:
         n_labels = n_steps * (n_chains - n_held_out(n_chains, learning.held_out_share))
         yield f"{n_labels} configurations to learn from", 2 * n_labels * sizes.configuration
     yield "an evaluation of the exact weight of a system of this size", sizes.inside
+
+
+def _check_kept(settings: RunSettings, sizes: _Sizes) -> None:
+    """Raises ``UserError`` where what is kept of one step is more than records take."""
+    each = settings.measurement.n_chains * sizes.kept
+    if settings.measurement.keep_every and each > LARGEST_CHUNK:
+        raise UserError(
+            f"measurement.keep_every would keep {_gigabytes(each)} at a time, and records take at most "
+            f"{_gigabytes(LARGEST_CHUNK)}; use fewer chains (measurement.n_chains), or keep none."
+        )
 
 
 def _check_time(settings: RunSettings, sizes: _Sizes) -> None:

@@ -18,7 +18,7 @@ GROWING = ("draw", "block", "round", "evaluation", "step")
 
 _CODECS = {"bytes", "zstd", "crc32c", "sharding_indexed"}
 _LARGEST_METADATA = 2**20
-_LARGEST_CHUNK = 2**28
+LARGEST_CHUNK = 2**28
 """Bytes of metadata of one array, and of one chunk of numbers."""
 
 _NOT_STORED = 2**26
@@ -102,7 +102,7 @@ def _fault_of(directory: Path, name: str, metadata: dict[str, Any], marks: Marks
     shape, chunk = metadata["shape"], grid["configuration"]["chunk_shape"]
     if len(shape) != len(chunk) or not all(type(n) is int and n >= 0 for n in shape):
         return "its shape is none"
-    if not all(type(n) is int and n > 0 for n in chunk) or 8 * math.prod(chunk) > _LARGEST_CHUNK:
+    if not all(type(n) is int and n > 0 for n in chunk) or 8 * math.prod(chunk) > LARGEST_CHUNK:
         return "its chunks are of a size that slmc does not write"
     n_files = sum(1 for file in (directory / "c").rglob("*") if file.is_file()) if (directory / "c").is_dir() else 0
     if 8 * math.prod(shape) > 8 * math.prod(chunk) * n_files + _NOT_STORED:

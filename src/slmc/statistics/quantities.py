@@ -1,5 +1,6 @@
 """A number with its error, what speaks against it, and how it is written."""
 
+import html
 import math
 from typing import NamedTuple
 
@@ -40,6 +41,16 @@ class Estimate(NamedTuple):
         if self.ess is not None and not self.ess >= LEAST_ESS:
             return f"only {self.ess:.0f} effective samples (fewer than {LEAST_ESS})"
         return ""
+
+    def __str__(self) -> str:
+        """The number as it is written, and what is to be said of it: ``0.5352(13), 870 effective samples``."""
+        samples = "" if self.ess is None or not math.isfinite(self.ess) else f", {self.ess:.0f} effective samples"
+        doubt = f"; do not trust yet: {self.verdict}" if self.verdict else ""
+        return f"{notation(self.value, self.error)}{samples}{doubt}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return f"<span>{html.escape(str(self))}</span>"
 
 
 NOT_FINITE = Estimate(math.nan, math.nan, math.nan, math.nan)

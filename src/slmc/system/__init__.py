@@ -9,12 +9,12 @@
 - ``errors``: what a user can put right
 """
 
-from slmc.system.discovery import System, measurement_of, ready_made, system_named, system_names
+from slmc.system.discovery import System, measurement_of, observable_named, ready_made, system_named, system_names
 from slmc.system.errors import UserError, brief, sentence_of, shortened
 from slmc.system.file_measurement import FileMeasurement, Measured, OfFile
 from slmc.system.model_file import load_model, save_model
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, chosen_names
-from slmc.system.problem import ConfigurationFiles, Fit, Problem, Sought, estimates_of
+from slmc.system.problem import ConfigurationFiles, ErrorOfModel, Fit, Problem, Sought, estimates_of
 from slmc.system.run_settings import (
     PROPOSAL_WORDS,
     InnerProposal,
@@ -38,6 +38,7 @@ __all__ = [
     "PROPOSAL_WORDS",
     "ConfigurationFiles",
     "Derived",
+    "ErrorOfModel",
     "FileMeasurement",
     "Fit",
     "Idle",
@@ -72,6 +73,7 @@ __all__ = [
     "load_model",
     "measurement_of",
     "no_effect",
+    "observable_named",
     "point_settings",
     "ready_made",
     "refuse_idle",

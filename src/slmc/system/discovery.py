@@ -18,8 +18,11 @@ from typing import Any, NamedTuple
 
 from slmc.system.errors import UserError, brief
 from slmc.system.file_measurement import FileMeasurement
+from slmc.system.observable import Observable
 
 GROUP = "slmc.systems"
+OBSERVABLES = "slmc.observables"
+"""Entry points by which installed packages offer observables: an ``Observable``, or a function of a configuration."""
 
 
 class System(NamedTuple):
@@ -71,6 +74,28 @@ def system_named(name: str) -> System:
             f"the entry point of system {name!r} ({entries[name].value}) is no slmc.system.System; tell its authors."
         )
     return system
+
+
+def observable_named(name: str) -> Observable:
+    """An observable that an installed package offers. Raises ``UserError`` if none does, or if it is none."""
+    offered = {entry.name: entry for entry in entry_points(group=OBSERVABLES)}
+    if name not in offered:
+        raise UserError(
+            f"there is no observable {brief(name)}; installed packages offer {', '.join(sorted(offered)) or 'none'}, "
+            "beside those of the run."
+        )
+    try:
+        found = offered[name].load()
+    except ImportError as error:
+        raise UserError(f"the observable {name!r} cannot be used: {str(error).rstrip('.')}.") from None
+    if isinstance(found, Observable):
+        return found
+    if not callable(found):
+        raise UserError(
+            f"the entry point of observable {name!r} ({offered[name].value}) is neither an "
+            "slmc.system.Observable nor a function; tell its authors."
+        )
+    return Observable(name, found)
 
 
 def measurement_of(path: Path) -> FileMeasurement:

@@ -29,7 +29,11 @@ class Observable(NamedTuple):
     samples are quoted: the first of them that is measured, else log W. ``traced`` ones have their series drawn; where
     none is, all may be. What is not ``shown`` is recorded for what is derived from it alone. ``axes`` names the axes of
     an array. ``drawn`` gives it a figure of its own: ``"wave vectors"``, a structure factor over all wave vectors of a
-    torus; ``"walkers"``, who is where in replica exchange.
+    torus; ``"walkers"``, who is where in replica exchange; ``"imaginary time"``, a function from 0 to β on the last
+    axis; ``"curve"``, numbers in equal bins, all such in a figure together; ``"points"``, places in space. What the
+    last two need beside the numbers is in ``drawing``: of a curve ``start`` and ``width`` of the bins and a ``label``
+    of their axis, of points ``labels``, ``sizes`` and ``colours``, as many as there are points, ``bonds`` (how near two
+    bonded points are, as a share of the sum of their sizes) and the rows of the ``cell`` if there is one.
     """
 
     name: str
@@ -44,7 +48,8 @@ class Observable(NamedTuple):
     traced: bool = False
     shown: bool = True
     axes: tuple[str, ...] = ()
-    drawn: Literal["", "wave vectors", "walkers"] = ""
+    drawn: Literal["", "wave vectors", "walkers", "imaginary time", "curve", "points"] = ""
+    drawing: Mapping[str, Any] | None = None
 
     def measured(self, state: State) -> Array:
         """Its value in a state of one chain."""
@@ -55,7 +60,8 @@ class Observable(NamedTuple):
     @property
     def attributes(self) -> dict[str, Any]:
         """What the records keep of it."""
-        return {name: getattr(self, name) for name in ATTRIBUTES}
+        drawing = {} if self.drawing is None else {"drawing": dict(self.drawing)}
+        return {name: getattr(self, name) for name in ATTRIBUTES} | drawing
 
 
 LOG_WEIGHT = Observable(

@@ -21,6 +21,14 @@ from slmc.system.errors import UserError
 from slmc.system.observable import LOG_WEIGHT, Derived, Observable, check_names
 
 
+class ErrorOfModel(NamedTuple):
+    """What the report calls a figure of the model: its units, a description, words for the axis."""
+
+    units: str
+    description: str
+    words: str
+
+
 class Fit(NamedTuple):
     """How the effective model is fitted to exact labels, beside or instead of gradient steps.
 
@@ -29,7 +37,9 @@ class Fit(NamedTuple):
     end so that predicted and exact log-weights agree in the mean. ``guide`` is a cheaper model inside nested inner
     chains and ``fit_guide(guide, labels)`` fits it. ``observable(configuration)`` is the slow one for which the inner
     chain is chosen, by default the run's own. ``describe(model)`` says in numbers and words how to build a model of the
-    same structure, for the model file.
+    same structure, for the model file. ``labels`` are training data that are there from the start.
+    ``errors(model, labels)`` are figures of the model in every round by the names of ``described_errors``, on samples
+    of the target, with forces, of chains that take no part in training.
     """
 
     solve: Callable[[Any, Label], Any] | None = None
@@ -38,6 +48,9 @@ class Fit(NamedTuple):
     fit_guide: Callable[[Any, Label], Any] | None = None
     observable: Callable[[Any], Array] | None = None
     describe: Callable[[Any], dict[str, Any]] | None = None
+    labels: Label | None = None
+    errors: Callable[[Any, Label], dict[str, float]] | None = None
+    described_errors: Mapping[str, ErrorOfModel] = {}
 
 
 class Sought(NamedTuple):
@@ -46,12 +59,13 @@ class Sought(NamedTuple):
     ``adjusted(target, configurations, seen, share)`` is the target with them moved by ``share`` of the way to where
     these configurations of all chains want them. ``seen`` is what ``watch(state, info)`` gave in every step of the
     block before, with axes (chain, step); ``None`` at first, and without a ``watch``. ``values(target)`` names what was
-    found.
+    found. With ``retunes`` the step size of the exact update, tuned before, is tuned once more when they are found.
     """
 
     adjusted: Callable[[Target, Configuration, Any, float], Target]
     values: Callable[[Target], dict[str, float]]
     watch: Callable[[State, Any], Any] | None = None
+    retunes: bool = False
 
 
 class ConfigurationFiles(NamedTuple):
@@ -86,7 +100,10 @@ class Problem:
     What it has to say while it runs, ``remarks()`` gives as sentences. It may write files of its own into the directory
     of a run, by their names: ``label_files`` are functions of a path and of the training data, ``series_files`` of a
     path and of the series of the measurement; ``configuration_files`` are written while it measures. ``offers`` are
-    functions of the frozen model by the names under which a ``Result`` has them.
+    functions of the frozen model by the names under which a ``Result`` has them. ``defaults`` are fields of the
+    configuration, by their dotted names, that ``slmc.run(problem)`` takes where nothing else is said. ``axes`` names
+    the axes of a configuration that is an array, and ``equation`` says what is sampled, the Hamiltonian and its
+    boundary conditions, with the tags i, b, sub and sup.
 
     ``learner(problem, target, exact, settings)`` makes what learns; change it for a system whose model is not one
     model.
@@ -112,6 +129,9 @@ class Problem:
     series_files: Mapping[str, Callable[[Path, Mapping[str, np.ndarray]], None]] = field(default_factory=dict)
     configuration_files: ConfigurationFiles | None = None
     offers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    axes: tuple[str, ...] = ()
+    equation: str = ""
 
     def __post_init__(self) -> None:
         check_names((LOG_WEIGHT, *self.observables, *self.fields, *self.derived))
@@ -217,4 +237,6 @@ def single_learner(problem: Problem, target: Target, exact: Update, settings: Le
         fit.guide,
         fit.fit_guide,
         problem.merit_of_configuration,
+        fit.errors,
+        fit.labels,
     )

@@ -123,6 +123,21 @@ class MeasuredSteps(Settings):
     n_thermalise: int = Field(50, ge=0, description="outer steps with the frozen model before measuring")
     block_size: int = Field(50, ge=4, description="outer steps between writing records and a checkpoint")
     observables: tuple[str, ...] | None = Field(None, description="names of those to measure; left out: all")
+    keep_every: NonNegativeInt = Field(
+        0, description="outer steps after each of which configurations are kept in the records; 0: none are"
+    )
+
+    @model_validator(mode="after")
+    def _kept_in_whole_blocks(self) -> "MeasuredSteps":
+        """Blocks are what runs are made of: each keeps as many, or there is one after every so many blocks."""
+        every, block = self.keep_every, self.block_size
+        if every and every % block and block % every:
+            raise ValueError(f"keep_every must divide block_size = {block}, or be a multiple of it; got {every}")
+        if every > -(-self.n_steps // block) * block:
+            raise ValueError(
+                f"keep_every = {every} keeps nothing in n_steps = {self.n_steps}; take less, or 0 for none"
+            )
+        return self
 
 
 class MeasurementSettings(StoppingRules, MeasuredSteps):
@@ -199,7 +214,8 @@ class RunSettings(Settings):
     def identity(self) -> str:
         """A digest of all settings but those that may change while a run is interrupted."""
         unset = [name for name, before in self.came_later.items() if value_of(self, name) == before]
-        # Earlier runs had no other proposals, and no field for it, in whatever system.
+        # Earlier runs, of whatever system, kept nothing and had no other proposals, and no fields for it.
+        unset += [] if self.measurement.keep_every else ["measurement.keep_every"]
         unset += ["inner.proposal"] if getattr(getattr(self, "inner", None), "proposal", "") == "chain" else []
         data = self.model_dump_json(exclude=nested((*self.may_change, *unset)))
         return hashlib.sha256(data.encode()).hexdigest()

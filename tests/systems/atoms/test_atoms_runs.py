@@ -8,6 +8,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -100,6 +101,80 @@ def test_all_that_is_evaluated_on_exact_trajectories_is_a_label(result) -> None:
         np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-6)
 
 
+def test_the_rounds_tell_of_energies_and_forces(result) -> None:
+    rounds = result.records["learning"]
+    assert rounds["energy_error"].attrs["units"] == "meV/atom"
+    for name in ("energy_error", "force_error"):
+        assert rounds[name].shape == (2,)
+        assert np.all(rounds[name].values > 0)
+    report = (result.directory / "report.html").read_text()
+    for words in ("Error of the energy an atom", "Ar-Ar distances", "First chain, at the end"):
+        assert words in report
+
+
+def test_a_calculator_can_be_the_guide(tmp_path: Path, result) -> None:
+    """Argon guided by argon of another depth: the residual is that of the difference, and nothing is trained."""
+    data = settings(
+        model__guide="lj",
+        model__parameters={"sigma": 3.4, "epsilon": 0.0084, "rc": 20.0},
+        learning__n_steps=[12],
+        learning__n_rounds=1,
+    )
+    for name in ("reach", "n_radial", "n_channels", "n_hidden"):
+        del data["model"][name]
+    del data["learning"]["training_steps"]
+    (tmp_path / "guided.toml").write_text(to_toml(runs.settings_of(data)))
+    guided = slmc.run(tmp_path / "guided.toml", out=tmp_path / "run", quiet=True)
+    assert 0.2 < guided.summary["acceptance"] <= 1
+    assert guided.summary["residual"] > 0.01
+    energies = [one.observables["energy"] for one in (guided, result)]
+    assert abs(energies[0].value - energies[1].value) < 0.05
+    with pytest.raises(UserError, match="a calculator was the guide"):
+        _ = guided.model
+    with pytest.raises(AttributeError):
+        _ = guided.calculator
+
+
+def test_labels_of_others_are_trained_on(tmp_path: Path, result) -> None:
+    """The labels that one run leaves are there from the start in another, to the digits of the file."""
+    file = result.directory / "training.extxyz"
+    problem = runs._built(runs.settings_of(settings(learning__labels=str(file))), Path())
+    given, frames = problem.fit.labels, read(file, ":")
+    assert len(given.log_weight) == len(frames)
+    log_weight, force = jax.value_and_grad(problem.target.log_weight)(jnp.asarray(given.configuration[3]))
+    assert given.log_weight[3] == pytest.approx(float(log_weight), abs=1e-4)
+    np.testing.assert_allclose(given.force[3], force, atol=1e-3)
+    data = settings(learning__labels=str(file), learning__n_rounds=1, learning__n_steps=[4], measurement__n_steps=8)
+    (tmp_path / "more.toml").write_text(to_toml(runs.settings_of(data)))
+    more = slmc.run(tmp_path / "more.toml", out=tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "labels-training.extxyz").is_file()
+    assert len(read(more.directory / "training.extxyz", ":")) == len(frames) + 3 * 4 * 4
+    other = read(file, 0)
+    other.write(tmp_path / "bare.extxyz", columns=["symbols", "positions"], write_results=False)
+    with pytest.raises(UserError, match="frame 0 has no energy and forces"):
+        runs._built(runs.settings_of(settings(learning__labels=str(tmp_path / "bare.extxyz"))), Path())
+
+
+def test_temperatures_are_exchanged(tmp_path: Path) -> None:
+    """One model serves all; a swap costs no evaluation, so a step costs one for each temperature."""
+    data = settings(target__temperatures=[80.0, 40.0])
+    del data["target"]["temperature"]
+    (tmp_path / "ladder.toml").write_text(to_toml(runs.settings_of(data)))
+    ladder = slmc.run(tmp_path / "ladder.toml", out=tmp_path / "run", quiet=True)
+    energies = [ladder.observables[f"energy_{rung}"] for rung in (1, 2)]
+    assert energies[0].value > energies[1].value
+    assert {"heat_capacity_1", "heat_capacity_2", "radius_of_gyration_2"} <= set(ladder.observables)
+    assert ladder.summary["exact_evaluations"]["measurement"] == 4 * 16 * 2
+    measured = ladder.records["measurement"]
+    assert np.any(measured["walkers"].values[:, :, 0] == 1)
+    coldest = read(ladder.directory / "trajectory.extxyz", "5")
+    assert coldest.get_potential_energy() == pytest.approx(float(measured["energy_2"][0, 5]))
+    np.testing.assert_allclose(coldest.positions, measured["positions"].values[0, 5], atol=1e-7)
+    # The buffer is shared: exact trajectories of three chains at two temperatures, then one evaluation a step.
+    assert len(read(ladder.directory / "training.extxyz", ":")) == 2 * 3 * (12 * 4 + 8)
+    assert ladder.calculator().model is not None
+
+
 def test_the_frozen_model_is_a_calculator(result) -> None:
     atoms = read(result.directory / "trajectory.extxyz", "0")
     atoms.calc = result.calculator()
@@ -148,6 +223,21 @@ def test_a_structure_comes_from_a_file_and_goes_with_the_run(tmp_path: Path) -> 
         ({"inner__n_updates": 3}, 'inner.n_updates has no effect with inner.proposal = "trajectory"'),
         ({"measurement__observables": ["nothing"]}, "'nothing' is unknown"),
         ({"measurement__observables": ["displacement"]}, "'displacement' is unknown"),
+        ({"target__temperatures": [40.0]}, "temperatures lists two or more, from high to low"),
+        ({"target__temperatures": [80.0, 40.0]}, "temperature has no effect with temperatures"),
+        (
+            {
+                "model__guide": "nobody",
+                "model__reach": 5.0,
+                "model__n_radial": 10,
+                "model__n_channels": 8,
+                "model__n_hidden": 32,
+                "learning__training_steps": 1000,
+            },
+            "model.guide = 'nobody' is unknown",
+        ),
+        ({"model__guide": "emt"}, "no effect with a model.guide"),
+        ({"model__parameters": {"sigma": 1.0}}, "no effect without model.guide"),
         ({"target__structure": "POSCAR"}, "give the atoms either by structure"),
         ({"model__file": "model.eqx", "model__reach": 7.0}, "no effect with a model.file"),
     ],

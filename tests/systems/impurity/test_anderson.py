@@ -14,18 +14,25 @@ from slmc.montecarlo import Label, State, init_chains, run_chains
 from slmc.systems.impurity import (
     Anderson,
     BathModel,
+    HirschFye,
+    NetworkModel,
     PairModel,
     Poles,
     RankOneSweep,
+    SliceNetwork,
+    fit_network,
     fit_pairs,
     fit_potential,
+    fit_slices,
     fitted,
     of_levels,
     semicircle,
 )
 from slmc.systems.impurity.anderson import dense_log_weight
+from slmc.systems.impurity.hirsch_fye import dense_log_weight as dense_slices
 from slmc.systems.impurity.levels import dense_log_weight as dense_bath
 from slmc.systems.impurity.moments import at_frequencies, green_function, self_energy, to_times
+from slmc.systems.impurity.network_model import dense_log_weight as dense_network
 from slmc.systems.impurity.pair_model import dense_log_weight as dense_pairs
 
 
@@ -58,6 +65,66 @@ def test_effective_weights_are_the_same_in_jax():
     assert float(bath.log_weight(vertices)) == pytest.approx(float(dense_bath(parameters, vertices)), abs=1e-11)
     for model in (pairs, objects.poor_pairs(by_order=False)):
         assert float(model.log_weight(vertices)) == pytest.approx(float(dense_pairs(model, vertices)), abs=1e-11)
+    network = objects.poor_network()
+    assert float(network.log_weight(vertices)) == pytest.approx(float(dense_network(network, vertices)), abs=1e-11)
+
+
+def antiperiodic(poles, beta, difference):
+    """g0 between −β and β, 0⁺ at 0."""
+    return np.where(difference < 0, -1, 1) * poles.at_times(
+        beta, np.where(difference < 0, difference + beta, difference)
+    )
+
+
+def matrices(vertices, target):
+    """(e^V − 1) N of spin up, in NumPy."""
+    beta, _, gamma = (float(value) for value in target.constants)
+    times, kicks = vertices[:, 0], np.exp(gamma * vertices[:, 1])
+    g = antiperiodic(target.poles, beta, times[:, None] - times[None, :])
+    return (kicks - 1)[:, None] * np.linalg.inv(np.diag(kicks) - g * (kicks - 1)[None, :])
+
+
+def test_the_green_function_of_a_configuration_is_a_trace_over_fock_space():
+    """g(τ, 0) by T against operators in order; the moments that are measured are those of this T."""
+    target, n, beta = objects.target(), 6, objects.BETA
+    vertices = random_vertices(11, n, beta, objects.CAPACITY)
+    slow = reference.Impurity(objects.LEVEL, objects.ENERGIES, objects.COUPLINGS)
+    of_t, used = matrices(vertices[:n], target), vertices[:n]
+    for later in (0.3, 0.9, 1.4):
+        left = antiperiodic(target.poles, beta, later - used[:, 0])
+        right = target.poles.at_times(beta, used[:, 0])
+        g = target.poles.at_times(beta, np.array(later)) + left @ of_t @ right
+        expected = slow.green_of(beta, objects.INTERACTION, objects.EXPANSION, [tuple(v) for v in used], later)
+        assert float(g) == pytest.approx(expected, abs=1e-10)
+    seen = target.log_weight_and_observables(jnp.asarray(vertices))[1]
+    apart = used[:, 0][:, None] - used[:, 0][None, :]
+    x = 2 * np.where(apart < 0, apart + beta, apart) / beta - 1
+    n_legendre = seen["moments"].shape[1] - 1
+    weights = np.where(apart < 0, -1, 1) * of_t / beta
+    legendre = np.polynomial.legendre.legvander(x, n_legendre - 1) * weights[..., None]
+    expected = np.append(np.trace(of_t) / beta, np.sum(legendre[~np.eye(n, dtype=bool)], axis=0))
+    np.testing.assert_allclose(seen["moments"][0], expected, atol=1e-10)
+
+
+def test_slices_sum_to_the_trotter_product():
+    """Σ_s W/2^L and ⟨n_↑ n_↓⟩ of all states against operators on Fock space."""
+    target, n_slices = objects.slices(), objects.N_SLICES
+    log_weights, seen = jax.jit(jax.vmap(target.log_weight_and_observables))(objects.SLICES)
+    weights = np.exp(np.asarray(log_weights))
+    # The measure of n vertices is a constant here.
+    constant = n_slices * math.log(float(target.continuous.expansion) / 6) - math.lgamma(n_slices + 1)
+    slow = reference.Impurity(objects.LEVEL, objects.ENERGIES, objects.COUPLINGS)
+    log_z, double = slow.on_slices(3.0, 3.0, n_slices)
+    assert math.log(weights.mean()) - constant == pytest.approx(log_z, abs=1e-10)
+    assert float(weights @ seen["numbers"][:, 4] / weights.sum()) == pytest.approx(double, abs=1e-10)
+
+
+def test_a_network_of_slices_is_the_same_in_jax_and_fits_what_it_is_made_of():
+    network, states = objects.poor_slices(), objects.SLICES
+    log_weights = jax.jit(jax.vmap(network.log_weight))(states)
+    np.testing.assert_allclose(log_weights, jax.vmap(lambda s: dense_slices(network, s))(states), atol=1e-12)
+    found = fit_slices(SliceNetwork(objects.N_SLICES, 2, 3), Label(states, log_weights, jnp.zeros_like(states)))
+    assert np.std(jax.vmap(found.log_weight)(states) - log_weights) < np.std(log_weights) / 20
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +251,12 @@ def test_models_find_what_they_are_made_of():
     found = fit_pairs(PairModel(3, pairs.constants), labels_of(pairs, configurations))
     wanted, got = (jax.vmap(model.log_weight)(configurations) for model in (pairs, found))
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+    network = objects.poor_network()
+    labels = labels_of(network, configurations)
+    found = fit_network(NetworkModel(2, 3, network.constants), labels)
+    best_pairs = fit_pairs(PairModel(2, network.constants), labels)
+    left, without = (np.std(labels.log_weight - jax.vmap(m.log_weight)(configurations)) for m in (found, best_pairs))
+    assert left < without / 20
 
 
 def test_a_full_array_ends_the_program():
@@ -206,6 +279,8 @@ def test_what_constructors_refuse():
             "levels must be positive",
         ),
         (lambda: PairModel(0, np.ones(3)), "n_polynomials must be at least 1"),
+        (lambda: HirschFye(poles, 1.0, 1.0, 12), "multiple of 8"),
+        (lambda: NetworkModel(2, 0, np.ones(3)), "n_hidden must be at least 1"),
         (lambda: RankOneSweep(objects.target(), 0), "n_updates must be at least 1"),
     ):
         with pytest.raises(ValueError, match=words):

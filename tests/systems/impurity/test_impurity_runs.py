@@ -1,16 +1,20 @@
 """``slmc run`` with impurity models: from file to report, interruptions, wrong fields in one sentence."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from killing import assert_same_run, killed_before_checkpoint
+from killing import assert_same_run, killed_before_checkpoint, stopped_at
 from slmc import runs
 from slmc.simulation.records import Records
-from slmc.system import UserError
+from slmc.system import UserError, load_model
+from slmc.systems.impurity import NetworkModel
 from slmc.systems.impurity.measured import HIDDEN, NAMES
+from slmc.systems.impurity.settings import build_like
 
 Slmc = Callable[..., tuple[int, str, str]]
 
@@ -55,20 +59,34 @@ def test_a_run_and_what_it_tells(slmc: Slmc, finished: Path) -> None:
     assert series["green"].shape == (4, 2, 2, 33)
     page = (finished / "report.html").read_text()
     assert "spin susceptibility" in page
+    assert 'id="imaginary_time"' in page
     assert "magnetization squared" not in page
 
 
 def test_killed_and_resumed_it_gives_the_same_bits(tmp_path: Path, finished: Path) -> None:
+    """By the system while learning; then between records and checkpoint while measuring."""
     from slmc.cli import app
 
     directory = tmp_path / "run"
-    command = ["run", "impurity", "--out", str(directory), "-q", *TINY]
-    for fatal in (2, 5):
-        with killed_before_checkpoint(fatal):
-            app(command, standalone_mode=False)
-        command = ["resume", str(directory), "-q"]
+    marker = directory / "checkpoints" / "000002"
+    assert stopped_at(marker, "run", "impurity", "--out", directory, "-q", *TINY)[0] == -signal.SIGKILL
+    command = ["resume", str(directory), "-q"]
+    with killed_before_checkpoint(5):
+        app(command, standalone_mode=False)
     app(command, standalone_mode=False)
     assert_same_run(finished, directory)
+
+
+def test_the_network_model_in_a_run(slmc: Slmc, tmp_path: Path) -> None:
+    """It is learned, stored and read back."""
+    few = [word for word in TINY if "n_levels" not in word and "baseline" not in word]
+    fields = ["--set=model.name=network", "--set=model.n_polynomials=3", "--set=model.n_hidden=2"]
+    code, _, errors = slmc("run", "impurity", "--out", tmp_path / "run", "-q", *few, *fields)
+    assert code == 0, errors
+    model = load_model(tmp_path / "run" / "model.eqx", build_like)
+    assert isinstance(model, NetworkModel)
+    assert model.hidden.shape == (2, 6)
+    assert np.any(model.outer != 0)
 
 
 def test_a_stored_model_starts_at_another_temperature(slmc: Slmc, tmp_path: Path, finished: Path) -> None:

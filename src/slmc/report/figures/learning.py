@@ -29,6 +29,7 @@ def learning(run: Stored) -> Plot:
         return plot
     _learning_residual(plot, run, residual)
     _learning_acceptance(plot, run)
+    _learning_errors(plot, run)
     trained = _learning_history(plot, run)
     stages = _learning_stages(plot, run)
     plot.caption = (
@@ -72,6 +73,14 @@ def _learning_residual(plot: Plot, run: Stored, residual: np.ndarray) -> None:
         axes.legend()
 
 
+def _spent(run: Stored, n_rounds: int) -> tuple[np.ndarray, str]:
+    """Where a round stands on an axis: exact evaluations spent when it ended, or its number."""
+    evaluations = run.values("learning", "exact_evaluations")
+    if evaluations is None:
+        return np.arange(1, n_rounds + 1), "after round"
+    return evaluations, "exact evaluations spent"
+
+
 def _learning_acceptance(plot: Plot, run: Stored) -> None:
     expected = run.values("learning", "expected_acceptance")
     measured = run.values("learning", "acceptance")
@@ -79,15 +88,32 @@ def _learning_acceptance(plot: Plot, run: Stored) -> None:
         return
     with plot.panel("Acceptance while learning") as axes:
         if expected is not None:
-            axes.plot(
-                np.arange(1, len(expected) + 1), expected, "--", color=MUTED, label=r"expected, $\mathrm{erfc}(s/2)$"
-            )
+            position, _ = _spent(run, len(expected))
+            axes.plot(position, expected, "--", color=MUTED, label="expected from $s$")
         if measured is not None:
             # What a round measures is the model that the round before it left.
-            axes.plot(np.arange(len(measured)), measured, "o", color=BLUE, label="measured in the next round")
-        axes.set(xlabel="model after round", ylabel="acceptance", ylim=(0, 1.02), xlim=(0.5, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            position, _ = _spent(run, len(measured))
+            axes.plot(position[:-1], measured[1:], "o", color=BLUE, label="measured in the next round")
+        _, words = _spent(run, 0)
+        axes.set(xlabel=f"{words}, of the model", ylabel="acceptance", ylim=(0, 1.02), xlim=(0, None))
         axes.legend(loc="lower right")
+
+
+def _learning_errors(plot: Plot, run: Stored) -> None:
+    """The figures of the model that its system gives, of which each has units; those that all runs have have none."""
+    members = run.records.children.get("learning")
+    for name in () if members is None else map(str, members.data_vars):
+        variable = run.variable("learning", name)
+        units = "" if variable is None else str(variable.attrs.get("units", ""))
+        values = run.values("learning", name)
+        if not units or variable is None or values is None or values.ndim != 1:
+            continue
+        words = str(variable.attrs.get("description", name))
+        with plot.panel(words[:1].upper() + words[1:]) as axes:
+            position, label = _spent(run, len(values))
+            axes.plot(position, values, "o-", color=BLUE)
+            axes.set(xlabel=label, ylabel=f"error [{units}]")
+            from_zero(axes)
 
 
 def _learning_history(plot: Plot, run: Stored) -> bool:
@@ -141,10 +167,14 @@ def parity(run: Stored) -> Plot:
     plot.caption = (
         f"{len(exact)} configurations from chains that took no part in training. Points hug the line if the model is "
         f"good: <i>s</i> = {plain(residual)} of a spread of {plain(exact.std())} in log <i>W</i> "
-        f"({100 * explained:.1f} % of the variance explained). Only differences count, so a constant is free. "
+        f"({_explained(explained)}). Only differences count, so a constant is free. "
         "A residual wider in its tails than the Gaussian means that the chain will now and then stick for long."
     )
     return plot
+
+
+def _explained(share: float) -> str:
+    return f"{100 * share:.1f} % of the variance explained" if share > 0 else "no better than a constant"
 
 
 def _residual_histogram(plot: Plot, difference: np.ndarray, residual: float) -> None:

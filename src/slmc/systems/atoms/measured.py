@@ -8,23 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from slmc.montecarlo.tempering import WALKERS
 from slmc.system import Derived, Observable
 from slmc.systems.atoms.calculated import Coordinates
 from slmc.systems.atoms.cell import Cell
 from slmc.systems.atoms.structure import Structure
 
+BOLTZMANN = 8.617330337217213e-05
+"""In eV/K, with the digits that ASE has."""
+
 N_BINS = 100
 
-POSITIONS = Observable(
-    "positions",
-    lambda positions: positions,
-    units="Å",
-    description="positions of all atoms; periodic ones are not wrapped",
-    words="positions",
-    shown=False,
-    axes=("atom", "component"),
-)
-"""Recorded for the trajectory."""
+_BONDED = 1.25
+"""Of the sum of covalent radii: atoms that are nearer are drawn bonded."""
 
 ENERGY = Observable(
     "energy",
@@ -36,6 +32,47 @@ ENERGY = Observable(
     traced=True,
 )
 """It comes with the exact weight."""
+
+
+def _as_they_are(positions: Coordinates) -> Coordinates:
+    return positions
+
+
+def _of_replica(positions: Float[Array, "replica atom 3"], rung: int) -> Coordinates:
+    return positions[rung]
+
+
+WALKERS_AT = Observable(
+    WALKERS, description="which walker is at each temperature", words="walkers", shown=False, axes=("rung",),
+    drawn="walkers",
+)  # fmt: skip
+"""Recorded to see who went where."""
+
+
+def positions_of(structure: Structure, rung: int | None = None) -> Observable:
+    """The positions of all atoms, recorded for the trajectory and for pictures; of several replicas those of one."""
+    from ase.data.colors import jmol_colors
+
+    cell = structure.cell
+    shades = np.rint(255 * jmol_colors[list(cell.numbers)]).astype(int)
+    drawing = {
+        "labels": list(structure.symbols),
+        "sizes": list(cell.radii),
+        "colours": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in shades],
+        "bonds": _BONDED,
+        "cell": cell.vectors.tolist() if cell.is_periodic else [],
+    }
+    return Observable(
+        "positions",
+        _as_they_are if rung is None else partial(_of_replica, rung=rung),
+        units="Å",
+        description="positions of all atoms; periodic ones are not wrapped",
+        words="positions",
+        shown=False,
+        axes=("atom", "component"),
+        drawn="points",
+        drawing=drawing,
+    )
 
 
 def radius_of_gyration(positions: Coordinates, masses: Float[Array, " atom"]) -> Array:
@@ -124,6 +161,13 @@ def pair_observables(structure: Structure, reach: float) -> tuple[Observable, ..
                     description=f"{what} of {name}, in {N_BINS} bins of {reach / N_BINS:g} Å from 0",
                     words=f"{name} distances",
                     axes=(f"distance_{name}",),
+                    drawn="curve",
+                    drawing={
+                        "start": 0.0,
+                        "width": reach / N_BINS,
+                        "label": "distance $r$ [Å]",
+                        "value": "$g(r)$" if cell.is_periodic else "pairs",
+                    },
                 )
             )
     return tuple(made)
@@ -159,7 +203,9 @@ def scalars(structure: Structure, geometry: Any) -> dict[str, Observable]:
         for name, atoms in names.items():
             words = f"{function.__name__} of atoms {', '.join(map(str, atoms))}"
             measured = partial(function, cell=cell, atoms=tuple(atoms))
-            known[name] = Observable(name, measured, units=units, description=words, words=name, traced=True)
+            known[name] = Observable(
+                name, measured, units=units, description=words, words=f"{function.__name__} {name}", traced=True
+            )
     return known
 
 
@@ -175,9 +221,71 @@ def derived_from_energy(cell: Cell, beta: float) -> Derived:
         "heat_capacity",
         partial(heat_capacity, beta=beta, n_atoms=cell.n_atoms, n_momenta=n_momenta),
         ("energy",),
-        units="k_B/atom",
+        units="1/atom",
         description="by fluctuations of the energy, classical, at constant volume",
         words="heat capacity",
         mathtext="$c_V/k_B$",
         html="<i>c<sub>V</sub></i>/<i>k</i><sub>B</sub>",
     )
+
+
+def _at_rung(positions: Float[Array, "replica atom 3"], function: Any, rung: int) -> Array:
+    measured: Array = function(positions[rung])
+    return measured
+
+
+def _energy_at(values: Mapping[str, Array], rung: int) -> Array:
+    return values["energy"][rung]
+
+
+def observables_at(known: tuple[Observable, ...], temperatures: tuple[float, ...]) -> tuple[Observable, ...]:
+    """All observables at each temperature; those of the coldest are drawn."""
+    coldest = len(temperatures) - 1
+    slowest = next((about.name for about in known if about.of_configuration is not None), None)
+    made = []
+    for rung, temperature in enumerate(temperatures):
+        for about in known:
+            function = about.of_configuration
+            made.append(
+                about._replace(
+                    name=f"{about.name}_{rung + 1}",
+                    of_configuration=None if function is None else partial(_at_rung, function=function, rung=rung),
+                    of_weight=partial(_energy_at, rung=rung) if function is None else None,
+                    slow=rung == coldest and about.name == slowest,
+                    traced=rung == coldest,
+                    **_words_at(about, temperature),  # type: ignore[arg-type]
+                )
+            )
+    return tuple(made)
+
+
+def derived_at(cell: Cell, betas: tuple[float, ...]) -> tuple[Derived, ...]:
+    """The heat capacity at each temperature."""
+    made = []
+    for rung, beta in enumerate(betas):
+        about = derived_from_energy(cell, beta)
+        energy = f"energy_{rung + 1}"
+        made.append(
+            about._replace(
+                name=f"heat_capacity_{rung + 1}",
+                function=partial(_renamed, function=about.function, energy=energy),
+                needs=(energy,),
+                **_words_at(about, 1 / (BOLTZMANN * beta)),
+            )
+        )
+    return tuple(made)
+
+
+def _renamed(series: Mapping[str, np.ndarray], function: Any, energy: str) -> float:
+    return float(function({"energy": series[energy]}))
+
+
+def _words_at(about: Observable | Derived, temperature: float) -> dict[str, str]:
+    """Symbol and words with the temperature."""
+    at = f"{temperature:.5g} K"
+    return {
+        "description": f"{about.description}, at {at}",
+        "words": f"{about.words}, {at}",
+        "mathtext": f"{about.mathtext} ({at})" if about.mathtext else "",
+        "html": f"{about.html} ({at})" if about.html else "",
+    }

@@ -1,20 +1,19 @@
 """Energies and forces of many configurations at once, by calculators in processes of their own."""
 
-import atexit
 import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from queue import Queue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxtyping import Float
 
 from slmc.system import UserError, shortened
 from slmc.systems.atoms.cell import Cell
+from slmc.workers import Crew
 
 Positions = Float[np.ndarray, "configuration atom 3"]
 
@@ -38,6 +38,7 @@ _START = 120.0
 _DISPLACED, _SLOPE = 0.01, 0.05
 """Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
 
+_IS_VIRTUAL = sys.prefix != sys.base_prefix
 _SCRIPT = Path(__file__).with_name("worker.py")
 
 
@@ -50,7 +51,7 @@ class CalculatorSettings:
     to the bit; without, it may begin where its last evaluation ended, which is faster. An evaluation that raises, gives
     numbers that are not finite, ends its process, or takes more than ``timeout`` seconds has weight zero. More than a
     share ``max_failures`` of them ends the run. ``history_tolerance``, in eV, is how far two energies of one
-    configuration may differ by what was evaluated before.
+    configuration may differ by what was evaluated before. ``field`` is what a configuration file calls it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CalculatorSettings:
     timeout: float = 600.0
     max_failures: float = 0.02
     history_tolerance: float = 2.6e-5
+    field: str = "target.calculator"
 
 
 class Answer(NamedTuple):
@@ -86,12 +88,8 @@ class CalculatorPool:
         self.cell, self.settings = cell, settings
         self.counts: Counter[str] = Counter()
         self.last_words = self.doubt = ""
-        self._idle: Queue[_Worker] = Queue()
-        self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._all: list[_Worker] = []
-        self._finalizer = weakref.finalize(self, _end_all, self._all)
-        atexit.register(self._finalizer)
+        self._crew = Crew(partial(_Worker, cell, settings), settings.n_workers)
 
     def __call__(self, batch: Positions) -> tuple[Float[np.ndarray, " configuration"], Positions]:
         """Energies (+∞ where an evaluation failed or atoms are too near) and forces (zero there)."""
@@ -101,9 +99,9 @@ class CalculatorPool:
             self.counts[TOO_NEAR] += int(np.sum(~apart))
         places = np.flatnonzero(apart)
         if len(places):
-            self._start(batch[places[0]])
-            assert self._threads is not None
-            answers = list(self._threads.map(self._evaluated, [batch[place] for place in places]))
+            self._crew.start(partial(self._check_function, positions=batch[places[0]]))
+            answers = self._crew.evaluated([batch[place] for place in places])
+            self._count(answers)
             for place, answer in zip(places, answers, strict=True):
                 if not answer.failure:
                     energies[place], forces[place] = answer.energy, answer.forces
@@ -112,11 +110,7 @@ class CalculatorPool:
 
     def close(self) -> None:
         """Ends the processes; they are started again when needed."""
-        with self._lock:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads, self._idle = None, Queue()
-            _end_all(self._all)
+        self._crew.close()
 
     @property
     def n_failures(self) -> int:
@@ -133,25 +127,7 @@ class CalculatorPool:
             f"failed ({', '.join(kinds)}; the last: {self.last_words}); such configurations have weight zero."
         )
 
-    def _start(self, positions: np.ndarray) -> None:
-        with self._lock:
-            if self._threads is not None:
-                return
-            for _ in range(self.settings.n_workers):
-                self._idle.put(self._new_worker())
-            worker = self._idle.get()
-            try:
-                self._check_function(worker, positions)
-            finally:
-                self._idle.put(worker)
-            self._threads = ThreadPoolExecutor(self.settings.n_workers)
-
-    def _new_worker(self) -> "_Worker":
-        worker = _Worker(self.cell, self.settings)
-        self._all.append(worker)
-        return worker
-
-    def _check_function(self, worker: "_Worker", positions: np.ndarray) -> None:
+    def _check_function(self, worker: Any, positions: np.ndarray) -> None:
         """Refuses a calculator whose energy is no function of the positions; doubts forces that are not its slope."""
         first = worker.evaluated(positions)
         length = np.linalg.norm(first.forces)
@@ -175,23 +151,13 @@ class CalculatorPool:
                 "energy all the same; trajectories and the model that is trained on the forces are poor."
             )
 
-    def _evaluated(self, positions: np.ndarray) -> Answer:
-        worker = self._idle.get()
-        try:
-            answer = worker.evaluated(positions)
-        finally:
-            if not worker.is_alive:
-                with self._lock:
-                    self._all.remove(worker)
-                    worker.end()
-                    worker = self._new_worker()
-            self._idle.put(worker)
+    def _count(self, answers: Iterable[Answer]) -> None:
         with self._lock:
-            self.counts["evaluations"] += 1
-            if answer.failure:
-                self.counts[answer.failure] += 1
-                self.last_words = answer.words
-        return answer
+            for answer in answers:
+                self.counts["evaluations"] += 1
+                if answer.failure:
+                    self.counts[answer.failure] += 1
+                    self.last_words = answer.words
 
     def _check_failures(self) -> None:
         n_evaluations = self.counts["evaluations"]
@@ -201,6 +167,14 @@ class CalculatorPool:
                 f"more than target.max_failures = {self.settings.max_failures:g} allows (the last: "
                 f"{self.last_words}); check its parameters, or allow more."
             )
+
+
+# Libraries that packages bring along, MPI for instance, lie in the environment of Python itself.
+_LIBRARIES = {
+    "LD_LIBRARY_PATH": os.pathsep.join(
+        filter(None, (os.environ.get("LD_LIBRARY_PATH"), str(Path(sys.prefix, "lib")) if _IS_VIRTUAL else ""))
+    )
+}
 
 
 class _Worker:
@@ -213,7 +187,7 @@ class _Worker:
             [sys.executable, "-P", str(_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**single, **os.environ},
+            env={**single, **os.environ, **_LIBRARIES},
             # Signals that ask a run to stop go to all processes of a group; a calculator finishes what it is doing.
             start_new_session=True,
         )
@@ -250,6 +224,9 @@ class _Worker:
     def end(self) -> None:
         """Ends the process."""
         self.is_alive = False
+        # Programs that it keeps alive are of its group, and go with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -265,7 +242,7 @@ class _Worker:
         self._has_started = True
         if isinstance(read, str) or "error" in read[0]:
             words = f"it {read}" if isinstance(read, str) else shortened(read[0]["error"], 300)
-            raise UserError(f"target.calculator = {self.settings.name!r} cannot be used: {words}.")
+            raise UserError(f"{self.settings.field} = {self.settings.name!r} cannot be used: {words}.")
 
     def _send(self, content: bytes) -> None:
         assert self._process.stdin is not None
@@ -290,8 +267,3 @@ class _Worker:
             if not read:
                 return FAILURES[3]
             buffer += read
-
-
-def _end_all(workers: list[_Worker]) -> None:
-    while workers:
-        workers.pop().end()

@@ -1,11 +1,13 @@
 """What a configuration file may say about atoms and molecules."""
 
+import itertools
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from slmc.montecarlo import INTEGRATORS
-from slmc.selflearning import LearningSettings
+from slmc.selflearning import LearningSettings, TrainingSettings
 from slmc.system import (
     PROPOSAL_WORDS,
     Idle,
@@ -38,6 +40,9 @@ class AtomsSettings(Settings):
     cell: tuple[Position, ...] | None = Field(None, description="rows in Å if periodic, with symbols")
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), description="cells to take together")
     temperature: PositiveFloat = Field(300.0, description="in K", json_schema_extra={"symbol": "T", "units": "K"})
+    temperatures: tuple[PositiveFloat, ...] | None = Field(
+        None, description="or several, in K, from high to low, whose chains exchange configurations"
+    )
     calculator: str = Field("tblite", description="by the name that ASE or an installed package gives it")
     parameters: dict[str, Any] = Field({}, description="of the calculator")
     restart: Literal["fresh", "warm"] = Field(
@@ -57,6 +62,11 @@ class AtomsSettings(Settings):
         12.0, description='in u, or "physical"; averages don\'t depend on masses, steps do'
     )
 
+    @property
+    def coldest(self) -> float:
+        """The lowest temperature that there is, in K."""
+        return self.temperature if self.temperatures is None else self.temperatures[-1]
+
     @model_validator(mode="after")
     def _consistent(self) -> "AtomsSettings":
         listed = self.symbols is not None
@@ -70,14 +80,23 @@ class AtomsSettings(Settings):
             raise ValueError(f"positions must list as many as symbols, {len(self.symbols)}")
         if self.cell is not None and len(self.cell) != 3:
             raise ValueError(f"cell must have 3 rows; got {len(self.cell)}")
+        if self.temperatures is not None:
+            if len(self.temperatures) < 2 or any(a <= b for a, b in itertools.pairwise(self.temperatures)):
+                raise ValueError(f"temperatures lists two or more, from high to low; got {list(self.temperatures)}")
+            if self.temperature != 300.0:
+                raise ValueError("temperature has no effect with temperatures; leave it out")
         if self.sphere_radius is None and self.sphere_stiffness != 1.0:
             raise ValueError("sphere_stiffness has no effect without sphere_radius; leave it out")
         return self
 
 
 class PotentialSettings(Settings):
-    """The learned potential."""
+    """The learned potential, or a calculator in its place."""
 
+    guide: str | None = Field(
+        None, description="a calculator, by the name that ASE or a package gives it, in place of the learned potential"
+    )
+    parameters: dict[str, Any] = Field({}, description="of that calculator")
     reach: PositiveFloat = Field(5.0, description="cut-off in Å")
     n_radial: PositiveInt = Field(10, description="radial functions, of which channels are made")
     n_channels: PositiveInt = Field(8, description="channels of moments")
@@ -114,9 +133,19 @@ class AtomsLearning(TrainingSection):
     )
     force_weight: float = Field(3.0, ge=0, description="weight of the force residual, in Å²; 0: log-weights alone")
     training_steps: NonNegativeInt | Rounds = Field(1000, description="optimiser steps in a round, or a list")
+    labels: str | None = Field(
+        None, description="a file of energies and forces by the same calculator to train on too, for instance extxyz"
+    )
     batch_size: int = Field(32, ge=32, description="configurations in a step, a multiple of 32")
     weight_decay: float = Field(0.0, ge=0)
     single_precision: bool = Field(True, description="evaluate the model in float32 while training; decisions never")
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How a round trains: to the end of the cosine, before which a potential is worse than it was."""
+        given = super().training
+        most = self.training_steps if isinstance(self.training_steps, int) else max(self.training_steps)
+        return replace(given, patience=max(given.patience, most // given.evaluate_every + 1))
 
 
 class AtomsExact(ExactSettings):
@@ -161,25 +190,57 @@ class AtomsRun(RunSettings):
         "target.timeout",
         "target.max_failures",
     )
-    files: ClassVar[dict[str, str]] = {"model.file": "start.eqx", "target.structure": "start-*"}
+    files: ClassVar[dict[str, str]] = {
+        "model.file": "start.eqx",
+        "target.structure": "start-*",
+        "learning.labels": "labels-*",
+    }
 
     @property
     def learning_settings(self) -> LearningSettings:
-        from dataclasses import replace
-
         chooses = self.inner.proposal == "trajectory" and self.inner.n_steps == "auto"
         given = super().learning_settings
-        return replace(given, n_updates=None if chooses else given.n_updates, label_trajectories=True)
+        given = replace(given, n_updates=None if chooses else given.n_updates, label_trajectories=True)
+        if self.model.guide is None:
+            return given
+        # Nothing is trained; rounds still choose the trajectory, and measure how far the guide is off.
+        return replace(given, training=replace(given.training, n_steps=0), training_steps=None)
+
+    def _check_ladder(self) -> None:
+        if self.learning.n_rounds and self.inner.n_steps == "auto":
+            raise ValueError(
+                'inner.n_steps = "auto" is not possible with target.temperatures, for which one length must do; give a '
+                "number"
+            )
+        if self.exact.update == "local":
+            raise ValueError('exact.update = "local" is not possible with target.temperatures; use "hmc"')
+        if self.exact.every:
+            raise ValueError("exact.every is not possible with target.temperatures; leave it out")
+        if self.model.guide is not None or self.learning.labels is not None:
+            raise ValueError(
+                "model.guide and learning.labels are not possible with target.temperatures; leave them out"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> "AtomsRun":
         if self.inner.proposal == "chain" and self.inner.n_steps == "auto":
             raise ValueError('inner.n_steps = "auto" needs inner.proposal = "trajectory"; give a number')
+        if self.target.temperatures is not None:
+            self._check_ladder()
         self.check_wanted_errors(observable_names(self, periodic=None))
         form = tuple(f"model.{name}" for name in ("reach", "n_radial", "n_channels", "n_hidden"))
         local = ("exact.n_steps", "exact.integrator")
+        if self.model.guide is not None and self.model.file is not None:
+            raise ValueError("model.guide takes the place of a learned potential, and model.file is one; give either")
+        trained = tuple(
+            f"learning.{name}"
+            for name in ("labels", *TrainingSection.model_fields)
+            if name not in ("n_rounds", "n_steps", "held_out_share")
+        )
         refuse_idle(
             self,
+            Idle(self.model.guide is None, ("model.parameters",), "without model.guide, whose parameters they are"),
+            Idle(self.model.guide is not None, (*form, "inner.precision", *trained), "with a model.guide"),
             Idle(self.model.file is not None, form, "with a model.file, which has them"),
             Idle(self.exact.update == "local", local, 'with exact.update = "local"'),
         )
@@ -189,8 +250,15 @@ class AtomsRun(RunSettings):
 def observable_names(config: AtomsRun, periodic: bool | None) -> tuple[str, ...]:
     """The scalars to measure; where it is not known yet whether atoms are periodic, all that there might be.
 
+    With several temperatures each of them at each, counted from 1 at the highest.
+
     Raises ``ValueError`` for names that there are not.
     """
+    rungs = config.target.temperatures
     by_kind = {True: CRYSTAL, False: CLUSTER, None: tuple(dict.fromkeys((*CLUSTER, *CRYSTAL)))}[periodic]
-    names = (*by_kind, *config.geometry.distances, *config.geometry.angles)
-    return chosen_names(config.measurement.observables, names)
+    names = chosen_names(
+        config.measurement.observables, (*by_kind, *config.geometry.distances, *config.geometry.angles)
+    )
+    if rungs is None:
+        return names
+    return tuple(f"{name}_{rung + 1}" for rung in range(len(rungs)) for name in names)

@@ -49,6 +49,16 @@ def structure_of(atoms: Any, least_distance: float = LEAST_DISTANCE) -> Structur
 
 def read_atoms(path: Path, field: str) -> Any:
     """The last structure in a file, as ``ase.Atoms``. Raises ``UserError`` naming the field of the configuration."""
+    return _read(path, field, -1, "a structure")
+
+
+def read_frames(path: Path, field: str) -> list[Any]:
+    """All structures in a file, as ``ase.Atoms``. Raises ``UserError`` naming the field of the configuration."""
+    frames: list[Any] = _read(path, field, ":", "structures")
+    return frames
+
+
+def _read(path: Path, field: str, index: int | str, what: str) -> Any:
     from ase.io import read
 
     if not path.is_file():
@@ -56,10 +66,10 @@ def read_atoms(path: Path, field: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # readers warn of conventions that they had to guess
-            return read(path)
+            return read(path, index)
     except Exception as error:
         words = shortened(f"{type(error).__name__}: {error}", 200)
-        raise UserError(f"{field} = {shortened(str(path))} cannot be read as a structure ({words}).") from None
+        raise UserError(f"{field} = {shortened(str(path))} cannot be read as {what} ({words}).") from None
 
 
 def write_frames(

@@ -5,14 +5,20 @@ describes atoms and calculator, then 24 bytes of float64 for every atom and requ
 unless that tells of an error, the bytes of the forces. What a calculator prints goes nowhere.
 """
 
+import contextlib
+import copy
 import importlib
 import json
 import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, BinaryIO
 
 GROUP = "slmc.calculators"
@@ -22,7 +28,8 @@ GROUP = "slmc.calculators"
 def calculator_named(name: str) -> Callable[..., Any]:
     """What makes the calculator of a name: an entry point, or one that ASE itself knows.
 
-    Raises ``LookupError`` for a name that nothing offers, ``ImportError`` where its package is missing.
+    ``espresso`` is Quantum ESPRESSO kept alive. Raises ``LookupError`` for a name that nothing offers, ``ImportError``
+    where its package is missing.
     """
     for entry in entry_points(group=GROUP):
         if entry.name == name:
@@ -30,6 +37,8 @@ def calculator_named(name: str) -> Callable[..., Any]:
             return made
     from ase.calculators.calculator import get_calculator_class, names
 
+    if name == "espresso":
+        return espresso
     if name not in names:
         raise LookupError(f"there is no calculator {name!r}; there are {', '.join(calculator_names())}")
     known: Callable[..., Any] = get_calculator_class(name)
@@ -41,6 +50,34 @@ def calculator_names() -> tuple[str, ...]:
     from ase.calculators.calculator import names
 
     return tuple(sorted({*names, *(entry.name for entry in entry_points(group=GROUP))}))
+
+
+def espresso(pseudo_dir: str, command: str = "pw.x", **parameters: Any) -> Any:
+    """Quantum ESPRESSO, started once and asked through a socket: ASE's parameters, and the command that starts it.
+
+    It begins each self-consistent field where the last ended, as long as the calculator lives. ``ase.calculators.
+    espresso`` has the parameters; ``pseudo_dir`` is the folder of the pseudopotentials. ASE's own launcher of 3.29
+    leaves the program out of the command.
+    """
+    from ase.calculators.espresso import EspressoProfile, EspressoTemplate
+    from ase.calculators.socketio import SocketIOCalculator
+
+    folder = tempfile.TemporaryDirectory(prefix="slmc-espresso-")
+    socket = f"slmc-{os.getpid()}-{Path(folder.name).name}"
+    profile, template = EspressoProfile(command, pseudo_dir), EspressoTemplate()
+
+    def launch(atoms: Any, properties: Any = None, port: Any = None, unixsocket: Any = None) -> Any:
+        # What is written is changed on the way.
+        template.write_input(profile, Path(folder.name), atoms, copy.deepcopy(parameters), ["energy", "forces"])
+        arguments = [*shlex.split(command), "-in", template.inputname, "--ipi", f"{socket}:UNIX"]
+        return subprocess.Popen(arguments, cwd=folder.name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    class KeptAlive(SocketIOCalculator):
+        def close(self) -> None:
+            super().close()
+            folder.cleanup()
+
+    return KeptAlive(launch_client=launch, unixsocket=socket)
 
 
 def evaluated(atoms: Any, calculator: Any) -> tuple[float, Any]:
@@ -88,12 +125,22 @@ def _serve(described: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> 
             if content.shape != (len(numbers), 3):
                 raise ValueError(f"forces of shape {content.shape}")
         except Exception as error:
-            calculator = None  # nothing of what failed may stay
+            _drop(calculator)  # nothing of what failed may stay
+            calculator = None
             _answer(answers, {"error": _words(error)})
         else:
             _answer(answers, {"energy": energy}, content.tobytes())
         if described["fresh"]:
+            _drop(calculator)
             calculator = None
+
+
+def _drop(calculator: Any) -> None:
+    """Ends what belongs to a calculator: programs that it keeps alive, files."""
+    close = getattr(calculator, "close", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            close()
 
 
 def _answer(answers: BinaryIO, head: dict[str, Any], content: bytes = b"") -> None:

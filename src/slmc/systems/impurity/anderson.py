@@ -88,11 +88,12 @@ class Anderson(MeasuredTarget):
         return value, observables
 
     def updated(
-        self, vertices: Vertices, seed: UInt[Array, ""], n_updates: Int[Array, ""]
+        self, vertices: Vertices, seed: UInt[Array, ""], n_updates: Int[Array, ""], flips_alone: bool = False
     ) -> tuple[Vertices, LogWeight, dict[str, Array], Float[Array, ""]]:
         """Vertices after a turn of the circle and local updates (none with 0), log W, observables, accepted share.
 
-        The share is −1 where a vertex was to be inserted into a full array.
+        The share is −1 where a vertex was to be inserted into a full array. With ``flips_alone`` times stay, which must
+        then be equidistant, and the turn is one of spins.
         """
         from slmc.systems.impurity.determinant_kernel import N_NUMBERS, updates_call
 
@@ -102,7 +103,8 @@ class Anderson(MeasuredTarget):
         call = jax.ffi.ffi_call(
             compiled_calls.custom_call("impurity_updates", updates_call), results, vmap_method="expand_dims"
         )
-        moved, value, numbers, series, accepted = call(self.propagator.table, self.constants, vertices, seed, n_updates)
+        counts = jnp.stack([n_updates, jnp.asarray(flips_alone, jnp.int64)])
+        moved, value, numbers, series, accepted = call(self.propagator.table, self.constants, vertices, seed, counts)
         times = jnp.arange(n_times - 1, dtype=jnp.float64) * (self.beta / (n_times - 1))
         bare = jnp.append(self.propagator(times), jnp.sum(self.propagator.table[-1]))
         observables = {"numbers": numbers, "moments": series, "green": bare[None] + series @ self.to_green.T}

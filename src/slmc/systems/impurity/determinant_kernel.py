@@ -223,19 +223,21 @@ def _add(a, factor, b, n):
 
 @numba.njit(cache=True, fastmath=_FAST, error_model="numpy")
 @no_type_check
-def _add_legendre(signed, x, n, factors, series):
-    """series_l += Σ_q signed_q P_l(x_q), by the recurrence of Legendre polynomials.
+def _add_legendre(weights, x, n, factors, series):
+    """series_{spin,l} += Σ_q weights_{spin, parity of l, q} P_l(x_q), by the recurrence of Legendre polynomials.
 
     ``factors`` has room for three rows of numbers."""
     before, now, later = factors[0], factors[1], factors[2]
     for q in range(n):
         before[q], now[q] = 1.0, x[q]
-    n_legendre = len(series)
-    for degree in range(n_legendre):
-        total = 0.0
+    for degree in range(series.shape[1]):
+        up, down = weights[0, degree % 2], weights[1, degree % 2]
+        of_up, of_down = 0.0, 0.0
         for q in range(n):
-            total += signed[q] * before[q]
-        series[degree] += total
+            of_up += up[q] * before[q]
+            of_down += down[q] * before[q]
+        series[0, degree] += of_up
+        series[1, degree] += of_down
         a, b = (2.0 * degree + 3.0) / (degree + 2.0), (degree + 1.0) / (degree + 2.0)
         for q in range(n):
             later[q] = a * x[q] * now[q] - b * before[q]
@@ -253,7 +255,7 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
     numbers[:] = 0.0
     series[:] = 0.0
     numbers[0] = n
-    left, right, product = np.empty(n), np.empty(n), np.empty(n)
+    left, right, strengths = np.empty(n), np.empty(n), np.empty((2, n))
     for i in range(n):
         numbers[1] += vertices[i, 1]
     for time in range(N_TIMES):
@@ -263,7 +265,9 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
             sign = 1.0 - 2.0 * spin
             for i in range(n):
                 left[i] = propagator(table, beta, at - vertices[i, 0]) * (math.exp(sign * gamma * vertices[i, 1]) - 1)
-                right[i] = propagator(table, beta, vertices[i, 0] - at)
+                # A vertex at the same time is before: a density commutes with its kick.
+                since = vertices[i, 0] - at
+                right[i] = propagator(table, beta, since if since != 0 else -1e-300)
             empty = table[0, 0]
             for i in range(n):
                 empty += left[i] * _dot(matrices[spin, i], right, n)
@@ -271,19 +275,22 @@ def measure(table, constants, vertices, n, matrices, numbers, series):
         numbers[2] += densities[0] / N_TIMES
         numbers[3] += densities[1] / N_TIMES
         numbers[4] += densities[0] * densities[1] / N_TIMES
-    x, sign_of, factors = np.empty(n), np.empty(n), np.empty((3, n))
-    for p in range(n):
-        for q in range(n):
+    for spin in range(2):
+        for p in range(n):
+            strengths[spin, p] = (math.exp((1.0 - 2.0 * spin) * gamma * vertices[p, 1]) - 1) / beta
+            series[spin, 0] += strengths[spin, p] * matrices[spin, p, p]
+    x, weights, factors = np.empty(n), np.empty((2, 2, n)), np.empty((3, n))
+    for p in range(1, n):
+        # (q, p) is at −x if (p, q) is at x, with the other sign, and P_l(−x) = (−1)^l P_l(x).
+        for q in range(p):
             time = vertices[p, 0] - vertices[q, 0]
-            sign_of[q] = 1.0 if time >= 0 else -1.0
+            sign = 1.0 if time >= 0 else -1.0
             x[q] = 2 * (time if time >= 0 else time + beta) / beta - 1
-        sign_of[p] = 0.0
-        for spin in range(2):
-            strength = (math.exp((1.0 - 2.0 * spin) * gamma * vertices[p, 1]) - 1) / beta
-            series[spin, 0] += strength * matrices[spin, p, p]
-            for q in range(n):
-                product[q] = strength * matrices[spin, p, q] * sign_of[q]
-            _add_legendre(product, x, n, factors, series[spin, 1:])
+            for spin in range(2):
+                there = sign * strengths[spin, p] * matrices[spin, p, q]
+                back = sign * strengths[spin, q] * matrices[spin, q, p]
+                weights[spin, 0, q], weights[spin, 1, q] = there - back, there + back
+        _add_legendre(weights, x, p, factors, series[:, 1:])
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -295,6 +302,16 @@ def symmetric_change(vertices, n, beta, words):
         time = vertices[i, 0] + turn
         vertices[i, 0] = time - beta if time >= beta else time
         vertices[i, 1] *= factor
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
+def change_of_slices(vertices, n, words):
+    """Turns the spins of equidistant times by a random number of steps, and all of them with probability one half."""
+    turn, factor = int(uniform(words) * n), 1.0 if uniform(words) < 0.5 else -1.0
+    spins = vertices[:n, 1].copy()
+    for i in range(n):
+        vertices[i, 1] = factor * spins[(i + turn) % n]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -328,15 +345,16 @@ def flip(matrices, n, k, old, columns, ratios, work):
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def insertion_ratios(matrices, n, gamma, s, spins, columns, rows, corner, left, right, ratios):
+def insertion_ratios(matrices, n, kicks, s, spins, columns, rows, corner, left, right, ratios):
     """Writes det N_σ⁻¹ after by before a vertex of spin s is added; returns their product.
 
-    ``columns`` and ``rows`` (spin, vertex) hold G from the new time and to it, ``corner`` (spin) at equal times;
-    ``spins`` are those of the vertices. ``left`` and ``right`` are made for ``insert``.
+    ``kicks`` are e^γ − 1 and e^{−γ} − 1; ``columns`` and ``rows`` (spin, vertex) hold G from the new time and to it,
+    ``corner`` (spin) at equal times; ``spins`` are those of the vertices. ``left`` and ``right`` are made for
+    ``insert``.
     """
     for spin in range(2):
-        sign, a = 1.0 - 2.0 * spin, matrices[spin]
-        strength, up, down = math.exp(sign * gamma * s) - 1, math.exp(sign * gamma) - 1, math.exp(-sign * gamma) - 1
+        a, up, down = matrices[spin], kicks[spin], kicks[1 - spin]
+        strength = up if s > 0 else down
         schur = 1 + strength - corner[spin] * strength
         right[spin, :n] = 0.0
         for i in range(n):
@@ -380,8 +398,8 @@ def remove(matrices, n, k):
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def local_updates(table, constants, vertices, n, matrices, n_updates, words):
-    """Local updates with N_σ of the n vertices in ``matrices``.
+def local_updates(table, constants, vertices, n, matrices, n_updates, flips_alone, words):
+    """Local updates with N_σ of the n vertices in ``matrices``; with ``flips_alone`` times stay.
 
     Returns n (−1 if the array was full), the accepted ones, and the change of log Π det N_σ⁻¹.
     """
@@ -394,9 +412,10 @@ def local_updates(table, constants, vertices, n, matrices, n_updates, words):
         np.empty((2, capacity)),
     )
     ratios, old, corner, work = np.empty(2), np.empty(2), np.full(2, table[0, 0]), np.empty((2, capacity))
+    kicks = math.exp(gamma) - 1, math.exp(-gamma) - 1
     n_accepted, change = 0, 0.0
     for _ in range(n_updates):
-        kind = uniform(words)
+        kind = 0.0 if flips_alone else uniform(words)
         if kind < FLIP:
             if n == 0:
                 continue
@@ -418,7 +437,7 @@ def local_updates(table, constants, vertices, n, matrices, n_updates, words):
             for i in range(n):
                 columns[0, i] = columns[1, i] = propagator(table, beta, vertices[i, 0] - time)
                 rows[0, i] = rows[1, i] = propagator(table, beta, time - vertices[i, 0])
-            ratio = insertion_ratios(matrices, n, gamma, s, vertices[:, 1], columns, rows, corner, left, right, ratios)
+            ratio = insertion_ratios(matrices, n, kicks, s, vertices[:, 1], columns, rows, corner, left, right, ratios)
             if uniform(words) < ratio * expansion / (n + 1):
                 if n == capacity:
                     return -1, n_accepted, change
@@ -512,8 +531,8 @@ def force_call(frame_address):
 
 @no_type_check
 def updates_call(frame_address):
-    """Of a table, constants, vertices, a seed and a number of updates: new vertices, log W, numbers, series, the share
-    of updates that were accepted (−1 where the array was full).
+    """Of a table, constants, vertices, a seed and (a number of updates, 1 for flips alone): new vertices, log W,
+    numbers, series, the share of updates that were accepted (−1 where the array was full).
 
     No updates leave everything as it is and measure.
     """
@@ -524,7 +543,7 @@ def updates_call(frame_address):
         constants = numba.carray(data(given[1]), of_rank_one(given[1]), np.float64)
         vertices = numba.carray(data(given[2]), of_rank_two(given[2]), np.float64)
         seeds = numba.carray(data(given[3]), (size(extents(given[3])),), np.uint64)
-        n_updates = numba.carray(data(given[4]), (size(extents(given[4])),), np.int64)
+        counts = numba.carray(data(given[4]), of_rank_one(given[4]), np.int64)
         moved = numba.carray(data(made[0]), of_rank_two(made[0]), np.float64)
         whole = extents(made[1])
         log_weights = numba.carray(data(made[1]), (size(extents(made[1])),), np.float64)
@@ -542,15 +561,19 @@ def updates_call(frame_address):
             of_chain = constants[entry(given[1], whole, chain)]
             fixed, here = (of_chain[0], of_chain[1], of_chain[2]), moved[chain]
             here[:] = vertices[entry(given[2], whole, chain)]
-            n, wanted = n_occupied(here), n_updates[entry(given[4], whole, chain)]
+            n, wanted = n_occupied(here), counts[entry(given[4], whole, chain), 0]
+            flips_alone = counts[entry(given[4], whole, chain), 1] > 0
             if wanted:
                 seed_numbers(words, seeds[entry(given[3], whole, chain)])
-                symmetric_change(here, n, fixed[0], words)
+                if flips_alone:
+                    change_of_slices(here, n, words)
+                else:
+                    symmetric_change(here, n, fixed[0], words)
             log_weights[chain] = inverses(table, fixed, here, n, matrices, pivots)
             accepted[chain] = 0.0
             if wanted:
                 before = log_measure(n, fixed[1], fixed[0])
-                n, n_accepted, change = local_updates(table, fixed, here, n, matrices, wanted, words)
+                n, n_accepted, change = local_updates(table, fixed, here, n, matrices, wanted, flips_alone, words)
                 accepted[chain] = -1.0 if n < 0 else n_accepted / wanted
                 n = max(n, 0)
                 log_weights[chain] += change + log_measure(n, fixed[1], fixed[0]) - before

@@ -143,7 +143,7 @@ class WindowSweep(Update):
 
     target: BathModel
     n_windows: int = eqx.field(static=True)
-    n_updates: int = eqx.field(static=True, default=20)
+    n_updates: int = eqx.field(static=True, default=40)
 
     def __check_init__(self) -> None:
         positive_count(self.n_windows, "n_windows")
@@ -183,7 +183,7 @@ class LevelSweep(Update):
 
     target: Anderson
     n_windows: int = eqx.field(static=True)
-    n_updates: int = eqx.field(static=True, default=20)
+    n_updates: int = eqx.field(static=True, default=40)
 
     def __check_init__(self) -> None:
         positive_count(self.n_windows, "n_windows")

@@ -49,41 +49,44 @@ from slmc.systems.impurity.determinant_kernel import (
 
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
-SPREAD = 10.0
-"""Factors are multiplied until their scales may differ by e^{SPREAD}: rounding is then magnified to 1e-11 at most."""
+SPREAD = 16.0
+"""Factors are multiplied while their scales differ by e^{SPREAD} at most: log W is then right to 1e-10."""
 
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
 def _renew(q, logs, t, work):
-    """From C D T, C in place of Q, to Q' D' T': C D = Q' R, columns by the largest, by Gram and Schmidt, twice."""
+    """From C D T, C in place of Q, to Q' D' T': C D = Q' R, columns from the largest down, by Gram and Schmidt, twice.
+
+    The order is that of the columns before anything is subtracted: scales differ by far more than what directions do.
+    """
     r = len(logs)
-    rest, new_t, new_logs, done = work[0], work[1], work[2, 0], work[2, 1]
-    for i in range(r):
-        done[i] = 0.0
-        for j in range(r):
+    rest, new_t, new_logs, sizes = work[0], work[1], work[2, 0], work[2, 1]
+    for j in range(r):
+        norm = 0.0
+        for i in range(r):
             rest[i, j] = q[i, j]
             new_t[i, j] = 0.0
+            norm += q[i, j] * q[i, j]
+        sizes[j] = 0.5 * math.log(norm) + logs[j]
     for place in range(r):
-        best, largest = -1, -np.inf
-        for k in range(r):
-            if done[k] == 0:
-                norm = 0.0
+        best = 0
+        for k in range(1, r):
+            if sizes[k] > sizes[best]:
+                best = k
+        sizes[best] = -np.inf
+        for turn in range(2):
+            for previous in range(place):
+                overlap = 0.0
                 for i in range(r):
-                    norm += rest[i, k] * rest[i, k]
-                scale = -np.inf if norm == 0 else 0.5 * math.log(norm) + logs[k]
-                if best < 0 or scale > largest:
-                    best, largest = k, scale
-        done[best] = 1.0
-        for previous in range(place):
-            overlap = 0.0
-            for i in range(r):
-                overlap += q[i, previous] * rest[i, best]
-            for i in range(r):
-                rest[i, best] -= overlap * q[i, previous]
-            scale = overlap * math.exp(min(logs[best] - new_logs[previous], 700.0))
-            for j in range(r):
-                new_t[previous, j] += scale * t[best, j]
+                    overlap += q[i, previous] * rest[i, best]
+                for i in range(r):
+                    rest[i, best] -= overlap * q[i, previous]
+                if turn == 0:
+                    # What the second turn finds is rounding of this.
+                    scale = overlap * math.exp(min(logs[best] - new_logs[previous], 700.0))
+                    for j in range(r):
+                        new_t[previous, j] += scale * t[best, j]
         norm = 0.0
         for i in range(r):
             norm += rest[i, best] * rest[i, best]
@@ -94,16 +97,6 @@ def _renew(q, logs, t, work):
         new_logs[place] = logs[best] + math.log(norm)
         for j in range(r):
             new_t[place, j] += t[best, j]
-        for k in range(r):
-            if done[k] == 0:
-                overlap = 0.0
-                for i in range(r):
-                    overlap += q[i, place] * rest[i, k]
-                for i in range(r):
-                    rest[i, k] -= overlap * q[i, place]
-                scale = overlap * math.exp(min(logs[k] - new_logs[place], 700.0))
-                for j in range(r):
-                    new_t[place, j] += scale * t[k, j]
     for i in range(r):
         logs[i] = new_logs[i]
         for j in range(r):
@@ -147,8 +140,10 @@ def _advance(energies, impurity, strength, vertices, backwards, begin, end, q, l
     ``strength`` is σγ. ``backwards`` makes the transposed product, from the end to the beginning. Renewed in the end.
     """
     r, count = len(energies), len(vertices)
-    widest = 2 * np.max(np.abs(energies))
-    longest = SPREAD / widest if widest > 0 else np.inf
+    widest = 0.0
+    for level in range(r):
+        widest = max(widest, 2 * abs(energies[level]))
+    longest = SPREAD / (2 * widest) if widest > 0 else np.inf
     time, spread = end if backwards else begin, 0.0
     for place in range(count + 1):
         kick, until = 0.0, begin if backwards else end
@@ -159,64 +154,66 @@ def _advance(energies, impurity, strength, vertices, backwards, begin, end, q, l
         while True:
             step = min(left, longest)
             is_last = step == left
-            due = spread + step * widest + (abs(kick) if is_last else 0.0)
+            due = step * widest + (abs(kick) if is_last else 0.0)
+            if spread + due > SPREAD:
+                _renew(q, logs, t, work)
+                spread = 0.0
+            spread += due
             for level in range(r):
                 factor = math.exp(-step * energies[level])
                 for j in range(r):
                     q[level, j] *= factor
             left -= step
-            if is_last and kick != 0:
-                factor = math.exp(kick) - 1
-                for j in range(r):
-                    overlap = 0.0
-                    for level in range(r):
-                        overlap += impurity[level] * q[level, j]
-                    for level in range(r):
-                        q[level, j] += factor * impurity[level] * overlap
-            spread = due
-            if spread > SPREAD / 2 or (is_last and place == count):
-                _renew(q, logs, t, work)
-                spread = 0.0
             if is_last:
                 break
+        if kick != 0:
+            factor = math.exp(kick) - 1
+            for j in range(r):
+                overlap = 0.0
+                for level in range(r):
+                    overlap += impurity[level] * q[level, j]
+                overlap *= factor
+                for level in range(r):
+                    q[level, j] += impurity[level] * overlap
+    _renew(q, logs, t, work)
 
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
-def _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots):
-    """log det(1 + A B) of A = Q D T and Bᵀ = Q' D' T'; writes (1 + A B)⁻¹.
+def _closed(q, logs, t, other_q, other_logs, other_t, between, green, work, pivots):
+    """log det(1 + A B E) of A = Q D T, Bᵀ = Q' D' T' and a diagonal E, ``between``; writes (1 + A B E)⁻¹.
 
-    1 + A B = Q D_> [D_>⁻¹ QᵀQ' D'_>⁻¹ + D_< T T'ᵀ D'_<] D'_> Q'ᵀ with D_> = max(D, 1), D_< = min(D, 1).
+    1 + A B E = Q D_> [D_>⁻¹ Qᵀ E⁻¹ Q' D'_>⁻¹ + D_< T T'ᵀ D'_<] D'_> Q'ᵀ E, D_> = max(D, 1), D_< = min(D, 1).
     """
     r = len(logs)
-    inner, half = work[0], work[1]
+    inner, half, large, small = work[0], work[1], work[2], work[3]
     total = 0.0
     for i in range(r):
-        total += max(logs[i], 0.0) + max(other_logs[i], 0.0)
+        total += max(logs[i], 0.0) + max(other_logs[i], 0.0) + math.log(between[i])
+        large[0, i], small[0, i] = math.exp(-max(logs[i], 0.0)), math.exp(min(logs[i], 0.0))
+        large[1, i], small[1, i] = math.exp(-max(other_logs[i], 0.0)), math.exp(min(other_logs[i], 0.0))
+        for level in range(r):
+            half[i, level] = q[level, i] / between[level]
+    for i in range(r):
         for j in range(r):
             overlap, product = 0.0, 0.0
             for level in range(r):
-                overlap += q[level, i] * other_q[level, j]
+                overlap += half[i, level] * other_q[level, j]
                 product += t[i, level] * other_t[j, level]
-            large = math.exp(-max(logs[i], 0.0) - max(other_logs[j], 0.0))
-            small = math.exp(min(logs[i], 0.0) + min(other_logs[j], 0.0))
-            inner[i, j] = overlap * large + product * small
+            inner[i, j] = overlap * large[0, i] * large[1, j] + product * small[0, i] * small[1, j]
     total += invert(inner, r, pivots)
-    for i in range(r):
-        for j in range(r):
-            inner[i, j] *= math.exp(-max(other_logs[i], 0.0) - max(logs[j], 0.0))
     for i in range(r):
         for j in range(r):
             value = 0.0
             for level in range(r):
-                value += inner[i, level] * q[j, level]
-            half[i, j] = value
+                value += inner[i, level] * large[0, level] * q[j, level]
+            half[i, j] = large[1, i] * value
     for i in range(r):
         for j in range(r):
             value = 0.0
             for level in range(r):
                 value += other_q[i, level] * half[level, j]
-            green[i, j] = value
+            green[i, j] = value / between[i]
     return total
 
 
@@ -233,12 +230,25 @@ def _by_time(vertices, n):
 
 @numba.njit(cache=True, error_model="numpy")
 @no_type_check
+def _sort(vertices, n):
+    """Sorts a few vertices by time, in place, by insertion."""
+    for place in range(1, n):
+        time, s = vertices[place, 0], vertices[place, 1]
+        k = place
+        while k > 0 and vertices[k - 1, 0] > time:
+            vertices[k, 0], vertices[k, 1] = vertices[k - 1, 0], vertices[k - 1, 1]
+            k -= 1
+        vertices[k, 0], vertices[k, 1] = time, s
+
+
+@numba.njit(cache=True, error_model="numpy")
+@no_type_check
 def log_determinants(energies, impurity, beta, gamma, vertices, n):
     """Σ_σ log det N_σ⁻¹."""
     r = len(energies)
     q, logs, t, green = np.empty((r, r)), np.empty(r), np.empty((r, r)), np.empty((r, r))
     other_q, other_logs, other_t = np.empty((r, r)), np.empty(r), np.empty((r, r))
-    work, pivots = np.empty((3, r, r)), np.empty(r, np.int64)
+    work, pivots, nothing = np.empty((4, max(r, 2), r)), np.empty(r, np.int64), np.ones(r)
     total = 0.0
     _start(other_q, other_logs, other_t)
     ordered = _by_time(vertices, n)
@@ -246,7 +256,7 @@ def log_determinants(energies, impurity, beta, gamma, vertices, n):
         sign = 1.0 - 2.0 * spin
         _start(q, logs, t)
         _advance(energies, impurity, sign * gamma, ordered, False, 0.0, beta, q, logs, t, work)
-        total += _closed(q, logs, t, other_q, other_logs, other_t, green, work, pivots)
+        total += _closed(q, logs, t, other_q, other_logs, other_t, nothing, green, work, pivots)
     for level in range(r):
         energy = beta * energies[level]
         total -= 2 * (max(-energy, 0.0) + math.log1p(math.exp(-abs(energy))))
@@ -290,6 +300,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
     matrices, x, y, z, columns, rows, left, right, work, pivots = room
     ratios, old, corner = np.empty(2), np.empty(2), np.empty(2)
     up, down = math.exp(gamma), math.exp(-gamma)
+    kicks = up - 1, down - 1
     rate = expansion * length / beta
     for i in range(m):
         _vectors(energies, impurity, inside[i, 0], green, x[i], y[i], z[i])
@@ -335,7 +346,7 @@ def _in_window(energies, impurity, green, length, constants, slopes, inside, m, 
                     rows[spin, i] = _between(new_x, y[i], z[i, spin], after)
             for spin in range(2):
                 corner[spin] = _between(new_x, new_y, new_z[spin], False)
-            ratio = insertion_ratios(matrices, m, gamma, s, inside[:, 1], columns, rows, corner, left, right, ratios)
+            ratio = insertion_ratios(matrices, m, kicks, s, inside[:, 1], columns, rows, corner, left, right, ratios)
             if uniform(words) < ratio * slopes[n] * rate / (m + 1):
                 insert(matrices, m, left, right, ratios)
                 inside[m, 0], inside[m, 1] = time, s
@@ -381,7 +392,10 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
     later_q, later_logs, later_t = stores
     q, logs, t, green = np.empty((2, r, r)), np.empty((2, r)), np.empty((2, r, r)), np.empty((2, r, r))
     end_q, end_logs, end_t = np.empty((r, r)), np.empty(r), np.empty((r, r))
-    work, pivots, inside = np.empty((3, r, r)), np.empty(r, np.int64), np.empty((capacity, 2))
+    work, pivots, inside = np.empty((4, max(r, 2), r)), np.empty(r, np.int64), np.empty((capacity, 2))
+    between = np.empty(r)
+    for level in range(r):
+        between[level] = math.exp(-length * energies[level])
     for spin in range(2):
         sign = 1.0 - 2.0 * spin
         _start(end_q, end_logs, end_t)
@@ -410,14 +424,16 @@ def sweep(energies, impurity, constants, slopes, vertices, n, n_windows, n_updat
             m += 1
             first += 1
         for spin in range(2):
-            _copy(later_q[window, spin], later_logs[window, spin], later_t[window, spin], end_q, end_logs, end_t)
-            _advance(energies, impurity, 0.0, ordered[:0], True, 0.0, length, end_q, end_logs, end_t, work)
-            _closed(q[spin], logs[spin], t[spin], end_q, end_logs, end_t, green[spin], work, pivots)
+            _closed(
+                q[spin], logs[spin], t[spin], later_q[window, spin], later_logs[window, spin], later_t[window, spin],
+                between, green[spin], work, pivots,
+            )  # fmt: skip
         m, n, accepted = _in_window(
             energies, impurity, green, length, constants, slopes, inside, m, n, capacity, n_updates, words, room
         )
         n_accepted += accepted
-        made = _by_time(inside, m)
+        _sort(inside, m)
+        made = inside[:m]
         for spin in range(2):
             strength = gamma * (1.0 - 2.0 * spin)
             _advance(energies, impurity, strength, made, False, 0.0, length, q[spin], logs[spin], t[spin], work)

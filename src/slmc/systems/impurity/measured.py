@@ -111,6 +111,7 @@ def impurity_fields() -> tuple[Observable, ...]:
             mathtext=r"$g(\tau)$",
             html="<i>g</i>(<i>τ</i>)",
             axes=("spin", "time"),
+            drawn="imaginary time",
         ),
         Observable(
             "moments",

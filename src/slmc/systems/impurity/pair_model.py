@@ -49,7 +49,7 @@ class PairModel(Target):
 
     def potential(self, capacity: int) -> Float[Array, " order"]:
         """f(n) for n = 0 … ``capacity``."""
-        return _monomials(self.centre, jnp.arange(capacity + 1, dtype=jnp.float64)) @ self.powers + self.constant
+        return monomials(self.centre, jnp.arange(capacity + 1, dtype=jnp.float64)) @ self.powers + self.constant
 
     def log_weight(self, configuration: Vertices) -> LogWeight:
         return log_weight(self, configuration)
@@ -67,10 +67,10 @@ class PairModel(Target):
             sums.append(jnp.stack([jnp.sum(before * both * spins[:, None] * spins[None, :]), jnp.sum(before * both)]))
             before, now = now, 2 * y * now - before
         pairs = jnp.stack(sums, axis=1) * scale
-        return jnp.concatenate([pairs.ravel(), _monomials(self.centre, n)])
+        return jnp.concatenate([pairs.ravel(), monomials(self.centre, n)])
 
 
-def _monomials(centre: Float[Array, " 2"], n: Float[Array, "*any"]) -> Float[Array, "*any power"]:
+def monomials(centre: Float[Array, " 2"], n: Float[Array, "*any"]) -> Float[Array, "*any power"]:
     """z, z², …, z⁴ of z = (n − ⟨n⟩)/σ, continued as straight lines."""
     z = (n - centre[0]) / centre[1]
     inside = jnp.clip(z, -_FARTHEST, _FARTHEST)

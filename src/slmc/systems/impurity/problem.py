@@ -16,12 +16,13 @@ from slmc.system import Fit, Problem, System, UserError, load_model
 from slmc.systems.impurity.anderson import Anderson, Vertices
 from slmc.systems.impurity.levels import BathModel, LevelSweep, WindowSweep, fit_potential, n_windows
 from slmc.systems.impurity.measured import derived_quantities, impurity_fields, impurity_observables, scalar_names
+from slmc.systems.impurity.network_model import NetworkModel, NetworkSweep, fit_network
 from slmc.systems.impurity.pair_model import PairModel, PairSweep, fit_pairs
 from slmc.systems.impurity.poles import Poles, fitted, of_levels, semicircle
 from slmc.systems.impurity.positive_poles import energy_grid, read_hybridization
 from slmc.systems.impurity.rank_one import RankOneSweep
 from slmc.systems.impurity.self_consistency import Lattice, bare_poles, bethe_lattice, self_consistent
-from slmc.systems.impurity.settings import ImpurityRun, ImpuritySettings, build_like, describe
+from slmc.systems.impurity.settings import ImpurityModel, ImpurityRun, ImpuritySettings, build_like, describe
 from slmc.systems.impurity.vertices import Circle
 
 
@@ -99,13 +100,17 @@ def inner_sweep(model: Target, n_windows: int, n_updates: int) -> Update:
     """The update that drives the chain of the effective model."""
     if isinstance(model, BathModel):
         return WindowSweep(model, n_windows)
+    if isinstance(model, NetworkModel):
+        return NetworkSweep(model, n_updates)
     assert isinstance(model, PairModel)
     return PairSweep(model, n_updates)
 
 
-def fitted_model(model: BathModel | PairModel, labels: Label) -> BathModel | PairModel:
-    """The model fitted to exact labels: all of the pair model, the potential of n of a bath model."""
-    return fit_potential(model, labels) if isinstance(model, BathModel) else fit_pairs(model, labels)
+def fitted_model(model: ImpurityModel, labels: Label) -> ImpurityModel:
+    """The model fitted to exact labels: all of it, or the potential of n of a bath model."""
+    if isinstance(model, BathModel):
+        return fit_potential(model, labels)
+    return fit_network(model, labels) if isinstance(model, NetworkModel) else fit_pairs(model, labels)
 
 
 def learner(problem: Problem, target: Target, exact: Update, settings: LearningSettings) -> Learner:
@@ -117,7 +122,7 @@ def learner(problem: Problem, target: Target, exact: Update, settings: LearningS
     return Learner(target, problem.manifold, exact, inner, solve, settings, observable=observable)
 
 
-def _fitted_to(model: BathModel | PairModel, labels: Label, target: Anderson) -> BathModel | PairModel:
+def _fitted_to(model: ImpurityModel, labels: Label, target: Anderson) -> ImpurityModel:
     if isinstance(model, BathModel):
         poles = levels_of(target, len(model.energies))
         values = jnp.asarray(poles.energies), jnp.sqrt(jnp.asarray(poles.weights))
@@ -131,7 +136,7 @@ def levels_of(target: Anderson, n_levels: int) -> Poles:
     return fitted(partial(poles.at_times, beta), beta, n_levels, poles.symmetric)
 
 
-def _windows(model: BathModel | PairModel | None, settings: ImpuritySettings) -> int:
+def _windows(model: ImpurityModel | None, settings: ImpuritySettings) -> int:
     """Windows for the levels of a model, or for those that it may have when a bath is found."""
     if not isinstance(model, BathModel):
         return 1
@@ -144,7 +149,7 @@ def _squared_spin(vertices: Vertices) -> Array:
     return jnp.sum(vertices[:, 1]) ** 2
 
 
-def _model(config: ImpurityRun, target: Anderson, directory: Path) -> BathModel | PairModel:
+def _model(config: ImpurityRun, target: Anderson, directory: Path) -> ImpurityModel:
     """The model to start learning from; a stored one is brought to β, U and K of the target."""
     settings = config.model
     if settings.file is not None:
@@ -152,6 +157,8 @@ def _model(config: ImpurityRun, target: Anderson, directory: Path) -> BathModel 
         return eqx.tree_at(lambda m: m.constants, model, target.constants)
     if settings.name == "pair":
         return PairModel(settings.n_polynomials, target.constants, settings.by_order)
+    if settings.name == "network":
+        return NetworkModel(settings.n_polynomials, settings.n_hidden, target.constants)
     return BathModel(levels_of(target, settings.n_levels), target.constants)
 
 

@@ -10,11 +10,15 @@ from slmc.system import Idle, Rounds, RunSettings, Settings, refuse_idle
 from slmc.systems.impurity.anderson import default_capacity
 from slmc.systems.impurity.levels import BathModel
 from slmc.systems.impurity.measured import scalar_names
+from slmc.systems.impurity.network_model import NetworkModel
 from slmc.systems.impurity.pair_model import PairModel
 from slmc.systems.impurity.poles import Poles
 
 _MOST_VERTICES = 4096
 """Matrices of more vertices take hours an update."""
+
+ImpurityModel = BathModel | PairModel | NetworkModel
+"""The effective models."""
 
 
 class ImpuritySettings(Settings):
@@ -110,11 +114,14 @@ class ImpurityExactSettings(Settings):
 class ImpurityModelSettings(Settings):
     """The effective model."""
 
-    name: Literal["bath", "pair"] = Field(
-        "bath", description='"bath": an impurity with few levels; "pair": auxiliary spins that interact in pairs'
+    name: Literal["bath", "pair", "network"] = Field(
+        "bath",
+        description='"bath": an impurity with few levels; "pair": auxiliary spins that interact in pairs; "network": a '
+        "small network for every vertex on top of pairs",
     )
     n_levels: int = Field(4, ge=2, le=8, description="levels, fitted to the propagator without interaction (bath)")
-    n_polynomials: int = Field(8, ge=1, le=64, description="Chebyshev polynomials in J and in L (pair)")
+    n_polynomials: int = Field(8, ge=1, le=64, description="Chebyshev polynomials in J and in L (pair, network)")
+    n_hidden: int = Field(6, ge=1, le=64, description="hidden units of the network (network)")
     by_order: bool = Field(True, description="whether the sum over pairs is divided by the number of vertices (pair)")
     file: str | None = Field(None, description="a stored model.eqx to start from; its form replaces the fields above")
 
@@ -123,7 +130,7 @@ class ImpurityInnerSettings(Settings):
     """The chain of the effective model that makes a proposal."""
 
     n_updates: PositiveInt | Literal["auto"] = Field(
-        8, description='sweeps of the model in one proposal; "auto": for the most effective samples a second'
+        4, description='sweeps of the model in one proposal; "auto": for the most effective samples a second'
     )
 
 
@@ -160,12 +167,14 @@ class ImpurityRun(RunSettings):
     def _consistent(self) -> "ImpurityRun":
         self.check_wanted_errors(scalar_names(self.measurement.observables))
         model, update = self.model, self.exact.update
-        form = "model.name", "model.n_levels", "model.n_polynomials", "model.by_order"
+        form = "model.name", "model.n_levels", "model.n_polynomials", "model.by_order", "model.n_hidden"
         refuse_idle(
             self,
             Idle(model.file is not None, form, "beside model.file"),
             Idle(model.name != "bath", ("model.n_levels",), f'with model.name = "{model.name}"'),
-            Idle(model.name != "pair", ("model.n_polynomials", "model.by_order"), f'with model.name = "{model.name}"'),
+            Idle(model.name == "bath", ("model.n_polynomials",), f'with model.name = "{model.name}"'),
+            Idle(model.name != "pair", ("model.by_order",), f'with model.name = "{model.name}"'),
+            Idle(model.name != "network", ("model.n_hidden",), f'with model.name = "{model.name}"'),
             Idle(
                 self.exact.update != "determinants", ("exact.n_updates",), f'with exact.update = "{self.exact.update}"'
             ),
@@ -183,17 +192,22 @@ class ImpurityRun(RunSettings):
         return self
 
 
-def describe(model: BathModel | PairModel) -> dict[str, Any]:
+def describe(model: ImpurityModel) -> dict[str, Any]:
     """What ``build_like`` needs to know to make a model of the same structure."""
     if isinstance(model, BathModel):
         return {"name": "bath", "n_levels": len(model.energies)}
+    if isinstance(model, NetworkModel):
+        n_hidden, n_features = model.hidden.shape
+        return {"name": "network", "n_polynomials": n_features // 2, "n_hidden": n_hidden}
     return {"name": "pair", "n_polynomials": model.coefficients.shape[1], "by_order": model.by_order}
 
 
-def build_like(description: dict[str, Any]) -> BathModel | PairModel:
+def build_like(description: dict[str, Any]) -> ImpurityModel:
     """A model of the structure that ``describe`` tells, with numbers to be replaced."""
     constants = np.ones(3)
     if description["name"] == "bath":
         n_levels = description["n_levels"]
         return BathModel(Poles(np.zeros(n_levels), np.full(n_levels, 1 / n_levels)), constants)
+    if description["name"] == "network":
+        return NetworkModel(description["n_polynomials"], description["n_hidden"], constants)
     return PairModel(description["n_polynomials"], constants, bool(description["by_order"]))

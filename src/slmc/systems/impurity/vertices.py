@@ -15,19 +15,19 @@ from slmc.montecarlo.target import LogWeight
 def by_platform(compiled: Callable[..., LogWeight], dense: Callable[..., LogWeight]) -> Callable[..., LogWeight]:
     """log W(parameters, vertices), on a CPU in compiled code, elsewhere and for derivatives by ``dense`` in JAX.
 
-    Spins, which are ±1 or empty slots, have no derivatives.
+    Spins, which are ±1 or empty slots, have no derivatives; without times, (slot), there are none but by parameters.
     """
 
     @jax.custom_vjp
-    def log_weight(parameters: Any, vertices: Float[Array, "slot 2"]) -> LogWeight:
+    def log_weight(parameters: Any, vertices: Float[Array, "slot *pair"]) -> LogWeight:
         return jax.lax.platform_dependent(parameters, vertices, cpu=compiled, default=dense)
 
-    def forward(parameters: Any, vertices: Float[Array, "slot 2"]) -> tuple[LogWeight, tuple[Any, Array]]:
+    def forward(parameters: Any, vertices: Float[Array, "slot *pair"]) -> tuple[LogWeight, tuple[Any, Array]]:
         return log_weight(parameters, vertices), (parameters, vertices)
 
     def backward(saved: tuple[Any, Array], cotangent: Float[Array, ""]) -> tuple[Any, Array]:
         parameters, vertices = jax.vjp(dense, *saved)[1](cotangent)
-        return parameters, vertices.at[:, 1].set(0)
+        return parameters, vertices.at[..., -1].set(0) if vertices.ndim > 1 else jnp.zeros_like(vertices)
 
     log_weight.defvjp(forward, backward)
     return log_weight

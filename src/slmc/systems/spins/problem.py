@@ -82,7 +82,21 @@ def double_exchange(config: DoubleExchangeRun, directory: Path = Path()) -> Prob
         fields=(structure_factor(len(settings.shape)),),
         derived=(*BINDER_RATIOS, specific_heat(settings.temperature, n_sites(settings.shape))),
         n_samples=settings.n_samples,
+        equation=_equation(settings),
+        axes=(*"xyz"[: len(settings.shape)], "component"),
         sought=None if settings.filling is None else _chemical_potential(settings.filling),
+    )
+
+
+def _equation(settings: Any) -> str:
+    """The Hamiltonian as conventions.md has it, and the lattice."""
+    lattice = " × ".join(map(str, settings.shape))
+    return (
+        "<i>H</i> = −<i>t</i> Σ<sub>⟨<i>ij</i>⟩α</sub> "
+        "(<i>c</i>†<sub><i>i</i>α</sub><i>c</i><sub><i>j</i>α</sub> + h.c.)"
+        " + (<i>J</i>/2) Σ<sub><i>i</i></sub> <b>S</b><sub><i>i</i></sub>·<i>c</i>†<sub><i>i</i></sub><b>σ</b>"
+        "<i>c</i><sub><i>i</i></sub> − μ<i>N</i> with classical |<b>S</b>| = 1, electrons traced out; "
+        f"{lattice} sites, periodic in all directions"
     )
 
 

@@ -197,7 +197,7 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         ("target.shape=[3,4]", ["target.shape", "odd", "even extents"]),
         ("target.hopping=[1.0,1.0,1.0,1.0,1.0,1.0,1.0]", ["target", "hopping", "1 to 5"]),
         ("target.filling=2.5", ["target.filling", "less than 2"]),
-        ("measurement.n_chains=0", ["measurement.n_chains", "greater than or equal to 2"]),
+        ("measurement.n_chains=0", ["measurement.n_chains", "greater than or equal to 1"]),
         ("measurement.n_chains=many", ["measurement.n_chains", "integer"]),
         ("measurement.observables=['mass']", ["measurement.observables", "mass", "known are"]),
         ("measurement.wanted_error={mass=0.1}", ["measurement.wanted_error", "mass"]),

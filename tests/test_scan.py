@@ -220,6 +220,6 @@ def test_runs_begun_before_scans_keep_their_identity() -> None:
     )
     data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
     del data["target"]["weight"], data["target"]["local_decisions"], data["model"]["evaluation"]
-    del data["inner"]["sweeps"], data["inner"]["proposal"]
+    del data["inner"]["sweeps"], data["inner"]["proposal"], data["measurement"]["keep_every"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     assert settings.identity == hashlib.sha256(before.encode()).hexdigest()

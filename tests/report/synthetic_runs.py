@@ -73,6 +73,14 @@ def chain_group(
     green = 0.5 * np.exp(-3 * np.abs(np.sin(np.pi * np.linspace(0, 1, 9)))) + 0.01 * rng.random((n_chains, 8, 2, 9))
     attributes = {"drawn": "imaginary time", "shown": False, "words": "Green function"}
     variables["green"] = xarray.Variable(("chain", "block", "spin", "time"), green, attributes)
+    drawing = {"start": 0.0, "width": 0.5, "label": "distance"}
+    attributes = {"drawn": "curve", "shown": False, "words": "distances", "drawing": drawing}
+    variables["distances"] = xarray.Variable(("chain", "block", "bin"), 1 + rng.random((n_chains, 8, 6)), attributes)
+    drawing = {"labels": ["O", "H", "H"], "sizes": [0.7, 0.3, 0.3], "colours": ["#c00", "#eee", "#eee"], "bonds": 1.2}
+    attributes = {"drawn": "points", "shown": False, "words": "configuration", "drawing": drawing}
+    variables["places"] = xarray.Variable(
+        ("chain", "block", "point", "axis"), rng.normal(size=(n_chains, 8, 3, 3)), attributes
+    )
     derived = {one.name: one.attributes for one in (*BINDER_RATIOS, specific_heat(0.05, sites))}
     return xarray.Dataset(variables, attrs={"derived": derived})
 

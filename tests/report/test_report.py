@@ -20,7 +20,7 @@ from slmc.systems.spins.measured import ALL_OBSERVABLES
 
 DRAWS = True
 ALL = {plot.name for plot in (figure(Stored(xarray.DataTree(), {})) for figure in figures.FIGURES)}
-MEASURED = {"acceptance", "autocorrelation", "traces", "structure", "imaginary_time", "ladder"}
+MEASURED = {"acceptance", "autocorrelation", "traces", "structure", "imaginary_time", "ladder", "curves", "points"}
 
 
 @pytest.fixture(scope="module")

@@ -209,6 +209,7 @@ class GuideLearner(eqx.Module):
             residual_before=before,
             share_of_weight_zero=0.0,
             by_replica={},
+            errors={},
             stages=stages,
             force_seconds=self._force_seconds(model, one),
         )

@@ -114,8 +114,8 @@ SYSTEMS = {
     "12x12": System(
         (12, 12),
         start="6x6",
-        steps=(30, 200),
-        training_steps=(200, 800),
+        steps=(30, 200, 600),
+        training_steps=(200, 600, 1600),
         learning_rate=1e-2,
         batch_size=16,
         tries=(
@@ -141,8 +141,8 @@ SYSTEMS = {
     "16x16": System(
         (16, 16),
         start="12x12",
-        steps=(30, 150),
-        training_steps=(100, 300),
+        steps=(30, 150, 500),
+        training_steps=(100, 300, 900),
         learning_rate=3e-3,
         batch_size=16,
         tries=(
@@ -160,8 +160,8 @@ SYSTEMS = {
     "24x24": System(
         (24, 24),
         start="16x16",
-        steps=(20, 60),
-        training_steps=(60, 150),
+        steps=(20, 200),
+        training_steps=(60, 250),
         learning_rate=2e-3,
         batch_size=8,
         tries=(
@@ -178,8 +178,8 @@ SYSTEMS = {
     "32x32": System(
         (32, 32),
         start="24x24",
-        steps=(15, 40),
-        training_steps=(30, 60),
+        steps=(15, 100),
+        training_steps=(30, 100),
         learning_rate=1e-3,
         batch_size=4,
         tries=(Tries("microcanonical", ((4, 1),), (0.25, 0.3)),),
@@ -192,8 +192,8 @@ SYSTEMS = {
     "40x40": System(
         (40, 40),
         start="32x32",
-        steps=(10, 20),
-        training_steps=(20, 30),
+        steps=(10, 50),
+        training_steps=(20, 50),
         learning_rate=1e-3,
         batch_size=4,
         tries=(),

@@ -107,10 +107,12 @@ class Settings(NamedTuple):
     groups: tuple[int, ...] = (2, 3)
     n_flavours: tuple[float, ...] = (4.0, 2.0)
     effective_actions: tuple[str, ...] = tuple(KINDS)
+    pure_chains: tuple[int, ...] = (64, 8, 2)
 
 
-QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 20, 8, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, (8, 8), (8,),
-                 2, ((0.75, 2, 64, 1e-2),), 8, 4, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:])  # fmt: skip
+# Pure gauge theory has one number of chains, lattice and length of blocks, so that its programs are compiled once.
+QUICK = Settings((2, 2), 20, (2, 2), (2, 2), 5, 5, ((2, 2),), (8,), (2.3,), 4, 0.5, 2.3, (16, 16), 2, (8, 8), (8,),
+                 2, ((0.75, 2, 64, 1e-2),), 8, 4, ((2, 2),), (2,), (4.0,), tuple(KINDS)[-1:], (4, 4, 4))  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -233,7 +235,7 @@ def torus_rows(results: ResultFile, settings: Settings) -> None:
         for method in ("heat bath", "HMC"):
             name = f"torus SU({n}) {method}"
             if name not in results.rows:
-                row = pure_gauge(n, beta, shape, method, 64, n_steps // 4, n_steps)
+                row = pure_gauge(n, beta, shape, method, settings.pure_chains[0], n_steps // 4, n_steps)
                 results.add(name, row | {"beta": beta, "exact": exact})
 
 
@@ -246,7 +248,8 @@ def strong_rows(results: ResultFile, settings: Settings) -> None:
         beta, leading = {2: (0.8, 0.8 / 4), 3: (2.5, 2.5 / 18)}[n]
         name = f"strong SU({n})"
         if name not in results.rows:
-            row = pure_gauge(n, beta, settings.small_shape, "heat bath", 8, 20, settings.strong_steps)
+            n_chains = settings.pure_chains[1]
+            row = pure_gauge(n, beta, settings.small_shape, "heat bath", n_chains, 20, settings.strong_steps)
             results.add(
                 name, row | {"beta": beta, "leading": leading, "one_plaquette": torus_plaquette(n, beta, 10_000)}
             )
@@ -260,7 +263,7 @@ def quenched_rows(results: ResultFile, settings: Settings) -> None:
             name = f"quenched SU({n}) {method}"
             if name not in results.rows:
                 n_steps = settings.quenched_steps
-                row = pure_gauge(n, beta, settings.quenched_shape, method, 2, n_steps, n_steps)
+                row = pure_gauge(n, beta, settings.quenched_shape, method, settings.pure_chains[2], n_steps, n_steps)
                 results.add(name, row | {"beta": beta, "expected": expected})
 
 
@@ -486,17 +489,6 @@ def cost_rows(results: ResultFile, settings: Settings) -> None:
         there, here = np.ones(16 * 2**20), np.ones(16 * 2**20)
         seconds = least_seconds(lambda: np.copyto(there, here), 10)
         results.add("cost bandwidth", {"bytes_per_second": 2 * here.nbytes / seconds})
-
-
-ROWS = {
-    "torus": torus_rows,
-    "strong": strong_rows,
-    "quenched": quenched_rows,
-    "pseudofermions": pseudofermion_rows,
-    "slmc": slmc_rows,
-    "slhmc": slhmc_rows,
-    "cost": cost_rows,
-}
 
 
 PARTS = {

@@ -26,6 +26,8 @@ SMALLER = (
     (r"n_chains = \d+", "n_chains = 4"),
     (r"TrainingSettings\(n_steps=\d+\)", "TrainingSettings(n_steps=50)"),
     (r"n_steps=(\d+)(, n_updates=\d+)", r"n_steps=20\2"),
+    (r"n_colours=3, beta=5.7", "n_colours=2, beta=2.3"),
+    (r"small, operator = .*", "small, operator = (2, 2), Staggered((2, 2), n_colours=2, mass=0.5)"),
 )
 """What is changed in a script before it is run here: sizes, nothing else."""
 

@@ -270,6 +270,8 @@ def measure_files(
     """
     _check_devices()
     paths = [Path(file) for file in files]
+    if not paths:
+        raise UserError("there are no files to measure; name at least one.")
     how = measurement_of(paths[0])
     chosen = validated(with_overrides(with_fields({}, settings or {}), overrides), how.settings)
     found = []

@@ -238,6 +238,20 @@ MISTAKES = (
         "((0, 2), (1, 3), 1)",
         "tests/systems/gauge/test_smearing_and_flow.py -k exchanged",
     ),
+    Mistake(
+        "a guide is fitted to the change of log W the other way round",
+        "systems/gauge/guide_learner.py",
+        "proposed.log_weight - state.log_weight, jnp.zeros(())",
+        "state.log_weight - proposed.log_weight, jnp.zeros(())",
+        "tests/systems/gauge/test_pseudofermion_runs.py -k guide_that_is_learned",
+    ),
+    Mistake(
+        "configurations are written under the names of the steps before",
+        "simulation/configuration_files.py",
+        "path = folder / _name(files, chain, n_steps)",
+        "path = folder / _name(files, chain, n_steps - files.every)",
+        "tests/systems/gauge/test_configuration_files.py -k recorded",
+    ),
     # --- vectors, configurations that are kept
     Mistake(
         "the ratio of the Crank-Nicolson proposal has the wrong sign",

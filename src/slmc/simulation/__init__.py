@@ -8,6 +8,7 @@
 - ``kept``: configurations that are kept, and what is measured of them afterwards
 - ``records``, ``described``, ``checkpoint``, ``directory``, ``files``: what is on disk; ``marks``, ``verification``:
   whether it belongs together
+- ``configuration_files``: configurations that a run writes for others
 - ``summary``: what was found; ``watched``: what is kept in mind of it while running; ``size``: what it takes
 """
 

@@ -174,6 +174,7 @@ def test_files_that_are_none_are_named(slmc: Slmc, tmp_path: Path) -> None:
     for path, words in (
         (tmp_path / "notes.txt", "is no configuration that a system knows"),
         (tmp_path, "name what to measure"),
+        (tmp_path / "nowhere", "cannot be read"),
     ):
         code, _, err = slmc("measure", path)
         assert code == 2

@@ -194,7 +194,9 @@ def inner_chain(run: Stored) -> Plot:
     plot = Plot("inner", "The inner chain")
     weighed = run.variable("inner_chain", "weighed")
     if weighed is None:
-        if run.learns:
+        if run.variable("inner_chain", "force_seconds") is not None:
+            plot.caption = "There is none: a proposal is a trajectory of a length set in the configuration."
+        elif run.learns:
             plot.caption = "The inner chain was set in the configuration, not chosen by measurement."
         return plot
     lines = [InnerLine(*line) for line in weighed.values]

@@ -251,7 +251,7 @@ def rates(beta: float, kind: str, seconds: float) -> dict[str, Any]:
     states = init_chains(update, start)
     states, _ = run_chains(jax.random.key(1), update, states, 8, seen)
     series, spent, block = [], 0.0, 8
-    while spent < seconds or len(series) < 4:
+    while spent < seconds or len(series) < (20 if beta >= 50 else 4):
         started = time.process_time()
         states, found = run_chains(jax.random.fold_in(jax.random.key(9), len(series)), update, states, block, seen)
         series.append(jax.device_get(found))
@@ -518,7 +518,7 @@ def page(results: ResultFile) -> str:
                 f"{row[kind]:.3f}" + (f" ({value:g})" if value is not None else "")
                 for kind, value in zip(("pair", "3 levels", "4 levels"), known, strict=True)
             ]
-            cells.append((f"{row['beta']:g}", f"{row['interaction']:g}", *texts, f"{row['network']:.3f}"))
+            cells.append((f"{row['beta']:g}", f"{row['interaction']:g}", *texts, f"{row['network']:.3f}" if "network" in row else ""))
         lines.append(table(("β", "U", "pair", "3 levels", "4 levels", "network"), cells) + "\n")
     lines += rates_of(rows) + lattice_of(rows) + slices_of(rows)
     return "\n".join(lines)
@@ -658,15 +658,15 @@ def write(results: ResultFile, settings: Settings) -> None:
 
 FULL: Settings = {
     "references": [f"R{number}" for number in range(1, 9)],
-    "reference_steps": 800,
+    "reference_steps": 500,
     "residuals": [(10.0, 2.0), (10.0, 4.0), (20.0, 4.0)],
     "label_steps": 400,
     "betas": [50.0, 10.0, 20.0, 100.0, 5.0],
-    "seconds": 4.0,
+    "seconds": 2.0,
     "lattice_betas": [10.0, 20.0, 50.0],
     "lattice_interactions": [2.0, 4.0, 6.0],
-    "iterations": 14,
-    "lattice_steps": {10.0: 400, 20.0: 200, 50.0: 50},
+    "iterations": 12,
+    "lattice_steps": {10.0: 200, 20.0: 100, 50.0: 30},
     "hybridization": (8, 3),
     "slices": [32, 64, 128, 256],
     "slice_models": (4.0, 4.0, 32, 400),

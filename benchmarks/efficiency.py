@@ -89,11 +89,11 @@ class System(NamedTuple):
     n_thermalise: int = 10
     n_measure_thermalise: int = 200
     tries: tuple[Tries, ...] = (
-        Tries("hmc", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6)),
-        Tries("two scales", ((2, 2), (2, 4), (3, 2), (3, 4)), (0.5, 0.6, 0.75, 0.9)),
-        Tries("microcanonical", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6)),
+        Tries("hmc", ((2, 1), (3, 1), (4, 1)), (0.4, 0.5, 0.6, 0.7)),
+        Tries("two scales", ((2, 2), (2, 4), (3, 2)), (0.5, 0.6, 0.75)),
+        Tries("microcanonical", ((2, 1), (3, 1), (4, 1)), (0.5, 0.6, 0.7)),
     )
-    n_scan: int = 200
+    n_scan: int = 400
     block: tuple[tuple[str, int], ...] = (
         ("slmc", 2000),
         ("linear", 2000),
@@ -156,6 +156,52 @@ SYSTEMS = {
         n_long=30,
         block=(("slmc", 120), ("linear", 150), ("hmc", 50), ("two scales", 40), ("microcanonical", 50)),
         n_blocks=8,
+    ),
+    "24x24": System(
+        (24, 24),
+        start="16x16",
+        steps=(20, 60),
+        training_steps=(60, 150),
+        learning_rate=2e-3,
+        batch_size=8,
+        tries=(
+            Tries("hmc", ((4, 1),), (0.25, 0.3)),
+            Tries("two scales", ((3, 3),), (0.4, 0.5)),
+            Tries("microcanonical", ((4, 1),), (0.25, 0.35)),
+        ),
+        n_scan=12,
+        n_measure_thermalise=40,
+        n_held_out=10,
+        n_long=10,
+        block=(("slmc", 60), ("linear", 60), ("hmc", 12), ("two scales", 10), ("microcanonical", 12)),
+    ),
+    "32x32": System(
+        (32, 32),
+        start="24x24",
+        steps=(15, 40),
+        training_steps=(30, 60),
+        learning_rate=1e-3,
+        batch_size=4,
+        tries=(Tries("microcanonical", ((4, 1),), (0.25, 0.3)),),
+        n_scan=6,
+        n_measure_thermalise=40,
+        n_held_out=6,
+        n_long=6,
+        block=(("slmc", 40), ("linear", 40), ("microcanonical", 6)),
+    ),
+    "40x40": System(
+        (40, 40),
+        start="32x32",
+        steps=(10, 20),
+        training_steps=(20, 30),
+        learning_rate=1e-3,
+        batch_size=4,
+        tries=(),
+        n_measure_thermalise=40,
+        n_held_out=4,
+        n_long=4,
+        block=(("slmc", 40), ("linear", 30)),
+        n_blocks=5,
     ),
 }
 QUICK = {

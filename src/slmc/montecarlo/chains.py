@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
 from slmc.montecarlo.host import wants_all_together
+from slmc.montecarlo.random_keys import inline
 from slmc.montecarlo.soundness import check_chains, check_weights, is_known
 from slmc.montecarlo.target import Configuration
 from slmc.montecarlo.update import State, Update
@@ -186,4 +187,4 @@ def _advance(
         return state, info if observe is None else observe(state, info)
 
     key, state = inputs
-    return jax.lax.scan(body, state, jax.random.split(key, n_steps))
+    return jax.lax.scan(body, state, jax.random.split(inline(key), n_steps))

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from slmc.montecarlo.chains import init_chains, over_chains, run_chains
+from slmc.montecarlo.random_keys import inline
 from slmc.montecarlo.target import Configuration, Target, evaluate
 from slmc.montecarlo.update import State, Update, chain
 
@@ -20,11 +22,12 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 _N_STEPS = 200
 """Updates in the series from which autocorrelations are taken."""
 
-_N_TIMED = 64
-"""Updates, of a chain, that are timed together."""
+_N_TOGETHER = 4
+"""Updates in one proposal whose time is taken, about as many as are chosen: what a proposal costs whatever its length
+is then shared as it is in a run."""
 
-_N_EVALUATIONS = 32
-"""Exact evaluations of a chain that are timed together: one alone is short beside the start of a program."""
+_LONG_ENOUGH = 0.03
+"""Seconds that a timed program should run at least: starting it takes a millisecond, as long as many evaluations."""
 
 _N_REPEATS = 7
 """Timings of each program, all in turns; what else a machine does only makes them longer, so the least counts."""
@@ -79,21 +82,21 @@ def weigh_inner_chains(
     """
     n_chains = len(jax.tree.leaves(configurations)[0])
     keys = jax.random.split(key, n_chains)
-    programs = [functools.partial(over_chains, _evaluate, configurations, target, _N_EVALUATIONS)]
+    programs = [_Program(_evaluate, configurations, target)]
     all_series = []
     for number, update in enumerate(candidates):
         states, series = _inner_series(jax.random.fold_in(key, number), update, configurations, observable)
         all_series.append(series)
-        programs.append(functools.partial(over_chains, _moved, (keys, states), update, _N_TIMED))
+        programs.append(_Program(_moved, (keys, states), update))
     (exact, exact_error), *timings = _least_seconds(programs)
-    exact /= n_chains * _N_EVALUATIONS
+    exact /= n_chains
     lines = []
     for number, (series, (seconds, inner_error)) in enumerate(zip(all_series, timings, strict=True)):
         for n_updates in LENGTHS:
             kept, kept_error = _autocorrelation(series, n_updates)
             efficiency = expected_efficiency(acceptances[number], kept)
             lower = expected_efficiency(acceptances[number], min(kept + kept_error, 1.0))
-            inner = n_updates * seconds / (n_chains * _N_TIMED)
+            inner = n_updates * seconds / (n_chains * _N_TOGETHER)
             time_error = (inner * inner_error + exact * exact_error) / (inner + exact)
             error = math.hypot(1 - lower / efficiency if efficiency else math.inf, time_error)
             lines.append(InnerLine(number, n_updates, kept, inner, exact, efficiency, acceptances[number], error))
@@ -127,9 +130,30 @@ def _observing(observable: Callable[[Configuration], Array]) -> Callable[[State,
     return observe
 
 
-def _moved(update: Update, inputs: tuple[Key[Array, ""], State], n_steps: int) -> State:
-    key, state = inputs
-    return chain(key, update, state, n_steps)
+class _Program(NamedTuple):
+    """What is timed: ``function((shared, n_times), chain)`` for all chains, compiled once for any number of times."""
+
+    function: Callable[[tuple[Any, Array], Any], Any]
+    chained: Any
+    shared: Any
+
+    def seconds(self, n_times: int) -> float:
+        """Of one time."""
+        started = time.perf_counter()
+        shared = self.shared, jnp.asarray(n_times)
+        jax.block_until_ready(over_chains(self.function, self.chained, shared))
+        return (time.perf_counter() - started) / n_times
+
+
+def _moved(shared: tuple[Update, Array], inputs: tuple[Key[Array, ""], State]) -> State:
+    """Several proposals in a row."""
+    update, n_times = shared
+    key, start = inputs
+
+    def body(number: Array, state: State) -> State:
+        return chain(jax.random.fold_in(inline(key), number), update, state, _N_TOGETHER)
+
+    return jax.lax.fori_loop(0, n_times, body, start)
 
 
 def _autocorrelation(series: np.ndarray, lag: int) -> tuple[float, float]:
@@ -140,25 +164,30 @@ def _autocorrelation(series: np.ndarray, lag: int) -> tuple[float, float]:
     return float(by_chain.mean()), float(error)
 
 
-def _evaluate(target: Target, configuration: Configuration, n_times: int) -> Any:
+def _evaluate(shared: tuple[Target, Array], configuration: Configuration) -> Configuration:
     """Several evaluations in a row, each with an argument of its own, lest they be computed once."""
+    target, n_times = shared
 
-    def body(moved: Configuration, _: Any) -> tuple[Configuration, Any]:
-        log_weight, _ = evaluate(target, moved)
-        return jax.tree.map(lambda leaf: leaf * (1 + 1e-300 * log_weight), moved), log_weight
+    def body(_: Array, moved: Configuration) -> Configuration:
+        log_weight, observables = evaluate(target, moved)
+        # Observables are a part of what a step costs, so that they have to enter what is returned.
+        seen = sum((jnp.sum(leaf) for leaf in jax.tree.leaves(observables)), start=log_weight)
+        almost_one = 1 + 1e-300 * jnp.where(jnp.isfinite(seen), seen, 0.0)
+        return jax.tree.map(lambda leaf: (leaf * almost_one).astype(leaf.dtype), moved)
 
-    return jax.lax.scan(body, configuration, length=n_times)
+    return jax.lax.fori_loop(0, n_times, body, configuration)
 
 
-def _least_seconds(programs: Sequence[Callable[[], Any]]) -> list[tuple[float, float]]:
+def _least_seconds(programs: Sequence[_Program]) -> list[tuple[float, float]]:
     """The least of several timings of each program, in turns, and by how much of itself the next one is longer."""
-    for program in programs:
-        jax.block_until_ready(program())
-    rounds = [[_timed(program) for program in programs] for _ in range(_N_REPEATS)]
+    n_times = [_enough_times(program) for program in programs]
+    rounds = [[one.seconds(n) for one, n in zip(programs, n_times, strict=True)] for _ in range(_N_REPEATS)]
     return [(least, following / least - 1) for least, following, *_ in map(sorted, zip(*rounds, strict=True))]
 
 
-def _timed(function: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - started
+def _enough_times(program: _Program) -> int:
+    program.seconds(1)  # compiles
+    n_times = 1
+    while (seconds := n_times * program.seconds(n_times)) < _LONG_ENOUGH:
+        n_times *= max(2, min(64, math.ceil(_LONG_ENOUGH / seconds)))
+    return n_times

@@ -7,6 +7,7 @@ and its figure. Interrupted, it continues: the exact chains are made in parts, o
 other, and every part is stored.
 """
 
+import sys
 import tempfile
 import tomllib
 import zlib
@@ -92,6 +93,8 @@ def _learned(settings: Settings) -> dict[str, Any]:
     folder = Path(tempfile.gettempdir()) / f"slmc-benchmark-atoms-{zlib.crc32(str(settings.run).encode())}"
     fields = settings.run | {"measurement.n_steps": settings.n_steps}
     result: Any = slmc.run("atoms", fields, out=folder, quiet=False, go_on=True)
+    if not result.is_complete:
+        sys.exit("the run was stopped; the same command continues it.")
     summary, records = result.summary, result.records
     measured, rounds = records["measurement"], records["learning"]
     positions = measured["positions"].values

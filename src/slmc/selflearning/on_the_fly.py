@@ -49,7 +49,8 @@ class LearningSettings:
     number for each round, the last of which holds for all further rounds, so that early rounds, whose models are
     poor, can be short. So does ``training_steps``, which replaces ``training.n_steps`` unless ``None``. Learning ends
     after ``n_rounds``, or earlier when the held-out residual has not fallen by ``least_improvement`` (relative) for
-    two rounds, but not before every number of a tuple was used: short rounds hold out too little to judge by.
+    two rounds, but not before every number of a tuple was used: short rounds hold out too little to judge by. Where the
+    length of trajectories is chosen, which changes what residuals are measured on, it is always ``n_rounds``.
     ``n_updates`` inner updates make one proposal; ``None`` chooses number and kind for the most effective samples a
     second, from measured costs (which differ from run to run). Their step size is tuned to ``inner_acceptance``.
     ``held_out_share`` of the chains never enter the training data. With ``proposal = "trajectory"`` a proposal is one
@@ -277,11 +278,19 @@ def is_finished(learner: Learner, state: LearningState) -> bool:
     n_rounds, settings = int(state.n_rounds), learner.settings
     if n_rounds >= settings.n_rounds:
         return True
+    if _chooses_length(settings):
+        # Trajectories of other lengths go elsewhere: the residuals of two rounds are not to be compared.
+        return False
     listed = (numbers for numbers in (settings.n_steps, settings.training_steps) if isinstance(numbers, tuple))
     if n_rounds < max([3, *map(len, listed)]):
         return False
     residuals = np.asarray(state.residuals)[:n_rounds]
     return bool(np.min(residuals[-2:]) > (1 - settings.least_improvement) * np.min(residuals[:-2]))
+
+
+def _chooses_length(settings: LearningSettings) -> bool:
+    """Whether every round chooses how long trajectories are."""
+    return settings.n_updates is None and settings.proposal == "trajectory"
 
 
 def inner_update(learner: Learner, state: LearningState) -> Update:
@@ -449,8 +458,7 @@ def learning_round(
     warnings = tuple(said for said in result.warnings if said != by_heart or is_finished(learner, state))
     warnings = (*warnings, *words)
     # While trajectories grow, samples go where none were before: of that only the last round has to tell.
-    chooses_length = settings.n_updates is None and settings.proposal == "trajectory"
-    is_settled = not chooses_length or is_finished(learner, state)
+    is_settled = not _chooses_length(settings) or is_finished(learner, state)
     if not first and is_settled and acceptance < 0.5 * expected:
         warnings = (
             *warnings,

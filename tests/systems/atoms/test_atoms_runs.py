@@ -126,7 +126,7 @@ def test_a_calculator_can_be_the_guide(tmp_path: Path, result) -> None:
     (tmp_path / "guided.toml").write_text(to_toml(runs.settings_of(data)))
     guided = slmc.run(tmp_path / "guided.toml", out=tmp_path / "run", quiet=True)
     assert 0.2 < guided.summary["acceptance"] <= 1
-    assert guided.summary["residual"] > 0.01
+    assert guided.summary["residual"] > 1e-3
     energies = [one.observables["energy"] for one in (guided, result)]
     assert abs(energies[0].value - energies[1].value) < 0.05
     with pytest.raises(UserError, match="a calculator was the guide"):
@@ -144,11 +144,11 @@ def test_labels_of_others_are_trained_on(tmp_path: Path, result) -> None:
     log_weight, force = jax.value_and_grad(problem.target.log_weight)(jnp.asarray(given.configuration[3]))
     assert given.log_weight[3] == pytest.approx(float(log_weight), abs=1e-4)
     np.testing.assert_allclose(given.force[3], force, atol=1e-3)
-    data = settings(learning__labels=str(file), learning__n_rounds=1, learning__n_steps=[4], measurement__n_steps=8)
+    data = settings(learning__labels=str(file), learning__n_rounds=1, measurement__n_steps=8)
     (tmp_path / "more.toml").write_text(to_toml(runs.settings_of(data)))
     more = slmc.run(tmp_path / "more.toml", out=tmp_path / "run", quiet=True)
     assert (tmp_path / "run" / "labels-training.extxyz").is_file()
-    assert len(read(more.directory / "training.extxyz", ":")) == len(frames) + 3 * 4 * 4
+    assert len(read(more.directory / "training.extxyz", ":")) == len(frames) + 3 * 12 * 4
     other = read(file, 0)
     other.write(tmp_path / "bare.extxyz", columns=["symbols", "positions"], write_results=False)
     with pytest.raises(UserError, match="frame 0 has no energy and forces"):
@@ -157,7 +157,7 @@ def test_labels_of_others_are_trained_on(tmp_path: Path, result) -> None:
 
 def test_temperatures_are_exchanged(tmp_path: Path) -> None:
     """One model serves all; a swap costs no evaluation, so a step costs one for each temperature."""
-    data = settings(target__temperatures=[80.0, 40.0])
+    data = settings(target__temperatures=[80.0, 40.0], learning__n_rounds=1)
     del data["target"]["temperature"]
     (tmp_path / "ladder.toml").write_text(to_toml(runs.settings_of(data)))
     ladder = slmc.run(tmp_path / "ladder.toml", out=tmp_path / "run", quiet=True)
@@ -170,8 +170,8 @@ def test_temperatures_are_exchanged(tmp_path: Path) -> None:
     coldest = read(ladder.directory / "trajectory.extxyz", "5")
     assert coldest.get_potential_energy() == pytest.approx(float(measured["energy_2"][0, 5]))
     np.testing.assert_allclose(coldest.positions, measured["positions"].values[0, 5], atol=1e-7)
-    # The buffer is shared: exact trajectories of three chains at two temperatures, then one evaluation a step.
-    assert len(read(ladder.directory / "training.extxyz", ":")) == 2 * 3 * (12 * 4 + 8)
+    # The labels of both are one set: what exact trajectories of three chains evaluated.
+    assert len(read(ladder.directory / "training.extxyz", ":")) == 2 * 3 * 12 * 4
     assert ladder.calculator().model is not None
 
 

@@ -89,19 +89,12 @@ class Stiffer(Target):
         return -BETA * self.stiffness * jnp.sum(x**2) / 2
 
 
-class Uncoupled(RingPolymer):
-    """Wrong: the springs turn the modes, and their momenta stay."""
-
-    def move(self, position, momentum, time):
-        moved, _ = RingPolymer.move(self, position, momentum, time)
-        return moved, momentum
-
-
-def test_momenta_that_stay_are_caught() -> None:
-    target, _ = polymer(8)
-    wrong = Uncoupled(target, [1 / np.sqrt(BETA)], 1.5)
+def test_springs_that_are_left_out_of_the_decision_are_caught() -> None:
+    """Wrong: that free motion is exact does not mean that it keeps p²."""
+    target, manifold = polymer(8)
+    wrong = MetropolisHastings(target.potential, HamiltonianTrajectory(target.potential, manifold, jnp.asarray(0.4), 5))
     with pytest.raises(AssertionError, match="does not leave its target invariant"):
-        testing.check_invariance(jax.random.key(0), update(target, wrong), draws(target), STATISTICS)
+        testing.check_invariance(jax.random.key(0), wrong, draws(target), STATISTICS, n_steps=2)
 
 
 def test_trajectories_are_reversible_and_forces_derivatives() -> None:
@@ -130,7 +123,8 @@ def test_beads_are_those_of_matrix_products(n_beads) -> None:
     found = estimate(np.asarray(squares))
     assert found.error < 0.004
     assert abs(found.value - PUBLISHED[n_beads]) < 3.5 * found.error
-    assert float(np.mean(np.asarray(accepted))) > 0.9
+    # It does not fall with the number of beads: the springs are no part of what a step gets wrong.
+    assert float(np.mean(np.asarray(accepted))) > 0.85
     assert 0.2 < float(np.mean(np.asarray(kinetic))) < 0.5
 
 

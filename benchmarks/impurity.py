@@ -518,7 +518,14 @@ def page(results: ResultFile) -> str:
                 f"{row[kind]:.3f}" + (f" ({value:g})" if value is not None else "")
                 for kind, value in zip(("pair", "3 levels", "4 levels"), known, strict=True)
             ]
-            cells.append((f"{row['beta']:g}", f"{row['interaction']:g}", *texts, f"{row['network']:.3f}" if "network" in row else ""))
+            cells.append(
+                (
+                    f"{row['beta']:g}",
+                    f"{row['interaction']:g}",
+                    *texts,
+                    f"{row['network']:.3f}" if "network" in row else "",
+                )
+            )
         lines.append(table(("β", "U", "pair", "3 levels", "4 levels", "network"), cells) + "\n")
     lines += rates_of(rows) + lattice_of(rows) + slices_of(rows)
     return "\n".join(lines)

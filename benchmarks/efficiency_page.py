@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from result_file import ResultFile, table
+from result_file import ResultFile, rounded, table
 
 from slmc.statistics import notation
 
@@ -50,7 +50,7 @@ def _rates(results: ResultFile, done: list[str], what: str, digits: int) -> str:
 
 
 def _rate(row: dict[str, Any], chain: str, what: str, digits: int) -> str:
-    return f"{row[chain][what]:.{digits}g}" if chain in row and row[chain][what] else ""
+    return rounded(row[chain][what], digits) if chain in row and row[chain][what] else ""
 
 
 def _summary(results: ResultFile, done: list[str]) -> str:
@@ -184,7 +184,7 @@ def _chain_line(one: str, row: dict[str, Any]) -> tuple[str, ...]:
 
 def _scan(name: str, lines: list[dict[str, Any]]) -> str:
     best = max(lines, key=lambda line: line["estimated_ess_per_second"])
-    tried = ", ".join(f"{_words(line)}: {line['estimated_ess_per_second']:.3g}" for line in lines)
+    tried = ", ".join(f"{_words(line)}: {rounded(line['estimated_ess_per_second'], 3)}" for line in lines)
     return (
         f"{name[0].upper() + name[1:]} was tuned first, over steps × step size (estimated ESS / s): {tried}. Used: "
         f"{_words(best)}.\n"

@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -141,6 +142,12 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def rounded(value: float, digits: int) -> str:
+    """To so many digits, thousands apart and without powers of ten: 17,600, 36.8, 0.00285."""
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{float(f'{value:.{digits}g}'):,.{decimals}f}"
 
 
 def _command() -> str:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from command import main
 from matplotlib import pyplot
-from result_file import ROOT, ResultFile, table
+from result_file import ROOT, ResultFile, rounded, table
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
@@ -581,8 +581,8 @@ def rates_of(rows: dict[str, Any]) -> list[str]:
                     f"{row['acceptance']:.3f}",
                     str(row["inner_updates"]),
                     "" if inner is None else f"{inner:.2f}",
-                    f"{row['ess_per_second']:.3g}",
-                    f"{row['ess_per_second'] / local:.2f}",
+                    rounded(row["ess_per_second"], 3),
+                    "" if math.isnan(local) else f"{row['ess_per_second'] / local:.2f}",
                 )
             )
         best = max((row["ess_per_second"] for kind, row in by_kind.items() if kind != "local"), default=0.0)

@@ -370,7 +370,7 @@ def slice_costs(n_slices: int) -> dict[str, Any]:
 
 def best_time(update: Update, configuration: Any) -> float:
     """Microseconds of a step, the least of several."""
-    step, state = jax.jit(update.step), update.init(configuration)
+    step, state = eqx.filter_jit(update.step), update.init(configuration)
     best = math.inf
     for number in range(6):
         started = time.process_time()

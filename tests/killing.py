@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,35 +13,24 @@ import pytest
 
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.records import Records
-from undrawn import COMMAND
+from undrawn import COMMAND, STOP
 
 
 def stopped_at(
-    marker: Path, *arguments: str | Path, by: signal.Signals = signal.SIGKILL, environment: dict[str, str] | None = None
+    checkpoint: Path,
+    *arguments: str | Path,
+    by: signal.Signals = signal.SIGKILL,
+    environment: dict[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Starts the command line in a process of its own and sends it a signal at a checkpoint; exit code and output.
-
-    The checkpoint is named by its number; a later one serves as well, as only the last few are kept.
+    """The command line in a process of its own, which gets a signal in the block after a checkpoint; exit code, output.
 
     The process has as many devices as this one, so that bits can be compared with those of runs in this process.
     """
     command = [*COMMAND, *map(str, arguments)]
     given = os.environ if environment is None else environment
-    given = {"JAX_NUM_CPU_DEVICES": str(len(jax.devices("cpu"))), **given}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=given) as process:
-        while process.poll() is None and not _is_reached(marker):
-            time.sleep(0.002)
-        process.send_signal(by)
-        output, _ = process.communicate()
-    return process.returncode, output
-
-
-def _is_reached(marker: Path) -> bool:
-    try:
-        names = [path.name for path in marker.parent.iterdir()]
-    except FileNotFoundError:
-        return False
-    return any(name.isdigit() and name >= marker.name for name in names)
+    given = {"JAX_NUM_CPU_DEVICES": str(len(jax.devices("cpu"))), **given, STOP: f"{by.value} {checkpoint}"}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=given)
+    return ended.returncode, ended.stdout
 
 
 class Killed(BaseException):

@@ -1,10 +1,10 @@
 """Checks a built site: nothing is loaded from outside, and nothing is cut off on a wide and on a narrow screen.
 
-    python docs/building/check_site.py SITE [--pictures FOLDER]
+    python docs/building/check_site.py SITE [--pictures FOLDER] [--pages BEGINNING …]
 
 Addresses in the HTML and the style sheets are read. Where Chromium is found, every page is opened at 1,280 and 390
 pixels with all requests to other hosts counted: the page must not be wider than the screen, and on the wide one tables,
-formulas and code must fit into the column. ``--pictures`` keeps a picture of each page.
+formulas and code must fit into the column. ``--pictures`` keeps a picture of each page, ``--pages`` looks at some alone.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def seen(site: Path, browser: str, pictures: Path | None) -> list[str]:
+def seen(site: Path, browser: str, pictures: Path | None, beginnings: tuple[str, ...]) -> list[str]:
     """What a browser finds wrong."""
     from playwright.sync_api import sync_playwright
 
@@ -63,6 +63,7 @@ def seen(site: Path, browser: str, pictures: Path | None) -> list[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://127.0.0.1:{server.server_port}/"
     pages = sorted(path.parent.relative_to(site).as_posix() for path in site.rglob("index.html"))
+    pages = [page for page in pages if page.startswith(beginnings)]
     found = []
     with sync_playwright() as playwright:
         window = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
@@ -89,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("site", type=Path)
     parser.add_argument("--pictures", type=Path, help="folder for a picture of every page")
+    parser.add_argument("--pages", nargs="*", default=[""], help="look only at pages whose addresses begin so")
     arguments = parser.parse_args()
     wrong = addresses(arguments.site)
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -96,7 +98,7 @@ def main() -> None:
     if browser:
         if arguments.pictures:
             arguments.pictures.mkdir(parents=True, exist_ok=True)
-        wrong += seen(arguments.site, browser, arguments.pictures)
+        wrong += seen(arguments.site, browser, arguments.pictures, tuple(arguments.pages))
     else:
         print("no browser: the pages were not looked at")
     for sentence in wrong:

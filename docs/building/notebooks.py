@@ -31,7 +31,9 @@ def execute(source: str) -> NotebookNode:
         notebook = jupytext.reads(source, fmt="py:percent")
         with tempfile.TemporaryDirectory() as directory:
             resources = {"metadata": {"path": directory}}
-            NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources).execute()
+            client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources)
+            client.create_kernel_manager().transport = "ipc"
+            client.execute()
         executed[source] = notebook
     return executed[source]
 

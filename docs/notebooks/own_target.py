@@ -30,6 +30,7 @@ problem = vectors.vector_problem(
     prior={"rate": vectors.log_normal(0.0, 0.5), "amplitude": vectors.uniform(0.0, 5.0)},
 )
 settings = {
+    "title": "A decay",
     "learning": {"n_rounds": 2, "n_steps": 50},
     "measurement": {"n_chains": 4, "n_steps": 300, "block_size": 20, "keep_every": 1},
 }

@@ -4,7 +4,8 @@
 
 Addresses in the HTML and the style sheets are read. Where Chromium is found, every page is opened at 1,280 and 390
 pixels with all requests to other hosts counted: the page must not be wider than the screen, and on the wide one tables,
-formulas and code must fit into the column. ``--pictures`` keeps a picture of each page, ``--pages`` looks at some alone.
+formulas and code must fit into the column. ``--pictures`` keeps a picture of each page, ``--pages`` looks at some
+alone.
 """
 
 import argparse
@@ -31,8 +32,8 @@ TOO_WIDE = """() => {
     if (innerWidth > 1000) for (const box of document.querySelectorAll(
         "article .md-typeset__scrollwrap, article .formula, article pre > code"))
         if (box.scrollWidth > box.clientWidth + 1)
-            found.push((box.innerText || "").trim().split("\\n")[0].slice(0, 60) + " … is " + (box.scrollWidth - box.clientWidth)
-                + " pixels too wide");
+            found.push((box.innerText || "").trim().split("\\n")[0].slice(0, 60) + " … is "
+                + (box.scrollWidth - box.clientWidth) + " pixels too wide");
     for (const image of document.querySelectorAll("article img"))
         if (image.complete && image.naturalWidth === 0) found.push("no picture " + image.getAttribute("src"));
     return found;

@@ -13,13 +13,13 @@ from math_core import LatexToMathML
 CONVERTER = LatexToMathML(fancy_error=False)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 UNTOUCHED = re.compile(
-    r'((?:<(?:code|pre|math|script|style|svg)\b.*?</(?:code|pre|math|script|style|svg)>)'
+    r"((?:<(?:code|pre|math|script|style|svg)\b.*?</(?:code|pre|math|script|style|svg)>)"
     r'|<span class="doc[^>]*>[^<]*</span>|<[^>]*>)',
     re.DOTALL,
 )
 NAME = r"[^\W_⁰¹²³⁴-⁹½¼]"
 INDEX = re.compile(
-    rf"((?<![A-Za-z_.])[A-Za-z]|(?![\x00-\x7f]){NAME}|[)\]⟩>])([†′']?)_"
+    rf"((?<![A-Za-z_.])d?[A-Za-z]|(?![\x00-\x7f]){NAME}|[)\]⟩>])([†′']?)_"
     rf"(\{{[^{{}}]*\}}|⟨\w+⟩(?:_{NAME})?|{NAME}{{1,5}}(?:,{NAME}(?![A-Za-z]))?|[±+−])(?![A-Za-z0-9_={{])"
 )
 EXPONENT = re.compile(rf"(?<=[\w)\]⟩†|])\^(\{{[^{{}}]*\}}|\([^()]*\)|[0-9]+\.[0-9]+|{NAME}+)")

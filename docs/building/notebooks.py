@@ -7,6 +7,7 @@ becomes a page with what its cells print and draw, and a notebook to download. A
 import base64
 import html
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -19,8 +20,10 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode, writes
 
 LOG = logging.getLogger("mkdocs.hooks.notebooks")
-TIMEOUT = 600
+TIMEOUT = 1200
 """Seconds for a cell."""
+QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+"""Compiling takes most of the time of these small runs."""
 
 executed: dict[str, NotebookNode] = {}
 """By source, so that ``mkdocs serve`` executes only what was changed."""
@@ -33,7 +36,7 @@ def execute(source: str) -> NotebookNode:
             resources = {"metadata": {"path": directory}}
             client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources)
             client.create_kernel_manager().transport = "ipc"
-            client.execute()
+            client.execute(env=QUICKLY_COMPILED | os.environ)
         executed[source] = notebook
     return executed[source]
 

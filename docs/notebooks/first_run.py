@@ -11,8 +11,7 @@ import slmc
 result = slmc.run(
     "double_exchange",
     {
-        "thermalisation.n_steps": 50,
-        "learning.n_steps": [100, 200],
+        "learning.n_steps": [200, 400],
         "inner.n_updates": 12,
         "measurement.n_steps": 2000,
         "measurement.block_size": 200,

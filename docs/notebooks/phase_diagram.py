@@ -11,7 +11,7 @@ import slmc
 
 scan = slmc.scan(
     "plaquette_ising",
-    {"target.plaquette_coupling": [0.0, 0.2, 0.4], "target.temperature": [2.0, 2.3, 2.6, 2.9, 3.2]},
+    {"target.plaquette_coupling": [0.0, 0.4], "target.temperature": [2.0, 2.5, 3.0, 3.5]},
     {
         "target.shape": [8, 8],
         "inner.n_updates": 10,

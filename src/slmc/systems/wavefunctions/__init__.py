@@ -5,7 +5,7 @@ try:
     import netket as _netket  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f'wave functions need NetKet and Flax, and {error.name} is not installed: pip install flax netket'
+        f"wave functions need NetKet and Flax, and {error.name} is not installed: pip install flax netket"
     ) from error
 
 from slmc.systems.wavefunctions.attention import DecoupledAttention, DotProductAttention, FactoredAttention

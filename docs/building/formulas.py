@@ -20,7 +20,7 @@ UNTOUCHED = re.compile(
 NAME = r"[^\W_⁰¹²³⁴-⁹½¼]"
 INDEX = re.compile(
     rf"((?<![A-Za-z_.])d?[A-Za-z]|(?![\x00-\x7f]){NAME}|[)\]⟩>])([†′']?)_"
-    rf"(\{{[^{{}}]*\}}|⟨\w+⟩(?:_{NAME})?|{NAME}{{1,5}}(?:,{NAME}(?![A-Za-z]))?|[±+−])(?![A-Za-z0-9_={{])"
+    rf"(\{{[^{{}}]*\}}|⟨\w+⟩(?:_{NAME})?|{NAME}{{1,6}}(?:,{NAME}(?![A-Za-z]))?|[±+−])(?![A-Za-z0-9_={{])"
 )
 EXPONENT = re.compile(rf"(?<=[\w)\]⟩†|])\^(\{{[^{{}}]*\}}|\([^()]*\)|[0-9]+\.[0-9]+|{NAME}+)")
 COUNT = re.compile(r"n_[a-z]{4,}")

@@ -33,9 +33,14 @@ def execute(source: str) -> NotebookNode:
     if source not in executed:
         notebook = jupytext.reads(source, fmt="py:percent")
         with tempfile.TemporaryDirectory() as directory:
-            resources = {"metadata": {"path": directory}}
-            client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name="python3", resources=resources)
-            client.create_kernel_manager().transport = "ipc"
+            client = NotebookClient(
+                notebook,
+                timeout=TIMEOUT,
+                startup_timeout=TIMEOUT,
+                kernel_name="python3",
+                resources={"metadata": {"path": directory}},
+                extra_arguments=["--log-level=40"],
+            )
             client.execute(env=QUICKLY_COMPILED | os.environ)
         executed[source] = notebook
     return executed[source]

@@ -62,7 +62,7 @@ def remake_picture(run: Path) -> None:
         tab.screenshot(path=PICTURE)
         window.close()
     summary = json.loads(printed(f"slmc info {run} --json", Path.cwd()))
-    shown = {name: summary[name] for name in ("title", "acceptance", "residual", "expected_acceptance", "observables")}
+    shown = {name: summary[name] for name in ("acceptance", "residual", "expected_acceptance", "observables")}
     about = PngInfo()
     about.add_text(ABOUT, json.dumps({**shown, "headings": headings(report.read_text(encoding="utf-8"))}))
     with Image.open(PICTURE) as picture:

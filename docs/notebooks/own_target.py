@@ -31,7 +31,7 @@ problem = vectors.vector_problem(
 )
 settings = {
     "title": "A decay",
-    "learning": {"n_rounds": 3, "n_steps": 100},
+    "learning": {"n_rounds": 2, "n_steps": 200},
     "measurement": {"n_chains": 4, "n_steps": 300, "block_size": 20, "keep_every": 1},
 }
 result = slmc.run(problem, settings, out="decay", go_on=True)

@@ -358,7 +358,7 @@ def _n_guide_updates(line: InnerLine) -> int | None:
 
 
 def starting_spins(key: Key[Array, ""], system: System) -> jax.Array:
-    """Random spins, or where those of the model learned on a smaller lattice have come to, which costs no evaluation."""
+    """Random spins, or where the model of a smaller lattice has taken them, which costs no exact evaluation."""
     spins = SPHERE.random(key, (N_CHAINS, *system.shape, 3))
     if system.start is None:
         return spins

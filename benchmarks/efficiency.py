@@ -152,11 +152,11 @@ SYSTEMS = {
             Tries("two scales", ((2, 3), (3, 3)), (0.5, 0.6)),
             Tries("microcanonical", ((4, 1),), (0.3, 0.38, 0.45)),
         ),
-        n_scan=40,
+        n_scan=80,
         n_measure_thermalise=40,
         n_held_out=20,
         n_long=30,
-        block=(("slmc", 120), ("linear", 150), ("hmc", 50), ("two scales", 40), ("microcanonical", 50)),
+        block=(("slmc", 240), ("linear", 300), ("hmc", 100), ("two scales", 100), ("microcanonical", 100)),
         n_blocks=8,
     ),
     "12x12 wide": System(

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "building"))
 
 import outputs  # noqa: E402
+import readme_numbers  # noqa: E402
 
 SHORTER = ("measurement.n_steps=200", "measurement.block_size=100", "baseline.n_steps=300")
 """Of the tutorial's run: what changes neither the learning nor the values, only how well they are known."""
@@ -89,3 +90,9 @@ def test_picture_shows_what_the_benchmark_measured(picture):
     for name in ("magnetization_squared", "staggered_magnetization_squared"):
         shown, known = picture["observables"][name], measured["linear"]["observables"][name]
         assert not differ((shown["value"], shown["error"]), (known["value"], known["error"]))
+
+
+def test_readme_quotes_the_stored_rows_of_the_benchmark():
+    """``python docs/building/readme_numbers.py`` writes them."""
+    text = readme_numbers.README.read_text(encoding="utf-8")
+    assert readme_numbers.written(text) == text

@@ -22,8 +22,8 @@ from nbformat import NotebookNode, writes
 LOG = logging.getLogger("mkdocs.hooks.notebooks")
 TIMEOUT = 1200
 """Seconds for a cell."""
-QUICKLY_COMPILED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-"""Compiling takes most of the time of these small runs."""
+COMPILED_ONCE = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+"""Compiling takes most of the time of these small runs: even small programs are kept for the next build."""
 
 executed: dict[str, NotebookNode] = {}
 """By source, so that ``mkdocs serve`` executes only what was changed."""
@@ -41,7 +41,7 @@ def execute(source: str) -> NotebookNode:
                 resources={"metadata": {"path": directory}},
                 extra_arguments=["--log-level=40"],
             )
-            client.execute(env=QUICKLY_COMPILED | os.environ)
+            client.execute(env=COMPILED_ONCE | os.environ)
         executed[source] = notebook
     return executed[source]
 

@@ -186,8 +186,8 @@ SYSTEMS = {
     "24x24": System(
         (24, 24),
         start="16x16 wide",
-        steps=(20, 200),
-        training_steps=(60, 300),
+        steps=(20, 300),
+        training_steps=(60, 400),
         learning_rate=2e-3,
         batch_size=8,
         tries=(

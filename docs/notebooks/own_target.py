@@ -31,6 +31,7 @@ problem = vectors.vector_problem(
 )
 settings = {
     "title": "A decay",
+    "thermalisation": {"n_steps": 600},
     "learning": {"n_rounds": 2, "n_steps": 200},
     "measurement": {"n_chains": 4, "n_steps": 300, "block_size": 20, "keep_every": 1},
 }

@@ -24,7 +24,7 @@ scan = slmc.scan(
     out="phases",
 )
 table = scan.table.to_dataframe().set_index(["plaquette_coupling", "temperature"])
-table[["magnetization", "magnetization_error", "acceptance", "verdict"]]
+table[["magnetization", "magnetization_error", "acceptance"]]
 
 # %% [markdown]
 # Magnetization against temperature, a line for each coupling, and the same as a map.

@@ -33,7 +33,7 @@ settings = {
     "title": "A decay",
     "thermalisation": {"n_steps": 600},
     "learning": {"n_rounds": 2, "n_steps": 200},
-    "measurement": {"n_chains": 4, "n_steps": 300, "block_size": 20, "keep_every": 1},
+    "measurement": {"n_chains": 4, "n_steps": 500, "block_size": 20, "keep_every": 1},
 }
 result = slmc.run(problem, settings, out="decay", go_on=True)
 result

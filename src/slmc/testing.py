@@ -191,19 +191,35 @@ def advanced(
     """Statistics of every chain at its start and ``n_steps`` later."""
     n_chains = jax.tree.leaves(start)[0].shape[0]
     shared = (update, jnp.asarray(n_steps))
-    before, after = over_chains(
-        _advance, (jax.random.split(key, n_chains), start), shared, tuple(statistics.items()), group_size=_GROUP
-    )
+    before, after = _in_portions(_advance, (jax.random.split(key, n_chains), start), shared, statistics)
     return {k: np.asarray(v) for k, v in before.items()}, {k: np.asarray(v) for k, v in after.items()}
 
 
 def measured(configurations: Configuration, statistics: Statistics) -> dict[str, np.ndarray]:
     """Statistics of every configuration on the leading axis."""
-    values = over_chains(_measure, configurations, None, tuple(statistics.items()), group_size=_GROUP)
+    values = _in_portions(_measure, configurations, None, statistics)
     return {name: np.asarray(values[name]) for name in statistics}
 
 
 _GROUP = 512
+
+
+def _in_portions(function: Callable[..., Any], chained: Any, shared: Any, statistics: Statistics) -> Any:
+    """``over_chains``, two groups at a time where nothing is left over: any number of chains shares one program."""
+    n_chains, portion = jax.tree.leaves(chained)[0].shape[0], 2 * _GROUP
+    size = n_chains if n_chains % portion else portion
+    parts = [
+        over_chains(
+            function,
+            # Where a portion begins is an argument of a compiled program.
+            jax.tree.map(lambda leaf, first=first: jax.lax.dynamic_slice_in_dim(leaf, first, size), chained),
+            shared,
+            tuple(statistics.items()),
+            group_size=_GROUP,
+        )
+        for first in range(0, n_chains, size)
+    ]
+    return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
 def _measure(_: None, configuration: Any, statistics: tuple[tuple[str, Callable[[Any], Array]], ...]) -> Any:

@@ -205,21 +205,30 @@ _GROUP = 512
 
 
 def _in_portions(function: Callable[..., Any], chained: Any, shared: Any, statistics: Statistics) -> Any:
-    """``over_chains``, two groups at a time where nothing is left over: any number of chains shares one program."""
-    n_chains, portion = jax.tree.leaves(chained)[0].shape[0], 2 * _GROUP
-    size = n_chains if n_chains % portion else portion
+    """``over_chains``, two groups at a time, so that many and few chains share one program.
+
+    Where they do not come out even the first are computed once more: a number of chains without divisors would make
+    groups of one.
+    """
+    n_chains = jax.tree.leaves(chained)[0].shape[0]
+    n_portions = max(1, -(-n_chains // (2 * _GROUP)))
+    group = -(-n_chains // (2 * n_portions))
+    size, options = 2 * group, tuple(statistics.items())
+    if n_portions * size > n_chains:
+        places = np.arange(n_portions * size) % n_chains
+        chained = jax.tree.map(lambda leaf: leaf[places], chained)
     parts = [
         over_chains(
             function,
             # Where a portion begins is an argument of a compiled program.
-            jax.tree.map(lambda leaf, first=first: jax.lax.dynamic_slice_in_dim(leaf, first, size), chained),
+            jax.tree.map(lambda leaf, first=number * size: jax.lax.dynamic_slice_in_dim(leaf, first, size), chained),
             shared,
-            tuple(statistics.items()),
-            group_size=_GROUP,
+            options,
+            group_size=group,
         )
-        for first in range(0, n_chains, size)
+        for number in range(n_portions)
     ]
-    return jax.tree.map(lambda *values: np.concatenate(values), *parts)
+    return jax.tree.map(lambda *values: np.concatenate(values)[:n_chains], *parts)
 
 
 def _measure(_: None, configuration: Any, statistics: tuple[tuple[str, Callable[[Any], Array]], ...]) -> Any:

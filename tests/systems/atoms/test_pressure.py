@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import constants, stats
 
 from slmc import testing
 from slmc.montecarlo import LEAPFROG, HamiltonianTrajectory, MetropolisHastings
@@ -76,6 +76,10 @@ def test_another_power_of_the_volume_is_caught(kind, n_powers) -> None:
     wrong, sample = of(kind, n_atoms=n_powers), draws(kind, np.random.default_rng(1))
     with pytest.raises(AssertionError, match="does not leave its target invariant"):
         testing.check_invariance(jax.random.key(2), update(wrong, wrong, rate=0.06), sample, STATISTICS, n_steps=12)
+
+
+def test_a_gigapascal_is_in_units_of_atoms() -> None:
+    assert pytest.approx(constants.giga * constants.angstrom**3 / constants.electron_volt, rel=1e-12) == GIGAPASCAL
 
 
 def test_trajectories_are_reversible_and_forces_derivatives() -> None:

@@ -1,8 +1,8 @@
 """Where the tests keep compiled programs between runs: ``$XDG_CACHE_HOME/slmc/tests``, by default in ``~/.cache``.
 
 Programs of XLA are told apart by what they are made of. Numba looks at the file of the outermost loop alone, so its
-folder has the name of a digest of all files with loops: what another version compiled is never taken for this one's, and
-what this one compiled serves every checkout of it. To measure without what an earlier run left:
+folder has the name of a digest of all files with loops: what another version compiled is never taken for this one's,
+and what this one compiled serves every checkout of it. To measure without what an earlier run left:
 ``XDG_CACHE_HOME=$(mktemp -d) pytest``.
 """
 

@@ -75,8 +75,8 @@ def follow(
 ) -> tuple[Configuration, Any]:
     """``n_steps`` steps of motion by ``move``, free or not, and of ``kick``, from a position and a momentum.
 
-    The drift that ends a step and the one that begins the next are one move. A compiled program contains the force once,
-    however many kicks a step has.
+    The drift that ends a step and the one that begins the next are one move. A compiled program contains the force
+    once, however many kicks a step has.
     """
     first, *between, last = integrator.drifts
     kick_shares = jnp.tile(jnp.asarray(integrator.kicks), n_steps)

@@ -28,8 +28,8 @@ from slmc.montecarlo import (
     MetropolisHastings,
     Sequence,
     State,
-    decision_of,
     chains,
+    decision_of,
     init_chains,
     run_chains,
 )

@@ -35,7 +35,7 @@ from slmc.selflearning.usable_labels import usable
 from slmc.statistics.autocorrelations import autocorrelation, autocorrelation_by_chain
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
 from slmc.systems.spins.observables import staggered_magnetization_squared
-from slmc.systems.spins.problem import linear_part, nested_update
+from slmc.systems.spins.problem import guide_update, linear_part, nested_update
 from slmc.systems.spins.settings import InnerSettings
 
 TRACED_ANEW = True
@@ -199,9 +199,9 @@ def test_memory_of_what_never_moves():
     assert constant == 0
 
 
-def nested_learner(**others):
+def nested_learner(temperature=0.2, **others):
     """A network learned with a linear guide inside, among two inner chains."""
-    target = DoubleExchange(SHAPE, temperature=0.2)
+    target = DoubleExchange(SHAPE, temperature=temperature)
     training = TrainingSettings(
         batch_size=32, evaluate_every=10, optimiser="muon", learning_rate=0.02, single_precision=True
     )
@@ -209,13 +209,14 @@ def nested_learner(**others):
     fields = {
         "start": lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
         "settings": settings,
-        "guide": Heisenberg(SHAPE, temperature=0.2),
+        "guide": Heisenberg(SHAPE, temperature=temperature),
         "fit_guide": lambda guide, labels: fit_linear(guide, labels, SPHERE),
         "observable": staggered_magnetization_squared,
     }
     kinds = [InnerSettings(n_steps=2, n_guide_updates=number) for number in (1, 2)]
     inner = tuple(partial(nested_update, settings=kind) for kind in kinds)
-    return Learner(target, SPHERE, objects.hmc(target, 0.3, 2), inner, **fields | others)
+    exact = others.pop("exact", objects.hmc(target, 0.3, 2))
+    return Learner(target, SPHERE, exact, others.pop("inner", inner), **fields | others)
 
 
 def test_learning_a_nested_chain_and_choosing_it():
@@ -238,6 +239,21 @@ def test_learning_a_nested_chain_and_choosing_it():
     assert bottom.target.reduced_couplings is state.guide.reduced_couplings
     assert float(step_size(bottom)) == float(state.inner_step_size)
     assert update.proposal.n_updates == state.inner[1]
+
+
+def test_a_held_out_chain_that_hardly_moves_does_not_make_a_linear_model_seem_good():
+    settings = InnerSettings(update="heat-bath")
+    learner = nested_learner(
+        0.05,
+        exact=objects.hmc(DoubleExchange(SHAPE, temperature=0.05), 1e-4, 1),
+        inner=tuple(partial(kind, settings=settings) for kind in (nested_update, guide_update)),
+        guide=Heisenberg(SHAPE, 1, temperature=0.05),
+    )
+    chains = init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE))
+    state = start_learning(learner, objects.random_network(SHAPE, temperature=0.05), chains)
+    _, report = learning_round(jax.random.key(1), learner, state)
+    (acceptance,) = {line.acceptance for line in (InnerLine(*line) for line in report.inner) if line.candidate == 1}
+    assert acceptance < 0.5
 
 
 @pytest.mark.parametrize(

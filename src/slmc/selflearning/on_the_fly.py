@@ -349,13 +349,15 @@ def _tune(
     key: Key[Array, ""],
     learner: Learner,
     state: LearningState,
-    held_out: Label,
+    of_round: tuple[Label, Label],
     residual_of_model: float,
     acceptance: float,
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
     """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings.
 
-    A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect.
+    A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect: the
+    larger one of those on the held-out labels and on the labels for training ``of_round``. Held-out chains are few, and
+    while they have hardly moved any model seems to be good on them.
     """
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
@@ -372,7 +374,9 @@ def _tune(
         assert learner.observable is not None
         acceptances = [
             expected_acceptance(
-                residual_of_model if same_target(update.target, state.model) else residual(update.target, held_out)
+                residual_of_model
+                if same_target(update.target, state.model)
+                else max(residual(update.target, labels) for labels in of_round)
             )
             for update in updates
         ]
@@ -450,7 +454,8 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner, words = _tune(key_tune, learner, state, held_out, result.residual, math.nan if first else acceptance)
+    of_round = held_out, training
+    state, inner, words = _tune(key_tune, learner, state, of_round, result.residual, math.nan if first else acceptance)
 
     expected = math.nan if first else expected_acceptance(residual_before_round)
     by_heart = learned_by_heart(result.residual, result.training_residual)

@@ -34,7 +34,7 @@ TINY = [
     "--set=measurement.n_chains=4",
     "--set=measurement.n_steps=40",
     "--set=measurement.block_size=20",
-    "--set=measurement.n_thermalise=10",
+    "--set=measurement.n_thermalise=20",
 ]
 
 

@@ -24,7 +24,6 @@ from slmc.montecarlo import (
     Update,
     check_chains,
     decision_of,
-    evaluate,
     evaluations_per_step,
     init_chains,
     over_chains,
@@ -34,6 +33,7 @@ from slmc.montecarlo import (
     wants_all_together,
     with_step_size,
 )
+from slmc.montecarlo.chains import unchecked_states
 from slmc.selflearning import RoundReport
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress
@@ -619,7 +619,8 @@ class Sampling:
             return  # evaluations of a program outside are too dear to be only timed
         keys = jax.random.split(self._key_of(_START, 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
-        exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
+        # By the program that has just made the states of these chains.
+        exact = _seconds(lambda: unchecked_states(update, configurations))
         inner = _seconds(lambda: over_chains(_propose, (keys, configurations), proposal))
         self.clock.inner_share = inner / (inner + exact)
 
@@ -669,10 +670,6 @@ _OTHER_MODEL = (
     "chain (inner.n_updates)."
 )
 _OTHER_STEPS = "the step size does not fit; thermalise longer so that it is tuned where it is used."
-
-
-def _evaluate(target: Target, configuration: Configuration) -> Any:
-    return evaluate(target, configuration)
 
 
 def _propose(proposal: Proposal, inputs: Any) -> Any:

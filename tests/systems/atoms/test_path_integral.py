@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import constants
 
 from slmc import testing
 from slmc.montecarlo import LEAPFROG, HamiltonianTrajectory, MetropolisHastings, Target, init_chains, run_chains
 from slmc.statistics import estimate
 from slmc.systems.atoms import PathIntegral, RingPolymer
-from slmc.systems.atoms.path_integral import normal_modes
+from slmc.systems.atoms.path_integral import HBAR_SQUARED, normal_modes
 
 BETA = 8.0
 """m = ħ = 1, as in the published tests of the method."""
@@ -69,6 +70,28 @@ def test_modes_are_orthogonal_and_springs_are_theirs() -> None:
         x = (modes @ y[:, 0, 0])[:, None]
         springs = n_beads / BETA * np.sum((np.roll(x, -1, axis=0) - x) ** 2)
         np.testing.assert_allclose(np.sum(np.asarray(target.springs) * y**2), springs, rtol=1e-12)
+
+
+def test_hbar_is_in_units_of_atoms() -> None:
+    unit = constants.atomic_mass * constants.angstrom**2 * constants.electron_volt
+    assert pytest.approx(constants.hbar**2 / unit, rel=1e-8) == HBAR_SQUARED
+
+
+def test_what_comes_with_the_weight_is_that_of_the_beads() -> None:
+    """Potential, centroid virial and spread of two particles in three dimensions, from where their beads are."""
+    n_beads, quartic = 5, 0.7
+    target = PathIntegral(Oscillator(jnp.asarray(quartic)), [1.0, 2.0], BETA, n_beads, hbar_squared=1.0)
+    modes = np.random.default_rng(3).normal(size=(n_beads, 2, 3))
+    found = target.log_weight_and_observables(jnp.asarray(modes))[1]
+    x = np.einsum("jk,kac->jac", normal_modes(n_beads), modes)
+    away = x - x.mean(0)
+    slope = x + 2 * quartic * x**3
+    expected = {
+        "potential": np.sum(x**2 + quartic * x**4) / 2 / n_beads,
+        "kinetic": 3 * 2 / (2 * BETA) + np.sum(away * slope) / (2 * n_beads),
+        "spread": np.mean(np.sum(away**2, axis=-1)),
+    }
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=1e-11)
 
 
 @pytest.mark.parametrize("stiffness", [1.0, 1.3])

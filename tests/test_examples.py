@@ -66,8 +66,10 @@ def test_example_runs(script, tmp_path, monkeypatch, capsys):
     assert "acceptance" in capsys.readouterr().out
 
 
-def test_readme_has_the_first_example_word_for_word():
-    assert blocks(ROOT / "README.md") == [(ROOT / "examples" / "01_by_hand.py").read_text()]
+def test_readme_has_its_scripts_word_for_word():
+    """That of a weight of one's own, with which a how-to begins, and the first example; both run here."""
+    own = blocks(ROOT / "docs" / "how-to" / "own-target.md")[0]
+    assert blocks(ROOT / "README.md") == [own, (ROOT / "examples" / "01_by_hand.py").read_text()]
 
 
 def test_write_a_system_shows_a_package_word_for_word():

@@ -90,7 +90,7 @@ class Run(NamedTuple):
 
     @property
     def title(self) -> str:
-        return self.settings.title or self.settings.system
+        return self.settings.title or (self.directory.name if self.settings.system == PYTHON else self.settings.system)
 
     @property
     def is_scan(self) -> bool:
@@ -448,6 +448,11 @@ def _carry_out(opened: Run, reporter: Reporter) -> bool:
     """One run, to its end or until it is stopped; its report is written in any case but that of damage."""
     try:
         complete = run_blocks(_job(opened, reporter))
+        if not complete and opened.settings.system == PYTHON:
+            reporter.note(
+                "Its problem was built in Python: start the script again, with go_on=True in slmc.run, or call "
+                f"slmc.resume({str(opened.directory)!r}, problem)."
+            )
     except (UserError, FloatingPointError):
         with contextlib.suppress(UserError):
             if records_path(opened.directory).is_dir():

@@ -358,6 +358,7 @@ def test_a_residual_that_rises_is_told():
     assert "rose to 0.338 ± 0.030 from 0.259 in round 1. The new model is kept: on the samples" in words
     assert change_of_residual(residuals[::-1], 0.03, 0.3) == ""
     assert change_of_residual(np.array([0.3, 0.31]), 0.02, 0.3) == ""
+    assert change_of_residual(np.array([0.009, 0.015]), 0.001, 0.015) == ""  # acceptance falls by less than 0.01
     assert "known to ± 0.100 only" in uncertainty_of_residual(0.3, 0.1)
     assert uncertainty_of_residual(0.3, 0.02) == ""
     assert "known to ± nan only" in uncertainty_of_residual(0.3, math.nan)

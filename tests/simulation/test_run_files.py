@@ -4,18 +4,22 @@ import io
 import json
 import math
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 import objects
 from slmc.lattice import displacements
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress, time_split
 from slmc.simulation.marks import Marks
+from slmc.simulation.progress import Reporter
 from slmc.system import UserError, load_model, save_model
 from slmc.systems.spins.models import build_like, describe
 
@@ -177,3 +181,32 @@ def test_progress_keeps_what_is_right(tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_text(json.dumps(right | wrong))
     assert read_progress(tmp_path / "progress.json") == right
     assert read_progress(Path("/dev/zero")) == {}
+
+
+def test_progress_in_a_notebook_is_a_bar_for_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shown once and then replaced, without widgets; the last figures stay, also of a phase that ends early."""
+    shown: list[list[str]] = []
+
+    class Handle:
+        def update(self, bundle: dict[str, str], raw: bool) -> None:
+            assert raw
+            shown[-1].append(bundle["text/plain"])
+
+    def display(bundle: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        assert raw
+        assert display_id
+        assert "<progress" in bundle["text/html"]
+        shown.append([bundle["text/plain"]])
+        return Handle()
+
+    front_end = ModuleType("IPython.display")
+    front_end.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", front_end)
+    reporter = Reporter(Console(force_jupyter=True))
+    reporter.phase("thermalise", 5)
+    for done in range(1, 6):
+        reporter.advance(done, acceptance=0.8)
+    reporter.phase("learn", 2)
+    reporter.advance(0.5, residual=0.3)
+    reporter.close()
+    assert [bars[-1] for bars in shown] == ["thermalise 5/5  acceptance 0.8", "learn      0.5/2  residual 0.3"]

@@ -33,12 +33,13 @@ def bootstrap_error(differences: Float[np.ndarray, "chain draw"], seed: int = 0)
 def change_of_residual(residuals: Float[np.ndarray, " round"], error: float, old_model: float) -> str:
     """A sentence if the residual of the last round is above the least before it by more than chance; else empty.
 
-    Each round is measured on its own samples; ``error`` is that of the last. ``old_model`` is the residual of the model
-    of the round before on the samples of the last, which a fit never makes larger.
+    What costs less than 0.02 of the acceptance to expect, erfc(s/2), is not worth a word. Each round is measured on its
+    own samples; ``error`` is that of the last. ``old_model`` is the residual of the model of the round before on the
+    samples of the last, which a fit never makes larger.
     """
     *before, now = residuals
     best = int(np.nanargmin(before))
-    if not now - before[best] > math.sqrt(2) * error:
+    if not now - before[best] > math.sqrt(2) * error or math.erfc(before[best] / 2) - math.erfc(now / 2) < 0.02:
         return ""
     return (
         f"the held-out residual rose to {now:.3f} ± {error:.3f} from {before[best]:.3f} in round {best + 1}. The new "

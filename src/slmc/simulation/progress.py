@@ -1,5 +1,6 @@
 """What a run tells while it runs: a live line on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import html
 import json
 import time
 from collections.abc import Callable
@@ -36,6 +37,41 @@ def make_console(quiet: bool = False) -> Console:
     return console if console.is_terminal else Console(quiet=quiet, highlight=False, width=120)
 
 
+_NOTEBOOK_INTERVAL = 0.2
+"""Least seconds between two pictures of a bar in a notebook."""
+
+
+class _NotebookBar:
+    """A bar below a cell of a notebook, by what every front end of Jupyter knows: no widgets are needed."""
+
+    def __init__(self, phase: str, total: float) -> None:
+        self._phase, self._total, self._shown = phase, total, 0.0
+        self._latest: tuple[float, str] = (0.0, "")
+        self._handle: Any = None
+
+    def advance(self, done: float, text: str) -> None:
+        self._latest = done, text
+        now = time.monotonic()
+        if done >= self._total or now - self._shown > _NOTEBOOK_INTERVAL:
+            self._shown = now
+            self.show()
+
+    def show(self) -> None:
+        done, text = self._latest
+        line = f"{done:.3g}/{self._total:g}  {text}"
+        bar = f'<progress value="{done:g}" max="{self._total:g}"></progress>'
+        bundle = {
+            "text/plain": f"{self._phase:<10} {line}",
+            "text/html": f'<pre style="margin: 0">{html.escape(self._phase):<10} {bar} {html.escape(line)}</pre>',
+        }
+        if self._handle is None:
+            from IPython.display import display
+
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
 class Reporter:
     """Prints phases, progress figures, notes and warnings."""
 
@@ -44,6 +80,7 @@ class Reporter:
         self.quiet, self.listener = quiet, listener
         self._live: Progress | None = None
         self._task: TaskID | None = None
+        self._bar: _NotebookBar | None = None
         self._printed = 0.0
         self._phase, self._total = "", 0
 
@@ -52,7 +89,10 @@ class Reporter:
         self.close()
         self._phase, self._total, self._printed = name, total, 0.0
         self._tell("phase", done=done, total=total)
-        if (self.console.is_terminal or self.console.is_jupyter) and not self.quiet:
+        if self.console.is_jupyter and not self.quiet:
+            self._bar = _NotebookBar(name, total)
+            self._bar.advance(done, "")
+        elif self.console.is_terminal and not self.quiet:
             self._live = Progress(
                 TextColumn("[bold]{task.description:<10}"),
                 BarColumn(bar_width=24),
@@ -75,6 +115,9 @@ class Reporter:
             if figure == figure
         }
         text = "  ".join(f"{name.replace('_', ' ')} {figure}" for name, figure in shown.items())
+        if self._bar is not None:
+            self._bar.advance(done, text)
+            return
         if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=done, figures=text)
             return
@@ -105,4 +148,6 @@ class Reporter:
         """Ends the live display."""
         if self._live is not None:
             self._live.stop()
-        self._live = self._task = None
+        if self._bar is not None:
+            self._bar.show()
+        self._live = self._task = self._bar = None

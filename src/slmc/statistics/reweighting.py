@@ -24,13 +24,13 @@ def reweighted(
     whose estimate of the error is returned). ``ess`` is the number of samples that a new state really draws on,
     (Σ w)²/Σ w²: a handful says that the states are too far away.
 
-    Raises ``ValueError`` for arrays whose shapes do not fit, ``ImportError`` without pymbar (``pip install
-    "slmc[reweighting]"``).
+    Raises ``ValueError`` for arrays whose shapes do not fit, ``ImportError`` without pymbar (the extra
+    ``reweighting``).
     """
     try:
         import pymbar
     except ImportError:
-        raise ImportError('reweighting needs pymbar; install it with: pip install "slmc[reweighting]"') from None
+        raise ImportError('reweighting needs pymbar; install it: pip install "pymbar>=4.0.3"') from None
     n_states = len(series)
     if log_weights.shape != (n_states, *series.shape) or wanted.shape[1:] != series.shape:
         raise ValueError(

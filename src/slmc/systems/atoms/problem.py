@@ -35,7 +35,7 @@ def atoms_problem(config: AtomsRun, directory: Path = Path()) -> Problem:
     No calculator is started before the first evaluation. Raises ``UserError`` naming the field that is wrong.
     """
     if find_spec("ase") is None:
-        raise UserError('system = "atoms" needs ASE; install slmc[atoms].')
+        raise UserError('system = "atoms" needs ASE: pip install ase.')
     structure, settings = _structure(config.target, directory), config.target
     cell, beta = structure.cell, 1 / (BOLTZMANN * settings.coldest)
     pool = CalculatorPool(cell, _calculator(settings, beta))

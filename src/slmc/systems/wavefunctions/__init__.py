@@ -1,11 +1,11 @@
-"""Variational wave functions of quantum spins, optimised by NetKet (``pip install "slmc[wavefunctions]"``)."""
+"""Variational wave functions of quantum spins, optimised by NetKet (the extra ``wavefunctions``)."""
 
 try:
     import flax as _flax  # noqa: F401
     import netket as _netket  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f'wave functions need NetKet and Flax, and {error.name} is not installed: pip install "slmc[wavefunctions]"'
+        f"wave functions need NetKet and Flax, and {error.name} is not installed: pip install flax netket"
     ) from error
 
 from slmc.systems.wavefunctions.attention import DecoupledAttention, DotProductAttention, FactoredAttention

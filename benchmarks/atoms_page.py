@@ -108,9 +108,9 @@ def _costs(rows: dict[str, Any], chains: dict[str, dict[str, Estimate]], exact: 
     return "\n\n".join(
         (
             "## What an independent sample costs",
-            "Exact evaluations for an effective sample; chains together. The exact chains follow the exact force, "
-            f"their step size tuned to acceptance 0.8 for every length ({acceptances}); evaluations of tuning are left "
-            "out.",
+            "Exact evaluations for an effective sample; chains together. The exact chains follow the exact force: all "
+            f"lengths were tried at both acceptances, and the two that cost least went on. Reached are {acceptances}; "
+            "evaluations of tuning are left out.",
             table(("chain", "evaluations", *(OBSERVABLES[one] for one in MEANS)), lines),
             f"The best of the exact chains over SLHMC (its slowest is {OBSERVABLES[slowest]}):",
             table(("average", "the best exact chain", "measurement alone", "learning included"), ratios),

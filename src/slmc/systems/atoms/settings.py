@@ -28,6 +28,9 @@ CLUSTER = ("energy", "radius_of_gyration")
 CRYSTAL = ("energy", "displacement")
 """Names of what is measured of atoms in a sphere, and of periodic ones; distances and angles by name come beside."""
 
+_DEPTH = 100.0
+"""In kT: labels with an energy as much higher than that of any sample of their round are not trained on."""
+
 Position = tuple[float, float, float]
 
 
@@ -200,7 +203,8 @@ class AtomsRun(RunSettings):
     def learning_settings(self) -> LearningSettings:
         chooses = self.inner.proposal == "trajectory" and self.inner.n_steps == "auto"
         given = super().learning_settings
-        given = replace(given, n_updates=None if chooses else given.n_updates, label_trajectories=True)
+        given = replace(given, n_updates=None if chooses else given.n_updates)
+        given = replace(given, label_trajectories=True, label_depth=_DEPTH)
         if self.model.guide is None:
             return given
         # Nothing is trained; rounds still choose the trajectory, and measure how far the guide is off.

@@ -146,9 +146,7 @@ class AtomsLearning(TrainingSection):
     @property
     def training(self) -> TrainingSettings:
         """How a round trains: to the end of the cosine, before which a potential is worse than it was."""
-        given = super().training
-        most = self.training_steps if isinstance(self.training_steps, int) else max(self.training_steps)
-        return replace(given, patience=max(given.patience, most // given.evaluate_every + 1))
+        return replace(super().training, keep_last=True)
 
 
 class AtomsExact(ExactSettings):

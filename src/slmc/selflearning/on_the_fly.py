@@ -200,7 +200,8 @@ class RoundReport(NamedTuple):
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
     none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
-    ``residual_before`` the residual of the model with which training began on the samples of this round, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
+    ``residual_before`` the residual of the model with which training began on the samples of this round, and
+    ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
     ``by_replica`` has figures of every replica of a ``ReplicaLearner``, ``errors`` those of ``Learner.errors``.
     ``stages`` has lines of a number of parameters and the held-out residual with no more than these trained, where a
     round goes in stages; ``force_seconds`` the time of a force of the model and of an exact one, where that is what a

@@ -37,8 +37,9 @@ class TrainingSettings:
     The learning rate falls to zero along a cosine over ``n_steps`` steps of ``batch_size`` configurations.
     Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
     for ``patience`` evaluations, and the best model seen is kept; with ``keep_last`` it is the one at the end of the
-    cosine, for held-out samples that are too few to choose by. ``force_weight`` = 0 trains on log-weights alone. ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and
-    the residuals stay in float64. Raises ``ValueError`` for numbers that make no sense.
+    cosine, for held-out samples that are too few to choose by. ``force_weight`` = 0 trains on log-weights alone.
+    ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and the
+    residuals stay in float64. Raises ``ValueError`` for numbers that make no sense.
     """
 
     n_steps: int = 1000

@@ -12,10 +12,9 @@ from jaxtyping import Array, Float, Key
 
 from slmc.montecarlo import Target
 from slmc.montecarlo.chains import over_chains
-from slmc.montecarlo.update import Label
 from slmc.numbers import positive, positive_count
 from slmc.systems.atoms.calculated import Coordinates, SoftSphere
-from slmc.systems.atoms.cell import Cell
+from slmc.systems.atoms.cell import SMALLEST_SCALE, Cell
 from slmc.systems.atoms.repulsion import repulsion
 
 _WEIGHTS = np.sqrt([1, 1, 1, 2, 2, 2])
@@ -96,9 +95,10 @@ class MomentPotential(Target):
             energy = energy + self.sphere.energy(configuration)
         return -self.beta * energy
 
-    def energy(self, positions: Coordinates) -> Float[Array, ""]:
-        """The potential energy in eV, that of the sphere left out."""
-        distances, directions = self._neighbours(positions)
+    def energy(self, positions: Coordinates, scale: Float[Array, ""] | None = None) -> Float[Array, ""]:
+        """The potential energy in eV, that of the sphere left out; with a ``scale``, in a cell that is as many times as
+        large. Where it is smaller than ``SMALLEST_SCALE`` some of the farthest images are missing."""
+        distances, directions = self._neighbours(positions, scale)
         total = self.constant + repulsion(self.cell, distances)
         features = self._invariants(distances, directions)
         for element, members in enumerate(self._members):
@@ -112,9 +112,12 @@ class MomentPotential(Target):
             total = total + jnp.sum(h)
         return total
 
-    def standardised(self, labels: Label) -> "MomentPotential":
-        """The potential with invariants of mean 0 and spread 1 over labels, by element: for its first fit."""
-        features = np.asarray(over_chains(_features, labels.configuration, self, group_size=32))
+    def standardised(
+        self, positions: Float[np.ndarray, "copy atom 3"], scales: Float[np.ndarray, " copy"] | None = None
+    ) -> "MomentPotential":
+        """The potential with invariants of mean 0 and spread 1 over configurations, by element: for its first fit."""
+        scales = np.ones(len(positions)) if scales is None else scales
+        features = np.asarray(over_chains(_features, (positions, scales), self, group_size=32))
         mean = [np.mean(features[:, members], axis=(0, 1)) for members in self._members]
         spread = [np.std(features[:, members], axis=(0, 1)) for members in self._members]
         floor = [np.maximum(s, _LEAST_SPREAD) for s in spread]
@@ -130,24 +133,28 @@ class MomentPotential(Target):
         like = MomentPotential(cell, beta, self.reach, **sizes, **kinds, key=jax.random.key(0))  # type: ignore[arg-type]
         return eqx.tree_at(_parameters, like, _parameters(self))
 
-    def features(self, positions: Coordinates) -> Float[Array, "atom feature"]:
+    def features(self, positions: Coordinates, scale: Float[Array, ""] | None = None) -> Float[Array, "atom feature"]:
         """The invariants of every atom, as they are."""
-        return self._invariants(*self._neighbours(positions))
+        return self._invariants(*self._neighbours(positions, scale))
 
     @property
     def _members(self) -> list[np.ndarray]:
         numbers = np.array(self.cell.numbers)
         return [np.flatnonzero(numbers == element) for element in self.elements]
 
-    def _neighbours(self, positions: Coordinates) -> tuple[Float[Array, "atom atom image"], Array]:
+    def _neighbours(
+        self, positions: Coordinates, scale: Float[Array, ""] | None
+    ) -> tuple[Float[Array, "atom atom image"], Array]:
         """Distances and unit vectors to all images within reach; an atom is no neighbour of itself."""
         cell, dtype = self.cell, positions.dtype
         difference = (positions[None, :, :] - positions[:, None, :])[:, :, None, :]
         if cell.is_periodic:
             rows = jnp.asarray(cell.vectors, dtype)
-            images = jnp.asarray(cell.images(self.reach), dtype)
-            nearest = jnp.round(difference @ jnp.asarray(np.linalg.inv(cell.vectors), dtype))
-            difference = difference + jax.lax.stop_gradient(images[None, None] - nearest) @ rows
+            images = jnp.asarray(cell.images(self.reach / (1.0 if scale is None else SMALLEST_SCALE)), dtype)
+            inside = difference if scale is None else difference / scale
+            nearest = jnp.round(inside @ jnp.asarray(np.linalg.inv(cell.vectors), dtype))
+            shifts = jax.lax.stop_gradient(images[None, None] - nearest) @ rows
+            difference = difference + (shifts if scale is None else scale * shifts)
         own = np.eye(cell.n_atoms, dtype=bool)[:, :, None] & (np.arange(difference.shape[2]) == 0)
         beyond = jnp.asarray([2 * self.reach, 0, 0], dtype)
         difference = jnp.where(own[..., None], beyond[None, None, None], difference)
@@ -195,8 +202,9 @@ def _parameters(model: MomentPotential) -> Any:
     return *arrays, model.constant
 
 
-def _features(model: MomentPotential, positions: Coordinates) -> Array:
-    return model.features(positions)
+def _features(model: MomentPotential, copy: tuple[Coordinates, Array]) -> Array:
+    positions, scale = copy
+    return model.features(positions, scale if model.cell.is_periodic else None)
 
 
 @functools.cache

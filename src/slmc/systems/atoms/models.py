@@ -77,8 +77,8 @@ def _forces_on_atoms(model: Target, forces: Any) -> np.ndarray:
     return np.asarray(forces[SCALED] if isinstance(model, ConstantPressure) else forces)
 
 
-def _log_weight_and_force(target: Target, positions: Array) -> tuple[Array, Array]:
-    return log_weight_and_force(target, positions)
+def _log_weight_and_force(target: Target, configuration: Any) -> tuple[Array, Any]:
+    return log_weight_and_force(target, configuration)
 
 
 def as_calculator(model: Target) -> Any:

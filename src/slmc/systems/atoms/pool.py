@@ -196,7 +196,7 @@ class CalculatorPool:
         if abs(told.slope - slope) > allowed:
             self.doubt = (
                 f"the pressure of the calculator {self.settings.name!r} is not the derivative of its energy: V dU/dV "
-                f"is {told.slope:.4g} eV by its stress and {slope:.4g} eV by its energy. A pair potential whose cut-off "
+                f"is {told.slope:.4g} eV by its stress, {slope:.4g} eV by its energy. A pair potential whose cut-off "
                 "is not shifted does so (in LAMMPS: pair_modify shift yes). The averages of this run are those of the "
                 "energy; other codes at constant pressure follow the stress and find another density."
             )

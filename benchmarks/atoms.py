@@ -51,15 +51,15 @@ class Settings(NamedTuple):
     """
 
     run: dict[str, Any]
-    n_steps: int = 1000
+    n_steps: int = 850
     n_chains: int = 8
-    hmc_lengths: tuple[int, ...] = (10, 20, 40, 80)
+    hmc_lengths: tuple[int, ...] = (20, 40)
     acceptances: tuple[float, ...] = (0.65, 0.8)
-    n_trial_parts: int = 2
+    n_trial_parts: int = 4
     n_best: int = 2
     n_parts: int = 20
     forces_in_part: int = 320
-    tuning_steps: int = 40
+    tuning_steps: int = 24
 
 
 FULL = Settings({})

@@ -58,11 +58,13 @@ class AtomsSettings(Settings):
     pressure: float | None = Field(
         None, allow_inf_nan=False, description="in GPa, of the npt ensemble", json_schema_extra={"units": "GPa"}
     )
-    volume_time: PositiveFloat = Field(
-        50.0, description="fs in which the volume goes through about its spread; averages don't depend on it"
+    volume_time: float = Field(
+        50.0, ge=1, le=1e6, description="fs in which the volume goes through about its spread, which moves no average"
     )
     n_beads: int | None = Field(
-        None, description="beads of each atom, two or more, for quantum nuclei by path integrals; left out: classical"
+        None,
+        le=1024,
+        description="beads of each atom, two or more, for quantum nuclei by path integrals; left out: classical",
     )
     calculator: str = Field("tblite", description="by the name that ASE or an installed package gives it")
     parameters: dict[str, Any] = Field({}, description="of the calculator")

@@ -100,7 +100,7 @@ class _Writers(NamedTuple):
 
 def _writers(structure: Structure, beta: float, target: Any, sphere: SoftSphere | None) -> _Writers:
     """What writes labels and trajectory of an ensemble."""
-    about = {"structure": structure, "beta": beta}
+    about: dict[str, Any] = {"structure": structure, "beta": beta}
     if isinstance(target, ConstantPressure):
         return _Writers(
             partial(write_labels_at_pressure, **about, target=target),

@@ -100,16 +100,16 @@ def _costs(rows: dict[str, Any], chains: dict[str, dict[str, Estimate]], exact: 
         (OBSERVABLES[one], best[one], *(f"{costs[best[one]][one] / costs[name][one]:.0f}" for name in list(spent)[:2]))
         for one in MEANS
     ]
-    acceptances = ", ".join(
-        f"{name.removeprefix('HMC, ')} {np.mean([part['acceptance'] for part in _grouped(rows)[name]]):.2f} at "
-        f"{_grouped(rows)[name][0]['step_size']:.2f} fs"
+    reached = ", ".join(
+        f"{name.removeprefix('HMC, ')}: {np.mean([part['acceptance'] for part in _grouped(rows)[name]]):.2f} with "
+        f"steps of {_grouped(rows)[name][0]['step_size']:.2f} fs"
         for name in exact
     )
     return "\n\n".join(
         (
             "## What an independent sample costs",
             "Exact evaluations for an effective sample; chains together. The exact chains follow the exact force: all "
-            f"lengths were tried at both acceptances, and the two that cost least went on. Reached are {acceptances}; "
+            f"lengths were tried at both acceptances, and the two that cost least went on. Reached were {reached}; "
             "evaluations of tuning are left out.",
             table(("chain", "evaluations", *(OBSERVABLES[one] for one in MEANS)), lines),
             f"The best of the exact chains over SLHMC (its slowest is {OBSERVABLES[slowest]}):",

@@ -10,7 +10,7 @@ from slmc.systems.atoms import ConstantPressure, breathing
 from slmc.systems.atoms.pressure import GIGAPASCAL
 
 n_atoms, beta, volume, bulk_modulus, pressure = 6, 4.0, 50.0, 0.05, 1.0
-n_chains, n_steps = 32, 200
+n_chains, n_steps = 32, 150
 places = jnp.asarray(np.random.default_rng(0).normal(size=(n_atoms, 3)))
 
 
@@ -34,7 +34,7 @@ def observe(state, info):
 
 
 start = {"scaled": jnp.tile(places[None], (n_chains, 1, 1)), "log_volume": jnp.zeros(n_chains)}
-chains, _ = run_chains(jax.random.key(1), update, init_chains(update, start), 50, observe)
+chains, _ = run_chains(jax.random.key(1), update, init_chains(update, start), n_steps, observe)
 _, (volumes, accepted) = run_chains(jax.random.key(2), update, chains, n_steps, observe)
 by_chain = np.asarray(volumes).mean(axis=1)
 

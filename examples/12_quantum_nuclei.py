@@ -8,7 +8,7 @@ from slmc import HamiltonianTrajectory, MetropolisHastings, run_chains
 from slmc.montecarlo import Target, init_chains
 from slmc.systems.atoms import PathIntegral, RingPolymer
 
-beta, n_chains, n_steps = 8.0, 64, 200
+beta, n_chains, n_steps = 8.0, 64, 150
 # <x^2> with as many beads, by products of matrices; m = hbar = 1
 exact = {8: 0.260075, 16: 0.291095, 32: 0.301826, 64: 0.304795}
 
@@ -29,7 +29,7 @@ for n_beads in exact:
     manifold = RingPolymer(target, [1 / np.sqrt(beta)], frequency=1.5)
     update = MetropolisHastings(target, HamiltonianTrajectory(target.driving_part, manifold, 0.3, 5))
     start = 0.3 * jax.random.normal(jax.random.key(0), (n_chains, n_beads, 1, 1))
-    chains, _ = run_chains(jax.random.key(1), update, init_chains(update, start), 50, observe)
+    chains, _ = run_chains(jax.random.key(1), update, init_chains(update, start), n_steps, observe)
     _, (squares, accepted) = run_chains(jax.random.key(2), update, chains, n_steps, observe)
     by_chain = np.asarray(squares).mean(axis=1)
     error = by_chain.std(ddof=1) / n_chains**0.5

@@ -132,14 +132,12 @@ def _learning(row: dict[str, Any]) -> str:
         )
         for place in range(len(rounds["residual"]))
     ]
-    seconds = {name: value for name, value in row["seconds"].items() if value}
-    times = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
     return "\n\n".join(
         (
             "## Learning from nothing",
             f"Before measuring, {spent['learning']} exact evaluations were spent on tuning, thermalising and learning. "
             f"Then every step proposes with one trajectory ({row['trajectory'].replace('_', ' ')}) and spends one: "
-            f"acceptance {row['acceptance']:.2f}, residual s = {row['residual']:.2f}. Seconds: {times}.",
+            f"acceptance {row['acceptance']:.2f}, residual s = {row['residual']:.2f}.",
             table(
                 (
                     "evaluations in rounds",

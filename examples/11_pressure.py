@@ -25,7 +25,7 @@ def crystal(stiffness):
 
 
 target, guide = (ConstantPressure(crystal(k), n_atoms, beta, pressure, volume) for k in (1.5, 1.95))
-manifold = breathing(np.full(n_atoms, 12.0), beta, rate=0.03)
+manifold = breathing(np.full(n_atoms, 12.0), beta, rate=0.06)
 update = MetropolisHastings(target, HamiltonianTrajectory(guide, manifold, 4.0, 8))
 
 

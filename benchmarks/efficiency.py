@@ -171,8 +171,8 @@ SYSTEMS = {
     "16x16 wide": System(
         (16, 16),
         start="12x12 wide",
-        steps=(30, 200),
-        training_steps=(100, 500),
+        steps=(8, 300),
+        training_steps=(0, 600),
         learning_rate=4e-3,
         batch_size=16,
         tries=(Tries("two scales", ((2, 3),), (0.5, 0.6)),),
@@ -186,9 +186,9 @@ SYSTEMS = {
     "24x24": System(
         (24, 24),
         start="16x16 wide",
-        steps=(20, 300),
-        training_steps=(60, 400),
-        learning_rate=2e-3,
+        steps=(6, 250),
+        training_steps=(0, 400),
+        learning_rate=3e-3,
         batch_size=8,
         tries=(
             Tries("hmc", ((4, 1),), (0.25, 0.3)),
@@ -204,9 +204,9 @@ SYSTEMS = {
     "32x32": System(
         (32, 32),
         start="24x24",
-        steps=(15, 100),
-        training_steps=(30, 100),
-        learning_rate=1e-3,
+        steps=(4, 120),
+        training_steps=(0, 150),
+        learning_rate=2e-3,
         batch_size=4,
         tries=(Tries("microcanonical", ((4, 1),), (0.25, 0.3)),),
         n_scan=6,
@@ -218,8 +218,8 @@ SYSTEMS = {
     "40x40": System(
         (40, 40),
         start="32x32",
-        steps=(10, 50),
-        training_steps=(20, 50),
+        steps=(4, 60),
+        training_steps=(0, 80),
         learning_rate=1e-3,
         batch_size=4,
         tries=(),
@@ -248,8 +248,8 @@ SYSTEMS = {
         chemical_potential=-8.3,
         temperature=0.1,
         start="12x12 J=16",
-        steps=(10, 60),
-        training_steps=(20, 60),
+        steps=(4, 60),
+        training_steps=(0, 80),
         learning_rate=1e-3,
         batch_size=4,
         observable="magnetization_squared",
@@ -289,6 +289,9 @@ N_LINES = 4
 
 N_START = 100
 """Updates of a model from a smaller lattice before learning begins."""
+
+ENOUGH_LABELS = 500
+"""Labels from which on the linear part of a network from a smaller lattice is solved for anew."""
 
 LONG = {"n_guide_updates": 6, "n_updates": 8}
 """An inner chain that forgets where it started."""
@@ -341,7 +344,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
         SPHERE,
         exact,
         (*(partial(nested_update, settings=kind) for kind in kinds), partial(guide_update, settings=kinds[0])),
-        lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
+        partial(refitted, system),
         settings,
         Heisenberg(system.shape, n_shells=system.n_shells, temperature=system.temperature),
         lambda guide, labels: fit_linear(guide, labels, SPHERE),
@@ -395,6 +398,12 @@ def starting_spins(key: Key[Array, ""], system: System) -> jax.Array:
     guide = stored(system.start, "guide").on_lattice(system.shape, system.temperature)
     update = nested_update(start_model(system), guide, InnerSettings(update="heat-bath", n_guide_updates=8))
     return run_chains(key, update, init_chains(update, spins), N_START)[0].configuration
+
+
+def refitted(system: System, model: EquivariantNetwork, labels: Label) -> EquivariantNetwork:
+    """The network with its linear part solved for, unless it knows more than a few labels of a larger lattice tell."""
+    few = system.start is not None and len(labels.log_weight) < ENOUGH_LABELS
+    return model if few else fit_linear(model, labels, SPHERE, where=linear_part)
 
 
 def start_model(system: System) -> EquivariantNetwork:

@@ -57,6 +57,8 @@ class LearningSettings:
     trajectory of the model without a decision of the model's own (SLHMC; inner updates must be trajectories), and
     ``n_updates = None`` chooses among them for the most effective samples an exact evaluation. With
     ``label_trajectories`` all that exact trajectories of the first round evaluate on their way is training data too.
+    Labels whose log-weight is lower than the least of a round's samples by more than ``label_depth`` are not: what a
+    poor model proposes can be so improbable that a few of them are all that training sees.
     Raises ``ValueError`` for numbers that make no sense.
     """
 
@@ -70,6 +72,7 @@ class LearningSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     proposal: Literal["chain", "trajectory"] = "chain"
     label_trajectories: bool = False
+    label_depth: float | None = None
 
     def __post_init__(self) -> None:
         positive_count(self.n_rounds, "n_rounds")
@@ -85,6 +88,7 @@ class LearningSettings:
             raise ValueError(f"proposal must be 'chain' or 'trajectory'; got {self.proposal!r}.")
         share(self.inner_acceptance, "inner_acceptance")
         not_negative(self.least_improvement, "least_improvement")
+        not_negative(self.label_depth or 0.0, "label_depth")
         share(self.held_out_share, "held_out_share")
 
     def steps_in(self, round_: int) -> int:
@@ -196,8 +200,8 @@ class RoundReport(NamedTuple):
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
     none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
-    ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
-    model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
+    ``residual_before`` the residual of the model with which training began on the samples of this round, and
+    ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
     ``by_replica`` has figures of every replica of a ``ReplicaLearner``, ``errors`` those of ``Learner.errors``.
     ``stages`` has lines of a number of parameters and the held-out residual with no more than these trained, where a
     round goes in stages; ``force_seconds`` the time of a force of the model and of an exact one, where that is what a
@@ -448,7 +452,9 @@ def learning_round(
     forces_matter = training_settings.force_weight > 0
     held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
     accepted = jax.tree.map(lambda leaf: leaf[taken[:n_held].ravel()], _flatten(new, slice(None, n_held)))
-    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
+    lowest = np.min(samples.log_weight, initial=np.inf, where=np.isfinite(samples.log_weight))
+    least = -math.inf if settings.label_depth is None else float(lowest) - settings.label_depth
+    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter, least)
     residual_before_round = math.nan if first else _residual_of_proposing(learner, state, held_out)
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)

@@ -87,9 +87,16 @@ def run(
 
 
 @app.command()
-def resume(directory: Directory, log: Log = None, quiet: Quiet = False) -> None:
+def resume(
+    directory: Directory,
+    log: Log = None,
+    quiet: Quiet = False,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave points of a scan alone that have failed already.")
+    ] = False,
+) -> None:
     """Continue a run after any interruption, to the bit; several processes may share the points of a scan."""
-    _show(_part("runs").resume(directory, quiet=quiet, log=log), quiet)
+    _show(_part("runs").resume(directory, quiet=quiet, log=log, skip_failed=skip_failed), quiet)
 
 
 @app.command()
@@ -228,11 +235,13 @@ def submit(
     """Share the points of a scan among processes here or among the tasks of a Slurm job array."""
     if on not in ("local", "slurm"):
         raise _part("system").UserError(f"--on {on} is not allowed: it must be local or slurm.")
-    runs, submission = _part("runs"), _part("submission")
-    if Path(config).is_dir():
-        directory = runs.open_run(config).directory
-    else:
-        directory = runs.begin(config, out=out, overrides=set_ or ()).directory
+    runs, submission, simulation = _part("runs"), _part("submission"), _part("simulation")
+    submission.check_time(time)
+    is_there = Path(config).is_dir()
+    opened = runs.open_run(config) if is_there else runs.begin(config, out=out, overrides=set_ or ())
+    directory = opened.directory
+    if opened.is_scan and not dry:  # tasks leave points alone that have failed
+        simulation.forget_failures(simulation.points_of(directory, opened.settings))
     if on == "local":
         code = submission.carried_out_here(directory, jobs)
         if code:
@@ -307,7 +316,7 @@ def _print_result(result: "Result | ScanResult") -> None:
 
 def _print_scan(console: Console, result: Any) -> None:
     """A line a point, with as many observables as the width has room for."""
-    shown = [point for point in result.points if point.get("observables") or point.get("energy")]
+    shown = [p for p in result.points if p.get("observables") or p.get("energy") or p["phase"] == "failed"]
     if not shown:
         console.print("no point has been measured yet")
         return

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray
 
+from slmc import submission
 from slmc.simulation.scan import points_of
 from slmc.system import validated
 from slmc.systems.spins.settings import DoubleExchangeRun
@@ -97,9 +98,11 @@ def _check_table_and_job(slmc: Slmc, scan: Path, folder: Path) -> None:
     assert out == (scan / "submit.sh").read_text()
     for line in ("--array=0-2", "--time=01:00:00", "--partition=short", "--requeue"):
         assert f"#SBATCH {line}\n" in out
-    assert f"resume --quiet {scan.absolute()} &" in out
+    assert f"resume --quiet --skip-failed {scan.absolute()} &" in out
     assert subprocess.run(["bash", "-n", scan / "submit.sh"]).returncode == 0
     assert "must be local or slurm" in slmc("submit", scan, "--on=mars")[2]
+    for limit, words in (("1:00", "is too short"), ("soon", "is no time limit")):
+        assert words in slmc("submit", scan, "--print", f"--time={limit}")[2]
 
 
 def _check_groups(scan: Path) -> None:
@@ -127,6 +130,14 @@ def _check_summaries(slmc: Slmc, scan: Path) -> None:
     page = (scan / "report.html").read_text()
     assert 'href="T=0.25/report.html"' in page
     assert page.count('class="plot"') == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("90", 5400), ("90:30", 5430), ("1:30:00", 5400), ("1-2", 93600), ("1-2:30", 95400), ("UNLIMITED", np.inf)],
+)
+def test_time_limits_are_read_as_slurm_writes_them(limit: str, seconds: float) -> None:
+    assert submission._seconds(limit) == seconds
 
 
 @pytest.mark.parametrize(
@@ -218,7 +229,7 @@ def test_runs_begun_before_scans_keep_their_identity() -> None:
         },
         DoubleExchangeRun,
     )
-    data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
+    data = json.loads(settings.model_dump_json(exclude=free | {"scan": True, "frozen": True}))
     del data["target"]["weight"], data["target"]["local_decisions"], data["model"]["evaluation"]
     del data["inner"]["sweeps"], data["inner"]["proposal"], data["measurement"]["keep_every"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)

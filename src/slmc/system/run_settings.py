@@ -284,7 +284,7 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _enough_to_learn_from(self) -> "RunSettings":
-        if not self.learns:
+        if not self.learns or self.frozen:
             return self
         learning, n_chains = self.learning, self.measurement.n_chains
         if n_chains < 2:

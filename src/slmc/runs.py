@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
 from slmc.failures import told as told_of
+from slmc.kept_summary import keep_summary, kept_summary
 from slmc.measured_files import MeasuredFiles, measured_files
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
@@ -513,6 +514,8 @@ def _carry_out_scan(opened: Run, reporter: Reporter, skip_failed: bool) -> bool:
 
     def told(point: Point, outcome: str) -> None:
         nonlocal next_report
+        if outcome == "done":
+            _summary_of(point)  # kept beside it, for whoever gathers the points
         started = time.monotonic()
         if started >= next_report:  # of a thousand points it takes as long as many of them
             _write_report(opened)
@@ -589,7 +592,12 @@ def _model_builder(opened: Run) -> Any:
 def _summary(opened: Run) -> dict[str, Any]:
     if opened.is_scan:
         return {"points": _summaries(opened)}
-    return _summary_of_stored(opened, _stored(opened))
+    if opened.settings.system == PYTHON:  # which problem it was is not among the files
+        return _summary_of_stored(opened, _stored(opened))
+    known = kept_summary(opened.directory)
+    if known is None:
+        keep_summary(opened.directory, known := _summary_of_stored(opened, _stored(opened)))
+    return known
 
 
 def _summary_of_stored(opened: Run, stored: Stored) -> dict[str, Any]:
@@ -610,7 +618,8 @@ def _summary_of(point: Point, source: Point | None = None) -> dict[str, Any]:
     if source is not None:
         about["model_of"] = source.words
     if not (failure := point.failure):
-        return {**about, **_summary(_run_of(point))}
+        known = kept_summary(point.directory)
+        return {**about, **(_summary(_run_of(point)) if known is None else known)}
     try:
         known = _summary(_run_of(point))
     except UserError:

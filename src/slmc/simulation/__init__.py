@@ -28,7 +28,7 @@ from slmc.simulation.files import checksum, write_arrays, write_whole
 from slmc.simulation.kept import measured_anew
 from slmc.simulation.loop import run_blocks
 from slmc.simulation.optimisation import FREE, WAVE_FUNCTION, Optimisation, digest_of, summarise_optimisation
-from slmc.simulation.progress import Listener, Reporter, json_lines, make_console
+from slmc.simulation.progress import Listener, Reporter, json_lines
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.sampling import MODEL, Sampling
 from slmc.simulation.scan import (
@@ -73,7 +73,6 @@ __all__ = [
     "holds_run",
     "json_lines",
     "locked",
-    "make_console",
     "measured_anew",
     "new_directory",
     "points_of",

@@ -309,12 +309,12 @@ def _show(result: "Result | ScanResult", quiet: bool) -> None:
 
 
 def _print_result(result: "Result | ScanResult") -> None:
-    if isinstance(result, _part("results").ScanResult):
-        console = make_console()
-        _print_scan(console, result)
-        _print_path(console, result.report)
-    else:
+    if hasattr(result, "summary"):
         _print_figures(result.summary, result.report)
+        return
+    console = make_console()
+    _print_scan(console, result)
+    _print_path(console, result.report)
 
 
 def _print_figures(summary: dict[str, Any], report: Path) -> None:

@@ -573,14 +573,14 @@ def scan_result(opened: Run, complete: bool | None = None) -> ScanResult:
 
 def _summaries(opened: Run) -> list[dict[str, Any]]:
     """Those of all points that have been begun."""
-    begun = begun_points(opened.directory, opened.settings)
+    settings, begun = opened.settings, begun_points(opened.directory, opened.settings)
     by_number = {point.number: point for point in begun}
-    of_models = {
-        point.number: by_number.get(source_of(opened.settings, point.number))
-        for point in begun
-        if getattr(point.settings, "frozen", False) and not opened.settings.frozen
-    }
-    return [_summary_of(point, of_models.get(point.number)) for point in begun]
+    summaries = []
+    for point in begun:
+        is_given = getattr(point.settings, "frozen", False) and not settings.frozen
+        source = source_of(settings, point.number) if is_given else None
+        summaries.append(_summary_of(point, None if source is None else by_number.get(source)))
+    return summaries
 
 
 def _model_builder(opened: Run) -> Any:

@@ -64,7 +64,7 @@ class Settings(NamedTuple):
     regression_steps: int = 500
 
 
-QUICK = Settings((2,), (2,), 32, 4, 40, 20, 20, (20,), 4, 16, 2, 2, 40, 20, 400, 2, 20, (4,), (50,), 2, 2, 40)
+QUICK = Settings((2,), (2,), 32, 4, 40, 20, 20, (20,), 4, 16, 2, 2, 40, 20, 400, 2, 20, (4,), (), 2, 2, 40)
 
 
 def own(settings: Settings, dimension: int, degree: int, through_coarse: bool = False) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -369,16 +368,11 @@ class Sampling:
         chains = init_chains(self.problem.exact(target), state.chains.configuration)
         return state._replace(target=target, chains=chains)
 
-    @cached_property
+    @property
     def _observe_thermalisation(self) -> Callable[[State, Any], tuple[Array, Array, Any]]:
-        decision, sought = decision_of(self.problem.exact(self.problem.target)), self.problem.sought
-        watch = None if sought is None else sought.watch
-
-        def observe(state: State, info: Any) -> tuple[Array, Array, Any]:
-            seen = None if watch is None else watch(state, info)
-            return jnp.mean(decision(info).accepted), state.log_weight, seen
-
-        return observe
+        sought = self.problem.sought
+        decision = decision_of(self.problem.exact(self.problem.target))
+        return _thermalising_observer(decision, None if sought is None else sought.watch)
 
     def _learn(self, state: RunState, stopper: Stopper) -> RunState:
         learner, learning, round_ = self._learner(state), state.learning, int(state.block)
@@ -651,6 +645,17 @@ def _observer_of(
             "log_ratio": decided.log_ratio.reshape(-1)[-1],
         }
         return {**about_decision, **scalars}, fields
+
+    return observe
+
+
+@functools.lru_cache(maxsize=64)
+def _thermalising_observer(
+    decision: Callable[[Any], Info], watch: Callable[[State, Any], Any] | None
+) -> Callable[[State, Any], tuple[Array, Array, Any]]:
+    def observe(state: State, info: Any) -> tuple[Array, Array, Any]:
+        seen = None if watch is None else watch(state, info)
+        return jnp.mean(decision(info).accepted), state.log_weight, seen
 
     return observe
 

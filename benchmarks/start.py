@@ -110,6 +110,7 @@ def fill(scan: Path, n_points: int) -> None:
     single = {"target.temperature": [first.fields["target.temperature"]]}
     one = scan.with_name("one")
     runs.run("double_exchange_small", {**SMALL, "scan": {"fields": single, "start": "none"}}, out=one, quiet=True)
+    (scan / "records.zarr").mkdir()
     shutil.copytree(one / first.directory.name, first.directory)
     shutil.copytree(one / "records.zarr" / first.directory.name, records_path(first.directory))
     about = json.loads((one / "records.zarr" / "zarr.json").read_text())

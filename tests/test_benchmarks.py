@@ -44,6 +44,8 @@ def run() -> Iterator[Run]:
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
         ("vectors", ("solves per effective sample", "2 | slmc", "Delayed acceptance")),
+        ("learn_at", ("frozen", "learned here", "own model")),
+        ("start", ("slmc --help", "of 3 finished points")),
         ("weight", ("poles with force", "## Error")),
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),

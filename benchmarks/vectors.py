@@ -310,15 +310,12 @@ def write(results: ResultFile, settings: Settings) -> None:
         elif sampler != "times":
             lines.append(_line(head, sampler, row, rows.get(f"{head}: slmc", row), settings))
     times = [f"{rows[f'{d}: times']['coarse'] / rows[f'{d}: times']['fine']:.2f}" for d in settings.dimensions]
-    (results.page_folder / "vectors.md").write_text(
-        PAGE.format(
-            provenance=results.provenance(),
-            table=table(HEADER, lines),
-            regressions=table(HEADER_OF_REGRESSIONS, regressions),
-            times=" and ".join(times),
-            **settings._asdict(),
-        )
-    )
+    told = {"times": " and ".join(times), **settings._asdict()}
+    about = [text.format(**told) for fragment, text in SAMPLERS.items() if any(fragment in name for name in rows)]
+    page = PAGE.format(provenance=results.provenance(), table=table(HEADER, lines), samplers="\n".join(about), **told)
+    if regressions:
+        page += REGRESSION.format(regressions=table(HEADER_OF_REGRESSIONS, regressions), **told)
+    (results.page_folder / "vectors.md").write_text(page)
 
 
 HEADER = (
@@ -352,6 +349,32 @@ def _line_of_regression(head: str, sampler: str, row: dict[str, Any]) -> tuple[s
     )
 
 
+SAMPLERS = {
+    ": slmc": (
+        "- **slmc** thermalises with HMC of the exact weight, whose mass matrix is found meanwhile, and learns a\n"
+        "  polynomial of the log-likelihood from values and gradients; a proposal is {inner} trajectories of the\n"
+        "  polynomial, and costs one solution."
+    ),
+    "delayed acceptance": (
+        "- **Delayed acceptance** (tinyDA) has a grid of {n_coarse} cells as its coarse level, with tinyDA's\n"
+        "  adaptive error model; the number is the length of its chains there. They move by a random walk with the\n"
+        "  covariance of a chain of {pilot} steps on the coarse grid. A fifth of the draws is left out."
+    ),
+    "through the coarse grid": (
+        "- **slmc through the coarse grid** is delayed acceptance on three levels with the same coarse grid: the\n"
+        "  polynomial proposes ({inner_of_coarse} trajectories) to the coarse grid, {coarse_updates} steps of which\n"
+        "  propose to the fine one."
+    ),
+    "NUTS": (
+        "- **NUTS** (blackjax) adapts step size and mass matrix in windows, {nuts_adaptation} steps on one chain."
+    ),
+    "UM-Bridge": (
+        "- **Through UM-Bridge** the equation is solved by a server of the package umbridge; a gradient there\n"
+        "  costs three solutions, for requests know nothing of each other."
+    ),
+}
+"""What the page says of each, by what its rows are called."""
+
 PAGE = """# An inverse problem: solves per effective sample
 
 {provenance}
@@ -363,17 +386,7 @@ one with its gradient. Effective samples are those of the parameter that has few
 
 {table}
 
-- **slmc** thermalises with HMC of the exact weight, whose mass matrix is found meanwhile, and learns a polynomial of
-  the log-likelihood from values and gradients; a proposal is {inner} trajectories of the polynomial, and costs one
-  solution.
-- **Delayed acceptance** (tinyDA) has a grid of {n_coarse} cells as its coarse level, with tinyDA's adaptive error
-  model; the number is the length of its chains there. They move by a random walk with the covariance of a chain of
-  {pilot} steps on the coarse grid. A fifth of the draws is left out.
-- **slmc through the coarse grid** is delayed acceptance on three levels with the same coarse grid: the polynomial
-  proposes ({inner_of_coarse} trajectories) to the coarse grid, {coarse_updates} steps of which propose to the fine one.
-- **NUTS** (blackjax) adapts step size and mass matrix in windows, {nuts_adaptation} steps on one chain.
-- **Through UM-Bridge** the equation is solved by a server of the package umbridge; a gradient there costs three
-  solutions, for requests know nothing of each other.
+{samplers}
 
 All rival chains start near the parameters with which the data were made; `solves before` are those of thermalising and
 learning, of the window adaptation, or of draws left out. `By cells` counts a coarse solution as {n_coarse}/{n_cells} of
@@ -384,12 +397,14 @@ How to read it: where coarse solutions cost nothing, the longest coarse chain is
 independent, and no sampler that evaluates the fine equation once for a proposal can be better by more than its
 acceptance. Then delayed acceptance and slmc are alike. Where coarse solutions cost what their cells say, chains of
 them are what delayed acceptance pays for, and a model that has been learned once costs nothing more.
+"""
 
+REGRESSION = """
 ## Where it does not pay
 
-A logistic regression with {regression_dimension} coefficients: the log-likelihood takes microseconds, and NUTS
-evaluates it, with its gradient, faster than a model of it proposes. slmc learns a cubic polynomial, and a proposal is
-{regression_inner} trajectories. CPU times are those of sampling alone, compiled before.
+A logistic regression with {regression_dimension} coefficients, written in JAX: a log-likelihood of few data takes
+microseconds, less than the chain of any model that could propose. slmc learns a cubic polynomial, and a proposal is
+{regression_inner} trajectories. CPU times are those of sampling alone, compiled before; those of NUTS are gradients.
 
 {regressions}
 """

@@ -33,17 +33,24 @@ start = "none"
 [target]
 shape = [2, 2]
 [exact]
-update = "local"
+n_steps = 2
 tuning_steps = 10
+[model]
+name = "linear"
+[inner]
+update = "heat-bath"
+n_updates = 2
 [thermalisation]
 n_steps = 10
 [learning]
-n_rounds = 0
+n_rounds = 1
+n_steps = 20
+training_steps = 0
 [measurement]
 n_chains = 4
-n_steps = 80
+n_steps = 40
 block_size = 20
-n_thermalise = 0
+n_thermalise = 10
 """
 
 Slmc = Callable[..., tuple[int, str, str]]
@@ -77,9 +84,9 @@ def test_a_scan_goes_through_whatever_befalls_its_tasks(
     """
     config, alone, shared = tmp_path / "scan.toml", tmp_path / "alone", tmp_path / "shared"
     config.write_text(SCAN)
-    code, _, err = slmc("run", config, "--out", alone, "-q")
-    assert code == 2
-    assert "1 of 12 points failed, T = 0.28, J = 1e+300" in " ".join(err.split())
+    serial = subprocess.run([*COMMAND, "run", config, "--out", alone, "-q"], capture_output=True, text=True)
+    assert serial.returncode == 2
+    assert "1 of 12 points failed, T = 0.28, J = 1e+300" in " ".join(serial.stderr.split())
 
     def undrawn_resume(directory: Path) -> list[str]:
         return [*COMMAND, *submission_resume(directory)[3:]]

@@ -11,10 +11,9 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from slmc import __version__
 
 RECORDS = "records.zarr"
 LOCK = ".lock"
@@ -23,7 +22,7 @@ SUMMARY = "summary.json"
 """Its name in the directory of a run."""
 
 FORMAT = 1
-"""Changes with what a summary has in it, or how it is found."""
+"""Changes, as the version of the package does, with what a summary has in it or how it is found."""
 
 _NOT_READ = (SUMMARY, "report.html")
 
@@ -77,7 +76,7 @@ def _crc(summary: Any) -> int:
 
 def _fingerprint(directory: Path) -> str:
     """A digest of which files a run has, how large they are and when they were written last."""
-    digest = hashlib.sha256(f"{__version__} {FORMAT}".encode())
+    digest = hashlib.sha256(f"{version('slmc')} {FORMAT}".encode())
     of_scan = records_path(directory)
     for folder in (directory, *([of_scan] if of_scan.parent != directory.absolute() else [])):
         for line in sorted(_files_in(str(folder), "")):

@@ -390,8 +390,9 @@ one with its gradient. Effective samples are those of the parameter that has few
 
 All rival chains start near the parameters with which the data were made; `solves before` are those of thermalising and
 learning, of the window adaptation, or of draws left out. `By cells` counts a coarse solution as {n_coarse}/{n_cells} of
-a fine one, the ratio of cells. For equations this small it takes {times} of the time of a fine one (d = {dimensions}),
-most of it being Python's own; in two or three dimensions the ratio of cells is what counts.
+a fine one, the ratio of cells. For equations this small it takes {times} of the time of a fine one (in the order of
+the dimensions), most of it being Python's own; in two or three dimensions the ratio of cells is what counts. Samplers
+that are not in the table for a dimension were not run there.
 
 How to read it: where coarse solutions cost nothing, the longest coarse chain is the best, every proposal is nearly
 independent, and no sampler that evaluates the fine equation once for a proposal can be better by more than its

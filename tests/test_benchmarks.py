@@ -43,7 +43,7 @@ def run() -> Iterator[Run]:
         ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
-        ("vectors", ("solves per effective sample", "2 | slmc", "Delayed acceptance")),
+        ("vectors", ("solves per effective sample", "2 | slmc", "slmc through the coarse grid")),
         ("learn_at", ("frozen", "learned here", "own model")),
         ("start", ("slmc --help", "of 3 finished points")),
         ("weight", ("poles with force", "## Error")),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from command import main
+from result_file import ResultFile, table
 
 import slmc
 from slmc import runs

@@ -18,6 +18,7 @@ import numpy as np
 from command import Part, main
 from efficiency_page import page
 from exact_labels import SPHERE, cache_folder, hamiltonian_chain
+from jaxtyping import Array, Key
 from result_file import ResultFile
 from timing import least_seconds
 
@@ -71,7 +72,8 @@ class System(NamedTuple):
 
     ``network`` is its layers, channels, hidden values and reach; ``steps`` are the rounds of learning, the first with
     exact HMC; ``training_steps`` those of the optimiser. ``tries`` are the trajectories that are tried and ``n_scan``
-    the steps of a chain in a trial. ``block`` gives, for each chain, the steps of one of ``n_blocks``.
+    the steps of a chain in a trial. ``block`` gives, for each chain, the steps of one of ``n_blocks``; without any, the
+    system is only learned, for others to start from.
     """
 
     shape: tuple[int, ...]
@@ -150,19 +152,43 @@ SYSTEMS = {
             Tries("two scales", ((2, 3), (3, 3)), (0.5, 0.6)),
             Tries("microcanonical", ((4, 1),), (0.3, 0.38, 0.45)),
         ),
+        n_scan=80,
+        n_measure_thermalise=40,
+        n_held_out=20,
+        n_long=30,
+        block=(("slmc", 240), ("linear", 300), ("hmc", 100), ("two scales", 100), ("microcanonical", 100)),
+        n_blocks=8,
+    ),
+    "12x12 wide": System(
+        (12, 12),
+        (2, 12, 32, None),
+        steps=(50, 100, 400),
+        training_steps=(200, 300, 1200),
+        learning_rate=1e-2,
+        batch_size=16,
+        n_blocks=0,
+    ),
+    "16x16 wide": System(
+        (16, 16),
+        start="12x12 wide",
+        steps=(8, 300),
+        training_steps=(0, 600),
+        learning_rate=4e-3,
+        batch_size=16,
+        tries=(Tries("two scales", ((2, 3),), (0.5, 0.6)),),
         n_scan=40,
         n_measure_thermalise=40,
         n_held_out=20,
         n_long=30,
-        block=(("slmc", 120), ("linear", 150), ("hmc", 50), ("two scales", 40), ("microcanonical", 50)),
+        block=(("slmc", 120), ("linear", 150), ("two scales", 40)),
         n_blocks=8,
     ),
     "24x24": System(
         (24, 24),
-        start="16x16",
-        steps=(20, 200),
-        training_steps=(60, 250),
-        learning_rate=2e-3,
+        start="16x16 wide",
+        steps=(6, 250),
+        training_steps=(0, 400),
+        learning_rate=3e-3,
         batch_size=8,
         tries=(
             Tries("hmc", ((4, 1),), (0.25, 0.3)),
@@ -178,9 +204,9 @@ SYSTEMS = {
     "32x32": System(
         (32, 32),
         start="24x24",
-        steps=(15, 100),
-        training_steps=(30, 100),
-        learning_rate=1e-3,
+        steps=(4, 120),
+        training_steps=(0, 150),
+        learning_rate=2e-3,
         batch_size=4,
         tries=(Tries("microcanonical", ((4, 1),), (0.25, 0.3)),),
         n_scan=6,
@@ -192,8 +218,8 @@ SYSTEMS = {
     "40x40": System(
         (40, 40),
         start="32x32",
-        steps=(10, 50),
-        training_steps=(20, 50),
+        steps=(4, 60),
+        training_steps=(0, 80),
         learning_rate=1e-3,
         batch_size=4,
         tries=(),
@@ -202,6 +228,36 @@ SYSTEMS = {
         n_long=4,
         block=(("slmc", 40), ("linear", 30)),
         n_blocks=5,
+    ),
+    "12x12 J=16": System(
+        (12, 12),
+        (2, 12, 32, 3),
+        coupling=16.0,
+        chemical_potential=-8.3,
+        temperature=0.1,
+        steps=(50, 100, 250),
+        training_steps=(200, 300, 1000),
+        learning_rate=1e-2,
+        batch_size=16,
+        observable="magnetization_squared",
+        n_blocks=0,
+    ),
+    "32x32 J=16": System(
+        (32, 32),
+        coupling=16.0,
+        chemical_potential=-8.3,
+        temperature=0.1,
+        start="12x12 J=16",
+        steps=(4, 60),
+        training_steps=(0, 80),
+        learning_rate=1e-3,
+        batch_size=4,
+        observable="magnetization_squared",
+        tries=(),
+        n_measure_thermalise=40,
+        n_held_out=4,
+        n_long=4,
+        block=(("slmc", 40), ("linear", 20)),
     ),
 }
 QUICK = {
@@ -231,6 +287,12 @@ N_GUIDE_UPDATES = (1, 2, 3, 4, 6)
 N_LINES = 4
 """Inner chains, of those weighed with the network and without, that are stored."""
 
+N_START = 100
+"""Updates of a model from a smaller lattice before learning begins."""
+
+ENOUGH_LABELS = 500
+"""Labels from which on the linear part of a network from a smaller lattice is solved for anew."""
+
 LONG = {"n_guide_updates": 6, "n_updates": 8}
 """An inner chain that forgets where it started."""
 
@@ -255,7 +317,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
     target = target_of(system)
     keys = jax.random.split(jax.random.key(7), 3)
     started = time.perf_counter()
-    starts = SPHERE.random(keys[0], (N_CHAINS, *system.shape, 3))
+    starts = starting_spins(keys[0], system)
     exact = hamiltonian_chain(target, 0.3, 3)
     chains = init_chains(exact, starts)
     exact, chains = tune_step_size(keys[1], exact, chains, wanted=0.8, n_rounds=system.n_tune, n_steps=1)
@@ -282,7 +344,7 @@ def learned(name: str, system: System) -> dict[str, Any]:
         SPHERE,
         exact,
         (*(partial(nested_update, settings=kind) for kind in kinds), partial(guide_update, settings=kinds[0])),
-        lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
+        partial(refitted, system),
         settings,
         Heisenberg(system.shape, n_shells=system.n_shells, temperature=system.temperature),
         lambda guide, labels: fit_linear(guide, labels, SPHERE),
@@ -326,6 +388,22 @@ def _n_guide_updates(line: InnerLine) -> int | None:
     """Of an inner chain that was weighed; none where the guide proposes alone."""
     number = int(line.candidate)
     return N_GUIDE_UPDATES[number] if number < len(N_GUIDE_UPDATES) else None
+
+
+def starting_spins(key: Key[Array, ""], system: System) -> jax.Array:
+    """Random spins, or where the model of a smaller lattice has taken them, which costs no exact evaluation."""
+    spins = SPHERE.random(key, (N_CHAINS, *system.shape, 3))
+    if system.start is None:
+        return spins
+    guide = stored(system.start, "guide").on_lattice(system.shape, system.temperature)
+    update = nested_update(start_model(system), guide, InnerSettings(update="heat-bath", n_guide_updates=8))
+    return run_chains(key, update, init_chains(update, spins), N_START)[0].configuration
+
+
+def refitted(system: System, model: EquivariantNetwork, labels: Label) -> EquivariantNetwork:
+    """The network with its linear part solved for, unless it knows more than a few labels of a larger lattice tell."""
+    few = system.start is not None and len(labels.log_weight) < ENOUGH_LABELS
+    return model if few else fit_linear(model, labels, SPHERE, where=linear_part)
 
 
 def start_model(system: System) -> EquivariantNetwork:
@@ -519,7 +597,8 @@ def _evaluated(target: Target, spins: jax.Array) -> Any:
 def measure(results: ResultFile, systems: dict[str, System], name: str) -> None:
     """The rows of a system, each with its own settings, so that a change of one leaves the rows of the others."""
     settings = json.loads(json.dumps(systems[name]._asdict()))
-    for part, function in (("learning", learned), ("chains", raced)):
+    functions = {"learning": learned} | ({"chains": raced} if systems[name].n_blocks else {})
+    for part, function in functions.items():
         if results.rows.get(f"{name}: {part}", {}).get("settings") != settings:
             rest = (results.rows[f"{name}: learning"],) if part == "chains" else ()
             row = function(name, systems[name], *rest)

@@ -173,6 +173,19 @@ def neighbours(shape: Shape, n_shells: int) -> tuple[np.ndarray, np.ndarray, np.
     return sites, of_origin.shell[origin], of_origin.multiplicity[origin]
 
 
+@functools.lru_cache(maxsize=64)
+def rows_ahead(shape: Shape) -> np.ndarray:
+    """The row, a line of sites along the last axis, to which every displacement along the other axes leads from each.
+
+    ``rows_ahead(shape)[d, r]``: displacement d from row r, both in C order.
+    """
+    leading = shape[:-1]
+    rows = np.arange(n_sites(shape) // shape[-1]).reshape(leading)
+    axes = tuple(range(len(leading)))
+    moved = [np.roll(rows, [-step for step in steps], axes) if steps else rows for steps in np.ndindex(*leading)]
+    return np.array(moved, np.int32).reshape(rows.size, rows.size)
+
+
 def colouring(neighbours_of: np.ndarray) -> np.ndarray:
     """A number for every site, different from those of all its neighbours (``neighbours_of[i]`` lists those of i).
 

@@ -16,7 +16,14 @@ from slmc import CumulativeUpdate, Learner, LocalSweep, fit, fit_linear, init_ch
 from slmc.montecarlo import Label, Target, log_weight_and_force, step_size
 from slmc.selflearning import TrainingSettings, centred, expected_acceptance, measure_acceptance, residual
 from slmc.selflearning.held_out import bootstrap_error, change_of_residual, uncertainty_of_residual
-from slmc.selflearning.inner_chain import LENGTHS, InnerLine, expected_efficiency, innermost
+from slmc.selflearning.inner_chain import (
+    LENGTHS,
+    InnerLine,
+    efficiency_of_modes,
+    expected_efficiency,
+    innermost,
+    memory,
+)
 from slmc.selflearning.on_the_fly import (
     LearningSettings,
     is_finished,
@@ -25,9 +32,10 @@ from slmc.selflearning.on_the_fly import (
     start_learning,
 )
 from slmc.selflearning.usable_labels import usable
+from slmc.statistics.autocorrelations import autocorrelation, autocorrelation_by_chain
 from slmc.systems.spins import DoubleExchange, EquivariantTransformer, HeatBathSweep, Heisenberg
 from slmc.systems.spins.observables import staggered_magnetization_squared
-from slmc.systems.spins.problem import linear_part, nested_update
+from slmc.systems.spins.problem import guide_update, linear_part, nested_update
 from slmc.systems.spins.settings import InnerSettings
 
 SHAPE = (2, 4)
@@ -151,23 +159,46 @@ def test_a_perfect_model_is_always_accepted():
 
 
 @pytest.mark.parametrize("acceptance", [1.0, 0.6])
-def test_expected_efficiency_of_one_slow_mode(acceptance):
-    """An AR(1) process of correlation c per step has 1/(2τ) = (1 − c)/(1 + c) effective samples a step."""
-    rng, kept = np.random.default_rng(1), 0.5
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (0.6, 0.4)], ids=["one mode", "two modes"])
+def test_expected_efficiency_of_slow_modes(acceptance, shares):
+    """A sum of AR(1) processes, of which a step that is not accepted keeps all, by its correlations when simulated."""
+    rng, kept, shares = np.random.default_rng(1), np.array([0.1, 0.8]), np.array(shares)
+    modes = rng.normal(size=(2000, 2))
     series = np.zeros((2000, 500))
-    for step in range(1, 500):
-        proposed = kept * series[:, step - 1] + np.sqrt(1 - kept**2) * rng.normal(size=2000)
-        series[:, step] = np.where(rng.random(2000) < acceptance, proposed, series[:, step - 1])
-    correlations = [
-        np.corrcoef(series[:, 50:-lag].ravel(), series[:, 50 + lag :].ravel())[0, 1] for lag in range(1, 30)
-    ]
-    found = 1 / (1 + 2 * sum(correlations))
-    assert found == pytest.approx(expected_efficiency(acceptance, kept), rel=0.05)
+    for step in range(500):
+        proposed = kept * modes + np.sqrt(1 - kept**2) * rng.normal(size=modes.shape)
+        modes = np.where(rng.random((2000, 1)) < acceptance, proposed, modes)
+        series[:, step] = modes @ np.sqrt(shares)
+    found = 1 / (1 + 2 * autocorrelation(series)[1:80].sum())
+    assert found == pytest.approx(efficiency_of_modes(acceptance, shares @ (kept / (1 - kept))), rel=0.05)
+    by_one_mode = expected_efficiency(acceptance, shares @ kept)
+    if shares[0]:
+        assert by_one_mode > 1.5 * found
+    else:
+        assert found == pytest.approx(by_one_mode, rel=0.05)
 
 
-def nested_learner(**others):
+@pytest.mark.parametrize("n_updates", [1, 3, 40])
+def test_memory_of_proposals(n_updates):
+    rng, kept = np.random.default_rng(2), 0.8
+    series = rng.normal(size=(64, 400))
+    for draw in range(1, 400):
+        series[:, draw] = kept * series[:, draw - 1] + np.sqrt(1 - kept**2) * series[:, draw]
+    found, error = memory(autocorrelation_by_chain(series), n_updates)
+    assert 0 < error < 0.3
+    assert abs(found - kept**n_updates / (1 - kept**n_updates)) < 3 * error
+
+
+def test_memory_of_what_never_moves():
+    never, _ = memory(autocorrelation_by_chain(np.repeat(np.arange(4.0), 50).reshape(4, 50)), 1)
+    assert efficiency_of_modes(1.0, never) < 0.05
+    constant, _ = memory(autocorrelation_by_chain(np.ones((4, 50))), 1)
+    assert constant == 0
+
+
+def nested_learner(temperature=0.2, **others):
     """A network learned with a linear guide inside, among two inner chains."""
-    target = DoubleExchange(SHAPE, temperature=0.2)
+    target = DoubleExchange(SHAPE, temperature=temperature)
     training = TrainingSettings(
         batch_size=32, evaluate_every=10, optimiser="muon", learning_rate=0.02, single_precision=True
     )
@@ -175,13 +206,14 @@ def nested_learner(**others):
     fields = {
         "start": lambda model, labels: fit_linear(model, labels, SPHERE, where=linear_part),
         "settings": settings,
-        "guide": Heisenberg(SHAPE, temperature=0.2),
+        "guide": Heisenberg(SHAPE, temperature=temperature),
         "fit_guide": lambda guide, labels: fit_linear(guide, labels, SPHERE),
         "observable": staggered_magnetization_squared,
     }
     kinds = [InnerSettings(n_steps=2, n_guide_updates=number) for number in (1, 2)]
     inner = tuple(partial(nested_update, settings=kind) for kind in kinds)
-    return Learner(target, SPHERE, objects.hmc(target, 0.3, 2), inner, **fields | others)
+    exact = others.pop("exact", objects.hmc(target, 0.3, 2))
+    return Learner(target, SPHERE, exact, others.pop("inner", inner), **fields | others)
 
 
 def test_learning_a_nested_chain_and_choosing_it():
@@ -204,6 +236,21 @@ def test_learning_a_nested_chain_and_choosing_it():
     assert bottom.target.reduced_couplings is state.guide.reduced_couplings
     assert float(step_size(bottom)) == float(state.inner_step_size)
     assert update.proposal.n_updates == state.inner[1]
+
+
+def test_a_held_out_chain_that_hardly_moves_does_not_make_a_linear_model_seem_good():
+    settings = InnerSettings(update="heat-bath")
+    learner = nested_learner(
+        0.05,
+        exact=objects.hmc(DoubleExchange(SHAPE, temperature=0.05), 1e-4, 1),
+        inner=tuple(partial(kind, settings=settings) for kind in (nested_update, guide_update)),
+        guide=Heisenberg(SHAPE, 1, temperature=0.05),
+    )
+    chains = init_chains(learner.exact, objects.random_spins(3, 4, *SHAPE))
+    state = start_learning(learner, objects.random_network(SHAPE, temperature=0.05), chains)
+    _, report = learning_round(jax.random.key(1), learner, state)
+    (acceptance,) = {line.acceptance for line in (InnerLine(*line) for line in report.inner) if line.candidate == 1}
+    assert acceptance < 0.5
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from slmc.montecarlo.chains import init_chains, over_chains, run_chains
 from slmc.montecarlo.random_keys import inline
 from slmc.montecarlo.target import Configuration, Target, evaluate
 from slmc.montecarlo.update import State, Update, chain
+from slmc.statistics.autocorrelations import autocorrelation_by_chain
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of inner updates among which the choice is made."""
@@ -60,10 +61,23 @@ class InnerLine(NamedTuple):
 def expected_efficiency(acceptance: float, autocorrelation: float) -> float:
     """Effective samples per step of a chain whose proposals keep ``autocorrelation`` and are accepted at random.
 
-    A step multiplies correlations by c = 1 − A (1 − ρ), so that 1/(2τ) = (1 − c)/(1 + c). Derived for one slow mode.
+    For one slow mode: a step multiplies correlations by c = 1 − A (1 − ρ), so that 1/(2τ) = (1 − c)/(1 + c). It is
+    ``efficiency_of_modes`` with ρ_k = ρ^k.
     """
-    kept = 1 - acceptance * (1 - max(autocorrelation, 0.0))
-    return (1 - kept) / (1 + kept)
+    kept = max(autocorrelation, 0.0)
+    return efficiency_of_modes(acceptance, kept / (1 - kept)) if kept < 1 else 0.0
+
+
+def efficiency_of_modes(acceptance: float, memory: float) -> float:
+    """Effective samples per step of a chain whose proposals are accepted at random, for any number of modes.
+
+    ``memory`` is Σ_{k ≥ 1} ρ_k, the autocorrelations of the observable between the start of a proposal and the end of
+    the k-th one after the other, all accepted. Of m steps k are accepted with the probability of a binomial
+    distribution, whose sum over m is 1/A for each k, so that the correlations of the chain add up to
+
+        2τ = 1 + 2 Σ_{m ≥ 1} C(m) = (2/A) (1 + Σ_{k ≥ 1} ρ_k) − 1
+    """
+    return acceptance / (2 * (1 + memory) - acceptance)
 
 
 def weigh_inner_chains(
@@ -92,13 +106,15 @@ def weigh_inner_chains(
     exact /= n_chains
     lines = []
     for number, (series, (seconds, inner_error)) in enumerate(zip(all_series, timings, strict=True)):
+        correlations = autocorrelation_by_chain(series)
         for n_updates in LENGTHS:
-            kept, kept_error = _autocorrelation(series, n_updates)
-            efficiency = expected_efficiency(acceptances[number], kept)
-            lower = expected_efficiency(acceptances[number], min(kept + kept_error, 1.0))
+            remembered, memory_error = memory(correlations, n_updates)
+            efficiency = efficiency_of_modes(acceptances[number], remembered)
+            lower = efficiency_of_modes(acceptances[number], remembered + memory_error)
             inner = n_updates * seconds / (n_chains * _N_TOGETHER)
             time_error = (inner * inner_error + exact * exact_error) / (inner + exact)
             error = math.hypot(1 - lower / efficiency if efficiency else math.inf, time_error)
+            kept = float(correlations[:, n_updates].mean())
             lines.append(InnerLine(number, n_updates, kept, inner, exact, efficiency, acceptances[number], error))
     return tuple(sorted(lines, key=lambda line: -line.samples_a_second))
 
@@ -156,12 +172,18 @@ def _moved(shared: tuple[Update, Array], inputs: tuple[Key[Array, ""], State]) -
     return jax.lax.fori_loop(0, n_times, body, start)
 
 
-def _autocorrelation(series: np.ndarray, lag: int) -> tuple[float, float]:
-    """Between values a lag apart, with its error from the differences between chains."""
-    centred = series - series.mean()
-    by_chain = np.mean(centred[:, lag:] * centred[:, :-lag], axis=1) / np.mean(centred**2)
+def memory(correlations: np.ndarray, n_updates: int) -> tuple[float, float]:
+    """Σ_k ρ_k over proposals of so many updates, with its error from the differences between chains.
+
+    As far as five times the autocorrelation time of one update: what comes later is noise (Sokal, Monte Carlo methods
+    in statistical mechanics, 1997, section 3).
+    """
+    times = 0.5 + np.cumsum(correlations.mean(axis=0)[1:])
+    long_enough = np.flatnonzero(np.arange(1, len(times) + 1) >= 5 * times)
+    window = long_enough[0] + 1 if len(long_enough) else len(times)
+    by_chain = correlations[:, n_updates : max(window, n_updates) + 1 : n_updates].sum(axis=1)
     error = np.std(by_chain, ddof=1) / np.sqrt(len(by_chain)) if len(by_chain) > 1 else 0.0
-    return float(by_chain.mean()), float(error)
+    return max(float(by_chain.mean()), 0.0), float(error)
 
 
 def _evaluate(shared: tuple[Target, Array], configuration: Configuration) -> Configuration:

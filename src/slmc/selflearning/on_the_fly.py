@@ -361,12 +361,14 @@ def _tune(
     learner: Learner,
     state: LearningState,
     held_out: Label,
+    training: Label,
     residual_of_model: float,
     acceptance: float,
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
     """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings.
 
-    A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect.
+    A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect: the
+    larger one of that on the held-out labels and of ``_residual_across``.
     """
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
@@ -383,7 +385,9 @@ def _tune(
         assert learner.observable is not None
         acceptances = [
             expected_acceptance(
-                residual_of_model if same_target(update.target, state.model) else residual(update.target, held_out)
+                residual_of_model
+                if same_target(update.target, state.model)
+                else max(residual(update.target, held_out), _residual_across(learner, state.guide, training))
             )
             for update in updates
         ]
@@ -395,6 +399,22 @@ def _tune(
     chosen, words = tuned[place]
     size = _inner_step_size(chosen)
     return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines, words
+
+
+def _residual_across(learner: Learner, guide: Target | None, training: Label) -> float:
+    """s of cheaper models fitted to one half of the chains of a round, on the other half; 0 where there is none.
+
+    Held-out chains are few. While chains have hardly moved any model seems to be good on one of them, and a linear one
+    has parameters enough to be good on all those that it was fitted to.
+    """
+    middle = len(training.log_weight) // 2
+    halves = [
+        usable(_flatten(training, part), forces_matter=False).labels for part in (slice(middle), slice(middle, None))
+    ]
+    if guide is None or learner.fit_guide is None or not all(len(half.log_weight) for half in halves):
+        return 0.0
+    squares = [residual(learner.fit_guide(guide, one), other) ** 2 for one, other in (halves, halves[::-1])]
+    return math.sqrt(np.mean(squares))
 
 
 def _choose_trajectory(
@@ -461,7 +481,9 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    state, inner, words = _tune(key_tune, learner, state, held_out, result.residual, math.nan if first else acceptance)
+    acceptance = math.nan if first else acceptance
+    by_chain = jax.tree.map(lambda leaf: leaf[n_held:], new)
+    state, inner, words = _tune(key_tune, learner, state, held_out, by_chain, result.residual, acceptance)
 
     expected = math.nan if first else expected_acceptance(residual_before_round)
     by_heart = learned_by_heart(result.residual, result.training_residual)
@@ -486,7 +508,7 @@ def learning_round(
         residual=result.residual,
         training_residual=result.training_residual,
         expected_acceptance=InnerLine(*inner[0]).acceptance if len(inner) else expected_acceptance(result.residual),
-        acceptance=math.nan if first else acceptance,
+        acceptance=acceptance,
         inner_step_size=float(state.inner_step_size),
         n_labels=n_labels,
         exact_evaluations=int(state.exact_evaluations),

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from slmc.lattice import neighbours
+from slmc.lattice import neighbours, rows_ahead
 from slmc.montecarlo import Sphere, init_chains
 from slmc.montecarlo.update import chain
 from slmc.systems.spins import HeatBathSweep, Heisenberg, native
+from slmc.systems.spins.heisenberg import filter_row
 from slmc.systems.spins.sweeps import compiled_sweep, draw_along, reflect, scanned_sweep
 
 
@@ -36,24 +37,28 @@ def test_compiled_and_scanned_sweeps_agree(name, renew, shape, n_shells):
     np.testing.assert_array_equal(compiled[:, 1], 0.0)
 
 
-def test_fields_from_rows_and_from_neighbours_draw_the_same_spins():
-    rng = np.random.default_rng(4)
-    sites, _, multiplicity = neighbours((4, 6), 2)
-    matrix = np.zeros((24, 24))
-    np.put_along_axis(matrix, sites, np.broadcast_to(0.7 * multiplicity, sites.shape), axis=1)
-    spins = rng.normal(size=(24, 3))
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 10), (9,)])
+def test_fields_from_rows_and_from_neighbours_draw_the_same_spins(shape):
+    rng, n = np.random.default_rng(4), int(np.prod(shape))
+    model = Heisenberg(shape, couplings=[0.7, -0.4])
+    sites, shell, multiplicity = neighbours(shape, 2)
+    window = np.arange(shape[-1] + 8 * -(-shape[-1] // 8)) % shape[-1]
+    weights = filter_row(shape, model.reduced_couplings).reshape(-1, shape[-1])[:, window]
+    spins = rng.normal(size=(n, 3))
     spins /= np.linalg.norm(spins, axis=1, keepdims=True)
     spins[5] = 0.0
     by_rows, by_neighbours = spins.copy(), spins.copy()
-    native.draw_often(sites.astype(np.int32), matrix, np.uint64(9), 3, by_rows)
-    native.draw_often(sites.astype(np.int32), 0.7 * multiplicity[None], np.uint64(9), 3, by_neighbours)
+    strength = np.asarray(model.reduced_couplings)[shell - 1] * multiplicity
+    native.draw_often_in_rows(rows_ahead(shape), np.ascontiguousarray(weights), np.uint64(9), 3, by_rows)
+    native.draw_often(sites.astype(np.int32), strength, np.uint64(9), 3, by_neighbours)
     np.testing.assert_allclose(by_rows, by_neighbours, rtol=0, atol=1e-9)
-    assert np.min(np.abs(by_rows - spins).sum(1)[[i for i in range(24) if i != 5]]) > 0
+    assert np.min(np.abs(by_rows - spins).sum(1)[[i for i in range(n) if i != 5]]) > 0
     np.testing.assert_array_equal(by_rows[5], 0.0)
 
 
-def test_a_chain_is_the_same_for_one_and_for_many_and_moves_where_numbers_differ():
-    model = Heisenberg((8, 8), 1, [1.5])
+@pytest.mark.parametrize("near", [True, False], ids=["neighbours", "rows"])
+def test_a_chain_is_the_same_for_one_and_for_many_and_moves_where_numbers_differ(near):
+    model = Heisenberg((8, 8), couplings=[1.5] if near else [0.1] * 14)
     update = HeatBathSweep(model)
     states = init_chains(update, Sphere().random(jax.random.key(0), (3, 8, 8, 3)))
     keys = jax.random.split(jax.random.key(1), 3)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from slmc.compiled_calls import custom_call
-from slmc.lattice import Shape, displacements, n_sites
+from slmc.lattice import Shape, displacements, n_sites, rows_ahead
 from slmc.montecarlo.target import LogWeight
 
 if TYPE_CHECKING:
@@ -58,11 +58,9 @@ def tables_of(shape: Shape, reach: int | None, sizes: tuple[int, int, int]) -> n
     n_classes = int(classes.max()) + 1
     members = [np.argwhere(classes == number) for number in range(n_classes)]
     members = [np.column_stack([places, multiplicity[tuple(places.T)]]) for places in members]
-    rows = np.arange(n_rows).reshape(shape[:-1])
-    shifted = [_moved(rows, steps).ravel() for steps in np.ndindex(*shape[:-1])]
     parts = [
         np.array([extent, n_rows, n_blocks, *sizes, n_classes, room]),
-        (np.array(shifted)[:, :, None] * n_blocks + np.arange(n_blocks)).ravel(),
+        (rows_ahead(shape)[:, :, None] * n_blocks + np.arange(n_blocks)).ravel(),
         np.cumsum([0, *map(len, members)]),
         np.concatenate(members).ravel(),
     ]
@@ -75,8 +73,3 @@ def _classes(shape: Shape, reach: int | None) -> np.ndarray:
     torus = displacements(shape)
     within = np.full(len(torus.vectors), True) if reach is None else torus.vectors.max(-1) <= reach
     return np.where(within, np.cumsum(within) - 1, -1)[torus.number[0]]
-
-
-def _moved(rows: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
-    """The row that lies so many steps ahead of each."""
-    return np.roll(rows, [-step for step in steps], tuple(range(rows.ndim))) if steps else rows

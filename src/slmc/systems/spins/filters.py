@@ -41,6 +41,20 @@ def filtered(
     return jnp.fft.irfftn(waves * kernels.astype(waves.dtype), shape, axes).reshape(-1, 3, n_sites(shape))
 
 
+def spectral_sum(shape: Shape, row: Float[Array, " site"], fields: Float[Array, "site component"]) -> Float[Array, ""]:
+    """Σ_ij w(j − i) x_i·x_j by Fourier transforms, for weights w that are even in every component of a displacement.
+
+    ``row`` holds the weights from the first site. Σ_k w(k) |x(k)|²/N, where half of the waves along the last axis stand
+    for two each.
+    """
+    axes = tuple(range(-len(shape), 0))
+    weights = jnp.fft.rfftn(row.reshape(shape), axes=axes).real
+    waves = jnp.fft.rfftn(fields.T.reshape(-1, *shape), axes=axes)
+    number = np.arange(shape[-1] // 2 + 1)
+    stands_for = jnp.asarray(np.where((number == 0) | (2 * number == shape[-1]), 1, 2) / n_sites(shape), row.dtype)
+    return jnp.sum((waves.real**2 + waves.imag**2) * (weights * stands_for).astype(waves.real.dtype))
+
+
 def carried(
     weights: Float[Array, "*kept displacement"], old: Shape, old_reach: int | None, new: Shape, new_reach: int | None
 ) -> Float[Array, "*kept other"]:

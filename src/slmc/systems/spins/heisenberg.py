@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc.lattice import Shape, check_shape, shells
+from slmc.lattice import Shape, check_shape, shells, shells_of_origin
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.numbers import finite
+from slmc.systems.spins.filters import DENSE_UP_TO, spectral_sum
 from slmc.systems.spins.observables import Spins
 from slmc.systems.spins.parameters import check_temperature, couplings_by_shell
 
@@ -55,13 +56,29 @@ class Heisenberg(Target):
     def log_weight(self, spins: Spins) -> LogWeight:
         """−H/T of a configuration."""
         flat = spins.reshape(-1, 3)
-        return jnp.sum(flat * (filter_matrix(self.shape, self.reduced_couplings) @ flat)) / 2 - self.reduced_constant
+        if len(flat) <= DENSE_UP_TO:
+            fields = filter_matrix(self.shape, self.reduced_couplings) @ flat
+            return jnp.sum(flat * fields) / 2 - self.reduced_constant
+        return (
+            spectral_sum(self.shape, filter_row(self.shape, self.reduced_couplings), flat) / 2 - self.reduced_constant
+        )
 
     def on_lattice(self, shape: Shape, temperature: float | None = None) -> "Heisenberg":
         """The same couplings by distance on another lattice (and at another temperature); unknown shells get zero."""
         couplings = carry_over(self.couplings, self.shape, shape)
         moved = Heisenberg(shape, None, couplings, 0.0, self.temperature if temperature is None else temperature)
         return eqx.tree_at(lambda model: model.reduced_constant, moved, self.constant / moved.temperature)
+
+
+def filter_row(shape: Shape, weights: Float[Array, " shell"]) -> Float[Array, " site"]:
+    """The first row of ``filter_matrix``, from which translations make all others."""
+    around = shells_of_origin(shape)
+    known = (around.shell >= 1) & (around.shell <= len(weights))
+    if not len(weights):
+        return jnp.zeros(known.shape, weights.dtype)
+    return weights[np.where(known, around.shell - 1, 0)] * jnp.asarray(
+        np.where(known, around.multiplicity, 0), weights.dtype
+    )
 
 
 def filter_matrix(

@@ -19,6 +19,7 @@ from slmc.compiled_calls import (
     size,
     uniform,
 )
+from slmc.lanes import load_anywhere, plus_product, spread, total
 
 # Without run-time checks of annotations (``no_type_check``) throughout: Numba has to see the bare functions.
 
@@ -163,18 +164,6 @@ def reflect_spins(neighbours, strength, order, numbers, spins):
 
 @numba.njit(cache=True, fastmath={"reassoc", "contract"})
 @no_type_check
-def _product(row, x, y, z):
-    """h_i = Σ_j row_j S_j, of components apart from each other."""
-    a = b = c = 0.0
-    for j in range(len(row)):
-        a += row[j] * x[j]
-        b += row[j] * y[j]
-        c += row[j] * z[j]
-    return a, b, c
-
-
-@numba.njit(cache=True, fastmath={"reassoc", "contract"})
-@no_type_check
 def _gathered(sites, strength, x, y, z):
     """h_i = Σ_k strength_k S_{sites_k}, of components apart from each other."""
     a = b = c = 0.0
@@ -186,22 +175,37 @@ def _gathered(sites, strength, x, y, z):
     return a, b, c
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@numba.njit(cache=True, forceinline=True, fastmath={"contract"})
 @no_type_check
 def _along(a, b, c, u, v, w):
     """A spin from exp(h·S) for the field h = (a, b, c), from a number u and a point (v, w) of the unit disc.
 
     ``_turned`` with as few divisions and roots as can be: they are what a sweep waits for.
     """
+    h, inverse = _strength(a, b, c)
+    remains = math.exp(-2 * h)
+    logarithm = math.log(u + (1 - u) * remains)
+    return _at(a, b, c, h, inverse, u, logarithm, v, w)
+
+
+@numba.njit(cache=True, forceinline=True, fastmath={"contract"})
+@no_type_check
+def _strength(a, b, c):
+    """|h| and its inverse; 0 and 0 for a field that vanishes."""
     squared = a * a + b * b + c * c
-    if squared < 1e-12:
+    h = math.sqrt(squared)
+    return (h, 1 / h) if squared >= 1e-12 else (0.0, 0.0)
+
+
+@numba.njit(cache=True, forceinline=True, fastmath={"contract"})
+@no_type_check
+def _at(a, b, c, h, inverse, u, logarithm, v, w):
+    """The spin, once log(u + (1 − u) exp(−2h)) is known."""
+    cosine = min(max(1 + logarithm * inverse, -1.0), 1.0)
+    a, b, c = a * inverse, b * inverse, c * inverse
+    if h == 0:
         cosine = 2 * u - 1
         a, b, c = 0.0, 0.0, 1.0
-    else:
-        h = math.sqrt(squared)
-        inverse = 1 / h
-        cosine = min(max(1 + math.log(u + (1 - u) * math.exp(-2 * h)) * inverse, -1.0), 1.0)
-        a, b, c = a * inverse, b * inverse, c * inverse
     sine = math.sqrt(1 - cosine * cosine) / (v * v + w * w)
     first, second = sine * (v * v - w * w), sine * 2 * v * w
     sign = math.copysign(1.0, c)
@@ -212,11 +216,32 @@ def _along(a, b, c, u, v, w):
 
 @numba.njit(cache=True)
 @no_type_check
-def draw_often(neighbours, strengths, seed, n_sweeps, spins):
+def _numbers(state):
+    """What a spin is drawn from: a uniform number and a point of the unit disc, twice whose angle is the azimuth.
+
+    von Neumann, Natl. Bur. Stand. Appl. Math. Ser. 12, 36 (1951).
+    """
+    u = uniform(state)
+    v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
+    while not 0 < v * v + w * w <= 1:
+        v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
+    return u, v, w
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _normalised(x, y, z):
+    # Every spin was made anew from its field, so that rounding has not added up. A zero vector is no spin, and stays.
+    length = math.sqrt(x * x + y * y + z * z)
+    return (x / length, y / length, z / length) if length > 0 else (x, y, z)
+
+
+@numba.njit(cache=True)
+@no_type_check
+def draw_often(neighbours, strength, seed, n_sweeps, spins):
     """Sweeps of the heat bath, each through the sites in order or in reverse order: ``draw_spins`` many times over.
 
-    ``strengths`` (row, neighbour) has a row for each site, next to those of all others, or one for all of them, next to
-    the ``neighbours`` of each. Random numbers come from the ``seed``.
+    ``strength`` is that of the ``neighbours`` (site, neighbour) of each site. Random numbers come from the ``seed``.
     """
     n_sites = len(spins)
     state = np.empty(4, np.uint64)
@@ -228,23 +253,99 @@ def draw_often(neighbours, strengths, seed, n_sweeps, spins):
             site = n_sites - 1 - number if backwards else number
             if x[site] == 0 and y[site] == 0 and z[site] == 0:
                 continue
-            if len(strengths) == n_sites:
-                a, b, c = _product(strengths[site], x, y, z)
-            else:
-                a, b, c = _gathered(neighbours[site], strengths[0], x, y, z)
-            u = uniform(state)
-            # The azimuth is twice the angle of a point drawn in the unit disc: von Neumann, Natl. Bur. Stand. Appl.
-            # Math. Ser. 12, 36 (1951).
-            v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
-            while not 0 < v * v + w * w <= 1:
-                v, w = 2 * uniform(state) - 1, 2 * uniform(state) - 1
-            x[site], y[site], z[site] = _along(a, b, c, u, v, w)
-    # Every spin was made anew from its field, so that rounding has not added up.
+            a, b, c = _gathered(neighbours[site], strength, x, y, z)
+            x[site], y[site], z[site] = _along(a, b, c, *_numbers(state))
     for site in range(n_sites):
-        length = math.sqrt(x[site] * x[site] + y[site] * y[site] + z[site] * z[site])
-        if length > 0:
-            x[site], y[site], z[site] = x[site] / length, y[site] / length, z[site] / length
-    spins[:, 0], spins[:, 1], spins[:, 2] = x, y, z
+        spins[site] = _normalised(x[site], y[site], z[site])
+
+
+@numba.njit(cache=True, forceinline=True)
+@no_type_check
+def _rows_added(field, where, rows, row, first, end):
+    """Adds to h_i = Σ_j w(j − i) S_j of a site in a row the rows to which displacements from ``first`` to ``end`` lead.
+
+    ``where`` has the addresses of spins and of weights from the site on, and the lengths of their rows.
+    """
+    (a, b, c), (spins, weights, room, n_weights) = field, where
+    of_component = np.uint64(8 * len(rows) * room)
+    for displacement in range(first, end):
+        w = weights + np.uint64(8 * displacement * n_weights)
+        s = spins + np.uint64(8 * rows[displacement, row] * room)
+        for block in range(room // 8):
+            away = np.uint64(64 * block)
+            weight = load_anywhere(w + away)
+            a = plus_product(a, weight, load_anywhere(s + away))
+            b = plus_product(b, weight, load_anywhere(s + of_component + away))
+            c = plus_product(c, weight, load_anywhere(s + of_component + of_component + away))
+    return a, b, c
+
+
+@numba.njit(cache=True)
+@no_type_check
+def draw_often_in_rows(rows, weights, seed, n_sweeps, spins):
+    """``draw_often`` where all sites interact: fields are sums over rows of sites, eight sites at a time.
+
+    ``rows`` (displacement, row) is ``lattice.rows_ahead``; ``weights`` (displacement, number) those of the sites of the
+    row that a displacement leads to, from the site at the same place of the row on, as often as it takes. They are even
+    in the displacement.
+    """
+    n_rows, n_sites, n_weights = len(rows), len(spins), weights.shape[1]
+    extent = n_sites // n_rows
+    room, quarter = n_weights - extent, n_rows // 4
+    state = np.empty(4, np.uint64)
+    seed_numbers(state, seed)
+    # Rows begin at multiples of a vector's size, whose loads are faster, and end with sites without a spin.
+    memory = np.zeros(3 * n_rows * room + 8)
+    first = -(np.int64(memory.ctypes.data) // 8) % 8
+    components = memory[first : first + 3 * n_rows * room].reshape(3, n_rows, room)
+    for site in range(n_sites):
+        for k in range(3):
+            components[k, site // extent, site % extent] = spins[site, k]
+    start, of_weights = np.uint64(components.ctypes.data), np.uint64(weights.ctypes.data)
+    # The weight between a site and the one after it, in the same row and from the last of one to the first of the next.
+    within, across = weights[0, 1 % extent], np.zeros(n_rows + 1)
+    for row in range(n_rows - 1):
+        for displacement in range(n_rows):
+            if rows[displacement, row] == row + 1:
+                across[row] = weights[displacement, 1 % extent]
+    nothing = spread(0.0), spread(0.0), spread(0.0)
+    for _ in range(n_sweeps):
+        backwards = uniform(state) < 0.5
+        row, place = (n_rows - 1, extent - 1) if backwards else (0, 0)
+        where = start, of_weights + np.uint64(8 * (extent - place)), room, n_weights
+        sums = _rows_added(nothing, where, rows, row, 0, n_rows)
+        a, b, c = total(sums[0]), total(sums[1]), total(sums[2])
+        for _ in range(n_sites):
+            x, y, z = components[0, row, place], components[1, row, place], components[2, row, place]
+            is_spin = x != 0 or y != 0 or z != 0
+            u = v = w = 1.0
+            if is_spin:
+                u, v, w = _numbers(state)
+            next_row, next_place = row, place - 1 if backwards else place + 1
+            if next_place < 0:
+                next_row, next_place = max(row - 1, 0), extent - 1
+            elif next_place == extent:
+                next_row, next_place = min(row + 1, n_rows - 1), 0
+            # A spin is a long chain of operations that wait for each other. Between them the processor sums the field
+            # of the next one, of the spins as they are.
+            where = start, of_weights + np.uint64(8 * (extent - next_place)), room, n_weights
+            h, inverse = _strength(a, b, c)
+            sums = _rows_added(nothing, where, rows, next_row, quarter, 2 * quarter)
+            remains = math.exp(-2 * h)
+            sums = _rows_added(sums, where, rows, next_row, 2 * quarter, 3 * quarter)
+            logarithm = math.log(u + (1 - u) * remains)
+            sums = _rows_added(sums, where, rows, next_row, 3 * quarter, n_rows)
+            x_new, y_new, z_new = _at(a, b, c, h, inverse, u, logarithm, v, w)
+            sums = _rows_added(sums, where, rows, next_row, 0, quarter)
+            a, b, c = total(sums[0]), total(sums[1]), total(sums[2])
+            if is_spin:
+                components[0, row, place], components[1, row, place], components[2, row, place] = x_new, y_new, z_new
+                weight = within if next_row == row else across[min(row, next_row)]
+                a, b, c = a + weight * (x_new - x), b + weight * (y_new - y), c + weight * (z_new - z)
+            row, place = next_row, next_place
+    for site in range(n_sites):
+        row, place = site // extent, site % extent
+        spins[site] = _normalised(components[0, row, place], components[1, row, place], components[2, row, place])
 
 
 @numba.njit(cache=True)
@@ -261,16 +362,20 @@ def _draw_often_call(frame_address):
     frame = frame_words(frame_address)
     if not answers_version(frame):
         given, made = arguments(frame, 5), results(frame, 1)[0]
-        neighbours = numba.carray(data(given[0]), _matrices(given[0]), np.int32)
-        strengths = numba.carray(data(given[1]), _matrices(given[1]), np.float64)
+        places = numba.carray(data(given[0]), _matrices(given[0]), np.int32)
+        weights = numba.carray(data(given[1]), _matrices(given[1]), np.float64)
         seeds = numba.carray(data(given[2]), (size(extents(given[2])),), np.uint64)
         n_sweeps = numba.carray(data(given[3]), (size(extents(given[3])),), np.int32)
         spins = numba.carray(data(given[4]), _matrices(given[4]), np.float64)
         drawn = numba.carray(data(made), _matrices(made), np.float64)
         for chain in range(len(drawn)):
             drawn[chain] = spins[chain % len(spins)]
-            of_chain = strengths[chain % len(strengths)], seeds[chain % len(seeds)], n_sweeps[chain % len(n_sweeps)]
-            draw_often(neighbours[chain % len(neighbours)], *of_chain, drawn[chain])
+            here, strengths = places[chain % len(places)], weights[chain % len(weights)]
+            seed, n = seeds[chain % len(seeds)], n_sweeps[chain % len(n_sweeps)]
+            if len(here) == drawn.shape[1]:
+                draw_often(here, strengths[0], seed, n, drawn[chain])
+            else:
+                draw_often_in_rows(here, strengths, seed, n, drawn[chain])
     return np.uint64(0)
 
 

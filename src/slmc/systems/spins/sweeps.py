@@ -13,13 +13,17 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from slmc.lattice import neighbours
+from slmc.lattice import n_sites, neighbours, rows_ahead
 from slmc.montecarlo.local import random_direction
 from slmc.montecarlo.manifolds import Manifold, Sphere, occupied
 from slmc.montecarlo.update import Info, State, Update, run
-from slmc.systems.spins.heisenberg import Heisenberg, filter_matrix
+from slmc.systems.spins.heisenberg import Heisenberg, filter_row
+
+N_LANES = 8
+"""Sites of a row that compiled sweeps read at once."""
 
 
 class HeatBathSweep(Update):
@@ -130,13 +134,20 @@ def compiled_chain(
     from slmc.systems.spins.native import custom_call
 
     sites, strength = _interactions(target)
-    # Rows of all sites in order are read faster than a quarter as many neighbours are gathered.
-    is_dense = 4 * len(strength) > len(sites)
-    strengths = filter_matrix(target.shape, target.reduced_couplings) if is_dense else strength[None]
+    extent, n_rows = target.shape[-1], n_sites(target.shape) // target.shape[-1]
+    room = N_LANES * -(-extent // N_LANES)
+    # All sites in rows are read faster than a quarter as many neighbours are gathered.
+    if 4 * len(strength) > n_rows * room:
+        # Of every row the weights twice over: those from a site on are a window of them.
+        window = np.arange(extent + room) % extent
+        weights = filter_row(target.shape, target.reduced_couplings).reshape(n_rows, extent)[:, window]
+        places = jnp.asarray(rows_ahead(target.shape))
+    else:
+        places, weights = sites, strength[None]
     result = jax.ShapeDtypeStruct(spins.shape, jnp.float64)
     call = jax.ffi.ffi_call(custom_call("draw_often"), result, vmap_method="expand_dims")
     seed, n = jax.random.bits(key, (), jnp.uint64), jnp.asarray(n_sweeps, jnp.int32)
-    return call(sites, strengths, seed, n, spins.astype(jnp.float64)).astype(spins.dtype)
+    return call(places, weights, seed, n, spins.astype(jnp.float64)).astype(spins.dtype)
 
 
 def _scanned_chain(

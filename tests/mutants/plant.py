@@ -441,6 +441,27 @@ MISTAKES = (
         "jnp.exp(log_volume / 3)",
         "jnp.exp(log_volume)",
         "tests/systems/atoms/test_pressure.py -k known",
+    # --- scans
+    Mistake(
+        "a frozen point takes the model of the point that is farthest away",
+        "system/scan_settings.py",
+        "return min(self.learning_points",
+        "return max(self.learning_points",
+        "tests/test_learn_at.py -k nearest",
+    ),
+    Mistake(
+        "a frozen chain keeps the step size that it began with",
+        "selflearning/on_the_fly.py",
+        "return (state if size is None else state._replace(inner_step_size=np.asarray(size))), words",
+        "return state, words",
+        "tests/test_learn_at.py -k adopted",
+    ),
+    Mistake(
+        "a summary counts whenever files were written",
+        "kept_summary.py",
+        "\\0{about.st_size}\\0{about.st_mtime_ns}",
+        "",
+        "tests/test_kept_summary.py -k changed",
     ),
     # --- wavefunctions
     Mistake(

@@ -166,6 +166,17 @@ class Learner(eqx.Module):
         nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
         return state._replace(model=finished(state.model, used), labels=nothing)
 
+    def adopted(self, key: Key[Array, ""], state: "LearningState") -> "tuple[LearningState, tuple[str, ...]]":
+        """The state with the model that it began with, frozen, and the step size of its inner chain tuned; warnings.
+
+        Nothing is evaluated but the model.
+        """
+        inner, words = _tuned(key, self, _untuned(self, state, int(state.inner[0])), state.chains.configuration)
+        size = _inner_step_size(inner)
+        nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
+        state = state._replace(labels=nothing, n_labels=np.asarray(0))
+        return (state if size is None else state._replace(inner_step_size=np.asarray(size))), words
+
     def is_finished(self, state: "LearningState") -> bool:
         """Whether the budget is spent or the held-out residual has stopped improving."""
         return is_finished(self, state)

@@ -441,6 +441,7 @@ MISTAKES = (
         "jnp.exp(log_volume / 3)",
         "jnp.exp(log_volume)",
         "tests/systems/atoms/test_pressure.py -k known",
+    ),
     # --- scans
     Mistake(
         "a frozen point takes the model of the point that is farthest away",

@@ -7,6 +7,7 @@ and its figure. Interrupted, it continues: the exact chains are made in parts, o
 other, and every part is stored.
 """
 
+import itertools
 import sys
 import tempfile
 import tomllib
@@ -23,7 +24,17 @@ from command import main
 from result_file import ResultFile
 
 import slmc
-from slmc.montecarlo import HamiltonianTrajectory, MetropolisHastings, init_chains, run_chains, tune, with_step_size
+from slmc.montecarlo import (
+    HamiltonianTrajectory,
+    MetropolisHastings,
+    Update,
+    init_chains,
+    run_chains,
+    step_size,
+    tune,
+    with_step_size,
+)
+from slmc.statistics import estimate
 from slmc.system.discovery import ready_made
 from slmc.systems.atoms.problem import atoms_problem
 from slmc.systems.atoms.settings import AtomsRun
@@ -32,18 +43,23 @@ DIGITS = 7
 
 
 class Settings(NamedTuple):
-    """Of the run, the fields that differ from the ready-made one; the exact chains, their lengths and parts.
+    """Of the run, the fields that differ from the ready-made one; the exact chains and their parts.
 
-    ``n_steps`` is how long the run measures, of which a shorter one can be continued.
+    ``n_steps`` is how long the run measures, of which a shorter one can be continued. Exact chains are tried with all
+    lengths of trajectories at all acceptances in ``n_trial_parts`` parts; the ``n_best`` that cost least go on to
+    ``n_parts``.
     """
 
     run: dict[str, Any]
-    n_steps: int = 500
+    n_steps: int = 850
     n_chains: int = 8
-    hmc_lengths: tuple[int, ...] = (10, 20, 40, 80)
-    n_parts: int = 8
-    forces_in_part: int = 600
-    tuning_steps: int = 12
+    hmc_lengths: tuple[int, ...] = (20, 40)
+    acceptances: tuple[float, ...] = (0.65, 0.8)
+    n_trial_parts: int = 4
+    n_best: int = 2
+    n_parts: int = 20
+    forces_in_part: int = 320
+    tuning_steps: int = 24
 
 
 FULL = Settings({})
@@ -59,6 +75,9 @@ QUICK = Settings(
     },
     n_steps=16,
     hmc_lengths=(3,),
+    acceptances=(0.6, 0.8),
+    n_trial_parts=1,
+    n_best=1,
     n_parts=2,
     forces_in_part=12,
     tuning_steps=2,
@@ -115,30 +134,60 @@ def _learned(settings: Settings) -> dict[str, Any]:
 
 
 def exact(results: ResultFile, settings: Settings) -> None:
-    """Exact HMC: all lengths in turn, part after part; each begins with samples of the learned run."""
+    """Exact HMC: all lengths and acceptances in turn, then the best; each begins with samples of the learned run."""
     if "SLHMC" not in results.rows:
         learned(results, settings)
     problem = atoms_problem(AtomsRun.model_validate(tomllib.loads(ready_made()["atoms"].read_text())))
-    for part in range(settings.n_parts):
-        for place, n_steps in enumerate(settings.hmc_lengths):
-            results.make(f"HMC, {n_steps} steps, part {part}", _part, results, settings, problem, place, part)
+    chains = [ExactChain(*pair) for pair in itertools.product(settings.hmc_lengths, settings.acceptances)]
+    for part in range(settings.n_trial_parts):
+        for chain in chains:
+            results.make(chain.row(part), _part, results, settings, problem, chain, part)
+    costs = {chain: _cost(results, settings, chain) for chain in chains}
+    for part in range(settings.n_trial_parts, settings.n_parts):
+        for chain in sorted(chains, key=lambda chain: costs[chain])[: settings.n_best]:
+            results.make(chain.row(part), _part, results, settings, problem, chain, part)
 
 
-def _part(results: ResultFile, settings: Settings, problem: Any, place: int, part: int) -> dict[str, Any]:
-    n_steps = settings.hmc_lengths[place]
+class ExactChain(NamedTuple):
+    """Trajectories of so many steps, whose size is tuned to an acceptance."""
+
+    n_steps: int
+    wanted: float
+
+    def row(self, part: int) -> str:
+        return f"HMC, {self.n_steps} steps at {self.wanted}, part {part}"
+
+
+def _cost(results: ResultFile, settings: Settings, chain: ExactChain) -> float:
+    """Evaluations for an effective sample in the trial, the geometric mean over what is compared."""
+    rows = [results.rows[chain.row(part)] for part in range(settings.n_trial_parts)]
+    spent = sum(row["evaluations"] for row in rows)
+    ess = [
+        estimate(np.concatenate([np.array(row["series"][name]) for row in rows], axis=1)).ess or np.nan
+        for name in rows[0]["series"]
+    ]
+    return float(np.nan_to_num(np.exp(np.mean(np.log(spent / np.array(ess, float)))), nan=np.inf))
+
+
+def _part(results: ResultFile, settings: Settings, problem: Any, chain: ExactChain, part: int) -> dict[str, Any]:
+    n_steps = chain.n_steps
+    place = settings.hmc_lengths.index(n_steps) * len(settings.acceptances) + settings.acceptances.index(chain.wanted)
     key = jax.random.fold_in(jax.random.key(place), part)
-    update = MetropolisHastings(
+    update: Update = MetropolisHastings(
         problem.target, HamiltonianTrajectory(problem.target, problem.manifold, jnp.asarray(1.0), n_steps)
     )
     if part == 0:
         starts = results.rows["SLHMC"]["starts"]
         configurations = jnp.asarray(starts[place % len(starts)])[: settings.n_chains]
-        tuned = tune(key, update, init_chains(update, configurations[:4]), n_rounds=settings.tuning_steps, n_steps=1)
-        size = float(tuned.update.step_size)
+        size, n_rounds = _first_size(results, settings, chain)
+        update = with_step_size(update, step_size, size)
+        states = init_chains(update, configurations)
+        tuned = tune(key, update, states, wanted=chain.wanted, n_rounds=n_rounds, n_steps=1)
+        size, configurations = float(step_size(tuned.update)), tuned.states.configuration
     else:
-        before = results.rows[f"HMC, {n_steps} steps, part {part - 1}"]
+        before = results.rows[chain.row(part - 1)]
         configurations, size = jnp.asarray(before["end"]), before["step_size"]
-    update = with_step_size(update, lambda update: update.step_size, jnp.asarray(size))
+    update = with_step_size(update, step_size, size)
     n_updates = max(2, settings.forces_in_part // n_steps)
     states, (accepted, energy, radius, positions) = run_chains(
         key, update, init_chains(update, configurations), n_updates, partial(_observe, problem.fit.observable)
@@ -151,6 +200,14 @@ def _part(results: ResultFile, settings: Settings, problem: Any, place: int, par
         "series": stored(series),
         "end": np.asarray(states.configuration).tolist(),
     }
+
+
+def _first_size(results: ResultFile, settings: Settings, chain: ExactChain) -> tuple[float, int]:
+    """The step size to tune from, that of shorter trajectories where there are some, and how many rounds to tune."""
+    shorter = [n_steps for n_steps in settings.hmc_lengths if n_steps < chain.n_steps]
+    if not shorter:
+        return 3.0, settings.tuning_steps
+    return results.rows[chain._replace(n_steps=max(shorter)).row(0)]["step_size"], max(2, settings.tuning_steps // 3)
 
 
 def _observe(radius: Any, state: Any, info: Any) -> Any:

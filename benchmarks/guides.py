@@ -57,7 +57,8 @@ class Settings(NamedTuple):
     n_steps: int = 12
 
 
-QUICK = Settings((2, 2), 1.2, 0.3, ((0.5, 2),), ("none", "stout"), (1,), (1,), 4, 32, 2)
+# The 236 labels of four chains are 60 steps, as many as come before them: one program.
+QUICK = Settings((2, 2), 1.2, 0.3, ((0.5, 2),), ("none", "stout"), (1,), (1,), 4, 236, 2)
 
 
 def smearing_of(kind: str, n_layers: int) -> Smearing | None:

@@ -1,6 +1,8 @@
 """NUTS of blackjax and delayed acceptance of tinyDA on the elliptic inverse problem, run by ``vectors.py`` elsewhere.
 
-    python benchmarks/vectors_chains.py (nuts | tinyda) JOB.json RESULT.npz
+    python benchmarks/vectors_chains.py (nuts | tinyda | logistic) JOB.json RESULT.npz
+
+``logistic`` is NUTS on the logistic regression, where everything is compiled.
 
 Needs the packages of ``peers_requirements.txt`` but not slmc: the problem itself is one file of NumPy and SciPy, which
 is read from the source. Result: draws of the parameters by (chain, draw, parameter), and solutions of the equation.
@@ -27,6 +29,52 @@ def elliptic() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Elliptic
+
+
+def regression(n_data: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standard normal features and labels 0 or 1 of a logistic regression with coefficients drawn from N(0, 1)."""
+    random = np.random.default_rng(11)
+    features, coefficients = random.standard_normal((n_data, dimension)), random.standard_normal(dimension)
+    return features, (random.random(n_data) < 1 / (1 + np.exp(-features @ coefficients))).astype(float)
+
+
+def logistic(job: dict[str, Any], problem: Any) -> dict[str, Any]:
+    """NUTS on the logistic regression; the CPU time is that of the second of two runs, the first compiles."""
+    import blackjax
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    features, labels = map(jnp.asarray, regression(job["n_data"], job["dimension"]))
+
+    def log_density(x: Any) -> Any:
+        logits = features @ x
+        return jnp.sum(labels * logits - jnp.logaddexp(0.0, logits)) - jnp.sum(x**2) / 2
+
+    adaptation = blackjax.window_adaptation(blackjax.nuts, log_density)
+    (state, parameters), _ = adaptation.run(jax.random.key(1), jnp.zeros(job["dimension"]), job["nuts_adaptation"])
+    sampler = blackjax.nuts(log_density, **parameters)
+
+    def step(state: Any, key: Any) -> Any:
+        state, info = sampler.step(key, state)
+        return state, (state.position, info.acceptance_rate, info.num_integration_steps)
+
+    @jax.jit
+    def chain(key: Any) -> Any:
+        return jax.lax.scan(step, state, jax.random.split(key, job["nuts_draws"]))[1]
+
+    jax.block_until_ready(chain(jax.random.key(0)))
+    started = time.process_time()
+    found = [jax.device_get(chain(key)) for key in jax.random.split(jax.random.key(2), job["n_chains"])]
+    sampling = time.process_time() - started
+    draws, acceptance, n_gradients = (np.stack(parts) for parts in zip(*found, strict=True))
+    return {
+        "draws": draws,
+        "solves": int(n_gradients.sum()),
+        "warm_up": 0,
+        "acceptance": float(acceptance.mean()),
+        "seconds_sampling": sampling,
+    }
 
 
 def nuts(job: dict[str, Any], problem: Any) -> dict[str, Any]:
@@ -76,7 +124,8 @@ def nuts(job: dict[str, Any], problem: Any) -> dict[str, Any]:
 def tinyda(job: dict[str, Any], problem: Any) -> dict[str, Any]:
     """Two levels: the grid with ``n_coarse`` cells, a chain of adaptive Metropolis there, and the fine one.
 
-    Solutions on the coarse grid are not counted. Its error is corrected by tinyDA's adaptive error model.
+    The proposal has the covariance of a pilot chain on the coarse grid. The error of that grid is corrected by tinyDA's
+    adaptive error model. Solutions on it are counted apart.
     """
     import tinyDA
     from scipy.stats import multivariate_normal
@@ -99,7 +148,7 @@ def tinyda(job: dict[str, Any], problem: Any) -> dict[str, Any]:
     pilot = tinyDA.sample(coarse, proposal, job["pilot"], 1, starts[:1], force_sequential=True)
     seen = np.stack([link.parameters for link in pilot["chain_0"][job["pilot"] // 2 :]])
     shape = tinyDA.GaussianRandomWalk(np.cov(seen.T), scaling=2.4 / d**0.5, adaptive=True)
-    problem.n_solves = 0
+    problem.n_solves, before = 0, coarse_problem.n_solves
     found = tinyDA.sample(
         [coarse, fine],
         shape,
@@ -119,7 +168,8 @@ def tinyda(job: dict[str, Any], problem: Any) -> dict[str, Any]:
         "solves": problem.n_solves * (1 - skipped / draws.shape[1]),
         "warm_up": problem.n_solves * skipped / draws.shape[1],
         "acceptance": float(np.mean(moved)),
-        "coarse_solves": coarse_problem.n_solves,
+        "coarse_solves": (coarse_problem.n_solves - before) * (1 - skipped / draws.shape[1]),
+        "coarse_solves_before": before + (coarse_problem.n_solves - before) * skipped / draws.shape[1],
     }
 
 
@@ -133,7 +183,7 @@ def main(sampler: str, job_file: str, result: str) -> None:
     job = json.loads(Path(job_file).read_text())
     problem = elliptic()(job["dimension"], job["n_cells"])
     started = time.process_time()
-    found = {"nuts": nuts, "tinyda": tinyda}[sampler](job, problem)
+    found = {"nuts": nuts, "tinyda": tinyda, "logistic": logistic}[sampler](job, problem)
     found["seconds"] = time.process_time() - started
     np.savez(result, draws=found.pop("draws"), about=json.dumps(found))
 

@@ -35,7 +35,13 @@ settings = LearningSettings(
     n_rounds=3, n_steps=(12, 25), n_updates=1, proposal="trajectory", label_trajectories=True, training=training
 )
 exact = MetropolisHastings(target, HamiltonianTrajectory(target, manifold, 8.0, 5))
-learner = Learner(target, manifold, exact, trajectories, lambda model, labels: model.standardised(labels), settings)
+
+
+def ready(model, labels):
+    return model.standardised(labels.configuration)
+
+
+learner = Learner(target, manifold, exact, trajectories, ready, settings)
 start = structure.positions + 0.05 * np.random.default_rng(1).normal(size=(n_chains, *structure.positions.shape))
 learned = learn(jax.random.key(2), learner, model, jax.numpy.asarray(start), n_thermalise=5)
 

@@ -1,11 +1,14 @@
 """Where the tests keep compiled programs between runs: ``$XDG_CACHE_HOME/slmc/tests``, by default in ``~/.cache``.
 
 Programs of XLA are told apart by what they are made of. Numba looks at the file of the outermost loop alone, so its
-folder has the name of a digest of all files with loops: what another version compiled is never taken for this one's. To
-measure without what an earlier run left: ``XDG_CACHE_HOME=$(mktemp -d) pytest``.
+folder has the name of a digest of all files with loops: what another version compiled is never taken for this one's,
+and what this one compiled serves every checkout of it. To measure without what an earlier run left:
+``XDG_CACHE_HOME=$(mktemp -d) pytest``.
 """
 
+import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -32,6 +35,8 @@ def share() -> None:
             path = folder() / name
             path.mkdir(parents=True, exist_ok=True)
             os.environ[variable] = str(path)
+            if variable == "NUMBA_CACHE_DIR":
+                _serve_every_checkout(path)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _forget(time.time() - DAYS * 24 * 3600)
 
@@ -51,13 +56,28 @@ def compile_loops_once() -> None:
         compiled = cfunc(*arguments, **named)
 
         def locked(function: Any) -> Any:
-            with Path(os.environ["NUMBA_CACHE_DIR"], "lock").open("w") as lock:
+            # Loops of a system call each other; those of two systems are compiled at the same time.
+            name = f"lock-{function.__module__.rpartition('.')[0]}"
+            with Path(os.environ["NUMBA_CACHE_DIR"], name).open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 return compiled(function)
 
         return locked
 
     numba.cfunc = in_turn
+
+
+def _serve_every_checkout(cache: Path) -> None:
+    """Numba keeps the loops of a folder of sources under its name and a digest of its path: links to one place for all.
+
+    Versions that look at the times of files, not at what is in them, compile for each checkout anew.
+    """
+    for sources in sorted({path.parent for path, _ in _with_loops()}):
+        digest = hashlib.sha1(str(sources).encode(), usedforsecurity=False).hexdigest()
+        shared = cache / "-".join(("slmc", *sources.relative_to(SOURCES).parts))
+        shared.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (cache / f"{sources.name}_{digest}").symlink_to(shared.name)
 
 
 def _machine() -> str:
@@ -72,14 +92,22 @@ def _machine() -> str:
 
 def _loops() -> str:
     """The name for a digest of all files with loops, and of those beside them from which loops have their constants."""
-    texts = {path: path.read_bytes() for path in sorted(SOURCES.rglob("*.py"))}
-    with_loops = {path for path, text in texts.items() if b"numba" in text}
-    beside = {path.parent for path in with_loops} - {SOURCES}
+    with_loops = _with_loops()
+    beside = {path.parent for path, _ in with_loops} - {SOURCES}
+    texts = dict(with_loops)
+    for sources in beside:
+        texts |= {path: path.read_bytes() for path in sources.glob("*.py")}
     digest = hashlib.sha256()
-    for path, text in texts.items():
-        if path in with_loops or path.parent in beside:
-            digest.update(text)
+    for _, text in sorted(texts.items()):
+        digest.update(text)
     return f"numba-{digest.hexdigest()[:12]}"
+
+
+@functools.cache
+def _with_loops() -> tuple[tuple[Path, bytes], ...]:
+    """Files of the package with loops, and what is in them."""
+    texts = ((path, path.read_bytes()) for path in sorted(SOURCES.rglob("*.py")))
+    return tuple((path, text) for path, text in texts if b"numba" in text)
 
 
 def _forget(before: float) -> None:

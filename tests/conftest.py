@@ -140,10 +140,29 @@ def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _forget_programs() -> Iterator[None]:
-    """Every compiled program holds pages of memory of its own, of which Linux allows a process 65,530."""
+def _forget_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs are forgotten after a file where they take much room, lest those of the next be compiled anew.
+
+    A file that looks at what is compiled, or changes what is, says ``TRACED_ANEW = True``: nothing is known before it.
+    """
+    if getattr(request.module, "TRACED_ANEW", False):
+        jax.clear_caches()
     yield
-    jax.clear_caches()
-    gc.collect()
-    if GIVE_BACK:  # what programs were compiled with would stay with the process
-        GIVE_BACK(0)
+    if takes_much_room():
+        jax.clear_caches()
+        gc.collect()
+        if GIVE_BACK:  # what programs were compiled with would stay with the process
+            GIVE_BACK(0)
+
+
+def takes_much_room() -> bool:
+    """Whether the process has half of the 65,530 regions of memory that Linux allows it, or more than 1.5 GiB.
+
+    With some versions of JAX every compiled program has regions of its own. Where nothing can be known: always.
+    """
+    try:
+        n_regions = Path("/proc/self/maps").read_bytes().count(b"\n")
+        n_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return True
+    return n_regions > 32_765 or n_pages * os.sysconf("SC_PAGE_SIZE") > 3 * 2**29

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = Path(__file__).with_name("benchmarks_at_small_size.py")
 Run = Callable[[str, Path], str]
+NEEDS_TBLITE = pytest.mark.skipif(find_spec("tblite") is None, reason="tblite is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,9 @@ def run() -> Iterator[Run]:
         ("efficiency", ("paid back after", "Exact HMC was tuned", "two time scales", "quick")),
         ("data_efficiency", ("log-weights alone", "Variants")),
         ("peers", ("NUTS", "tinyDA")),
-        ("vectors", ("solves per effective sample", "2 | slmc", "Delayed acceptance")),
+        ("vectors", ("solves per effective sample", "2 | slmc", "slmc through the coarse grid")),
+        ("learn_at", ("frozen", "learned here", "own model")),
+        ("start", ("slmc --help", "of 3 finished points")),
         ("weight", ("poles with force", "## Error")),
         ("temperature", ("temperature.svg", "χ²", "samples / evaluation")),
         ("cubic", ("cubic.svg", "inner / exact")),
@@ -53,6 +57,8 @@ def run() -> Iterator[Run]:
         ("strong_coupling", ("s/√N", "Exact self-learning Monte Carlo")),
         ("gauge", ("Two dimensions", "## Quenched", "RHMC", "effective action", "gauge_slhmc.svg", "floor")),
         ("impurity", ("Against exact diagonalisation", "Held-out residuals", "Crossover", "Bethe lattice")),
+        pytest.param("atoms", ("What an independent sample costs", "atoms.svg"), marks=NEEDS_TBLITE),
+        pytest.param("quantum_nuclei", ("bead evaluations", "exact HMC"), marks=NEEDS_TBLITE),
         pytest.param("guides", ("held-out loss", "stout", "own couplings"), id="gauge guides"),
     ],
 )

@@ -30,6 +30,7 @@ TINY = [
     "--set=measurement.n_chains=4",
     "--set=measurement.n_steps=60",
     "--set=measurement.block_size=20",
+    "--set=measurement.n_thermalise=20",  # as long as a block: one program for both
     "--set=baseline.n_steps=40",
 ]
 
@@ -87,7 +88,7 @@ def test_info_report_and_resume_of_a_finished_run(slmc: Slmc, finished: Path) ->
 
 def test_the_stored_configuration_has_every_default(finished: Path) -> None:
     stored = tomllib.loads((finished / "config.toml").read_text())
-    assert stored["measurement"]["n_thermalise"] == 50
+    assert stored["learning"]["held_out_share"] == 0.25
     assert stored["target"]["shape"] == [2, 2]
     assert stored["model"]["attention"] == "dot-product"
 
@@ -177,8 +178,8 @@ def test_other_forms_of_a_run(slmc: Slmc, tmp_path: Path, form: str) -> None:
         assert "as chosen" in slmc("info", tmp_path / "run")[1]
         assert "The inner chain" in (tmp_path / "run" / "report.html").read_text()
         # Tuning, thermalising and the first round are trajectories of five forces and a weight; the second round and
-        # the 50 steps before the first recorded draw are proposals of the network.
-        assert found["exact_evaluations"]["learning"] == 4 * (6 * (5 + 5 + 16) + 8 + 50)
+        # the 20 steps before the first recorded draw are proposals of the network.
+        assert found["exact_evaluations"]["learning"] == 4 * (6 * (5 + 5 + 16) + 8 + 20)
     else:
         assert found["inner_chain"] is None
     if form == "odd":

@@ -38,7 +38,7 @@ n_rounds = 0
 [measurement]
 n_chains = 4
 n_steps = {n_steps}
-n_thermalise = 4
+n_thermalise = 20
 block_size = 20
 observables = ["energy", "magnetization_squared"]
 """

@@ -21,7 +21,7 @@ SMALL = {
     "learning.n_steps": 20,
     "learning.training_steps": 0,
     "inner.n_updates": 2,
-    "measurement": {"n_chains": 4, "n_steps": 60, "block_size": 20, "n_thermalise": 4},
+    "measurement": {"n_chains": 4, "n_steps": 60, "block_size": 20, "n_thermalise": 20},
 }
 GROUPS = ("thermalisation", "learning", "measurement")
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import xarray
 
-from slmc.simulation.scan import points_of
-from slmc.system import validated
+from slmc import submission
+from slmc.simulation.files import signed, write_whole
+from slmc.simulation.scan import Point, carry_out_points, points_of
+from slmc.system import UserError, validated
 from slmc.systems.spins.settings import DoubleExchangeRun
 from undrawn import COMMAND
 
@@ -34,7 +36,7 @@ TINY = [
     "--set=measurement.n_chains=4",
     "--set=measurement.n_steps=40",
     "--set=measurement.block_size=20",
-    "--set=measurement.n_thermalise=10",
+    "--set=measurement.n_thermalise=20",
 ]
 
 
@@ -97,9 +99,11 @@ def _check_table_and_job(slmc: Slmc, scan: Path, folder: Path) -> None:
     assert out == (scan / "submit.sh").read_text()
     for line in ("--array=0-2", "--time=01:00:00", "--partition=short", "--requeue"):
         assert f"#SBATCH {line}\n" in out
-    assert f"resume --quiet {scan.absolute()} &" in out
+    assert f"resume --quiet --skip-failed {scan.absolute()} &" in out
     assert subprocess.run(["bash", "-n", scan / "submit.sh"]).returncode == 0
     assert "must be local or slurm" in slmc("submit", scan, "--on=mars")[2]
+    for limit, words in (("1:00", "is too short"), ("soon", "is no time limit")):
+        assert words in slmc("submit", scan, "--print", f"--time={limit}")[2]
 
 
 def _check_groups(scan: Path) -> None:
@@ -122,11 +126,52 @@ def _check_summaries(slmc: Slmc, scan: Path) -> None:
         assert point["baseline"]["observables"]["energy"]["monte_carlo_error"] > 0
     one = json.loads(slmc("info", scan / "T=0.25", "--json")[1])
     assert one["observables"] == points[1]["observables"]
+    for temperature in ("0.5", "0.25"):  # kept when the point was finished; what is read again is the same
+        (scan / f"T={temperature}" / "summary.json").unlink()
+    assert json.loads(slmc("info", scan, "--json")[1])["points"] == points
     (scan / "report.html").unlink()
     assert slmc("report", scan)[0] == 0
     page = (scan / "report.html").read_text()
     assert 'href="T=0.25/report.html"' in page
     assert page.count('class="plot"') == 2
+
+
+def test_a_point_that_fails_is_put_aside(tmp_path: Path) -> None:
+    """And those that would begin with its model; whoever tries again goes through."""
+    fields = {"target.temperature": [0.5, 0.3, 0.2], "target.coupling": [1.0, 2.0]}
+    settings = validated({"scan": {"fields": fields}, "inner": {"n_updates": 5}}, DoubleExchangeRun)
+    tried, heard, wrong = list[int](), list[str](), {2}
+
+    def carry_out(point: Point) -> bool:
+        tried.append(point.number)
+        if point.number in wrong:
+            raise UserError("the solver did not converge.")
+        (point.directory / "model.eqx").touch()
+        write_whole(point.directory / "progress.json", signed({"phase": "done"}))
+        return True
+
+    def told(point: Point, outcome: str) -> None:
+        heard.append(outcome)
+
+    words = "1 of 6 points failed, T = 0.3, J = 1: the solver did not converge; 3 more have no model to start from"
+    with pytest.raises(UserError, match=words):
+        carry_out_points(tmp_path, settings, carry_out, told)
+    assert (tried, heard) == ([0, 1, 2], ["done", "done", "the solver did not converge."])
+    with pytest.raises(UserError, match=words):
+        carry_out_points(tmp_path, settings, carry_out, told, skip_failed=True)
+    assert tried == [0, 1, 2]
+    wrong.clear()
+    assert carry_out_points(tmp_path, settings, carry_out, told)
+    assert tried == [0, 1, 2, 2, 3, 4, 5]
+    assert not list(tmp_path.rglob("failure.txt"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("90", 5400), ("90:30", 5430), ("1:30:00", 5400), ("1-2", 93600), ("1-2:30", 95400), ("UNLIMITED", np.inf)],
+)
+def test_time_limits_are_read_as_slurm_writes_them(limit: str, seconds: float) -> None:
+    assert submission._seconds(limit) == seconds
 
 
 @pytest.mark.parametrize(
@@ -218,7 +263,7 @@ def test_runs_begun_before_scans_keep_their_identity() -> None:
         },
         DoubleExchangeRun,
     )
-    data = json.loads(settings.model_dump_json(exclude=free | {"scan": True}))
+    data = json.loads(settings.model_dump_json(exclude=free | {"scan": True, "frozen": True}))
     del data["target"]["weight"], data["target"]["local_decisions"], data["model"]["evaluation"]
     del data["inner"]["sweeps"], data["inner"]["proposal"], data["measurement"]["keep_every"]
     before = json.dumps(data, separators=(",", ":"), ensure_ascii=False)

@@ -16,6 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from slmc import __version__
+from slmc.console import make_console
+from slmc.kept_summary import kept_summary
+from slmc.notation import notation
 from slmc.starting import STOPPED, refuse, signals_in_a_sentence
 
 if TYPE_CHECKING:
@@ -87,9 +90,16 @@ def run(
 
 
 @app.command()
-def resume(directory: Directory, log: Log = None, quiet: Quiet = False) -> None:
+def resume(
+    directory: Directory,
+    log: Log = None,
+    quiet: Quiet = False,
+    skip_failed: Annotated[
+        bool, typer.Option("--skip-failed", help="Leave points of a scan alone that have failed already.")
+    ] = False,
+) -> None:
     """Continue a run after any interruption, to the bit; several processes may share the points of a scan."""
-    _show(_part("runs").resume(directory, quiet=quiet, log=log), quiet)
+    _show(_part("runs").resume(directory, quiet=quiet, log=log, skip_failed=skip_failed), quiet)
 
 
 @app.command()
@@ -104,8 +114,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a run has found so far."""
+    known = kept_summary(directory)
     if as_json:
-        typer.echo(json.dumps(_part("runs").info(directory), indent=1))
+        typer.echo(json.dumps(_part("runs").info(directory) if known is None else known, indent=1))
+    elif known is not None:
+        _print_figures(known, directory / "report.html")
     else:
         runs = _part("runs")
         opened = runs.open_run(directory)
@@ -156,14 +169,14 @@ def _measure_run(directory: str, names: list[str], out: Path | None) -> None:
         if values.ndim == 2:
             known = statistics.estimate(values.values)
             row = (
-                statistics.notation(known.value, known.error),
+                notation(known.value, known.error),
                 _number(known.r_hat, ".3f"),
                 _number(known.ess, ".0f"),
             )
             table.add_row(escape(name), *row)
         else:
             table.add_row(escape(name), f"an array {' × '.join(map(str, values.shape[2:]))}, see --out", "", "")
-    simulation.make_console().print(table)
+    make_console().print(table)
 
 
 def _measure_files(files: list[Path], set_: list[str], fields: bool, as_json: bool) -> None:
@@ -175,7 +188,7 @@ def _measure_files(files: list[Path], set_: list[str], fields: bool, as_json: bo
     if as_json:
         typer.echo(json.dumps(found.as_dict, indent=1))
         return
-    console = simulation.make_console()
+    console = make_console()
     for note in found.notes:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]note:[/yellow] {escape(note)}")
     for heading, rows in found.tables:
@@ -228,11 +241,13 @@ def submit(
     """Share the points of a scan among processes here or among the tasks of a Slurm job array."""
     if on not in ("local", "slurm"):
         raise _part("system").UserError(f"--on {on} is not allowed: it must be local or slurm.")
-    runs, submission = _part("runs"), _part("submission")
-    if Path(config).is_dir():
-        directory = runs.open_run(config).directory
-    else:
-        directory = runs.begin(config, out=out, overrides=set_ or ()).directory
+    runs, submission, simulation = _part("runs"), _part("submission"), _part("simulation")
+    submission.check_time(time)
+    is_there = Path(config).is_dir()
+    opened = runs.open_run(config) if is_there else runs.begin(config, out=out, overrides=set_ or ())
+    directory = opened.directory
+    if opened.is_scan and not dry:  # tasks leave points alone that have failed
+        simulation.forget_failures(simulation.points_of(directory, opened.settings))
     if on == "local":
         code = submission.carried_out_here(directory, jobs)
         if code:
@@ -266,7 +281,7 @@ def examples() -> None:
     for name, path in sorted(_part("system").ready_made().items()):
         # Titles without checking the rest: the system may need an extra that is not installed.
         table.add_row(f"[bold]{escape(name)}[/bold]", escape(str(simulation.read_toml(path).get("title", ""))))
-    simulation.make_console().print(table)
+    make_console().print(table)
 
 
 def main() -> None:
@@ -294,20 +309,29 @@ def _show(result: "Result | ScanResult", quiet: bool) -> None:
 
 
 def _print_result(result: "Result | ScanResult") -> None:
-    console = _part("simulation").make_console()
-    if isinstance(result, _part("results").ScanResult):
-        _print_scan(console, result)
-    elif "observables" in (summary := getattr(result, "summary", {})):
-        _print_summary(console, summary)
-    else:
-        _print_variational(console, summary)
-    if result.report.is_file():
-        console.print(f"report: {result.report}", soft_wrap=True, markup=False)
+    if hasattr(result, "summary"):
+        _print_figures(result.summary, result.report)
+        return
+    console = make_console()
+    _print_scan(console, result)
+    _print_path(console, result.report)
+
+
+def _print_figures(summary: dict[str, Any], report: Path) -> None:
+    """The summary of a run, and where its report is."""
+    console = make_console()
+    (_print_summary if "observables" in summary else _print_variational)(console, summary)
+    _print_path(console, report)
+
+
+def _print_path(console: Console, report: Path) -> None:
+    if report.is_file():
+        console.print(f"report: {report}", soft_wrap=True, markup=False)
 
 
 def _print_scan(console: Console, result: Any) -> None:
     """A line a point, with as many observables as the width has room for."""
-    shown = [point for point in result.points if point.get("observables") or point.get("energy")]
+    shown = [p for p in result.points if p.get("observables") or p.get("energy") or p["phase"] == "failed"]
     if not shown:
         console.print("no point has been measured yet")
         return
@@ -320,7 +344,7 @@ def _print_scan(console: Console, result: Any) -> None:
         "verdict": [point["verdict"] for point in shown],
     }
     merit = shown[0].get("figure_of_merit")
-    n_left_out, notation = 0, _part("statistics").notation
+    n_left_out = 0
     for name in sorted(result.observables, key=lambda name: name != merit):
         figures = [point.get("observables", {}).get(name) or {} for point in shown]
         column = [notation(of_point.get("value"), of_point.get("error")) for of_point in figures]
@@ -347,7 +371,7 @@ def _width(columns: dict[str, list[str]]) -> int:
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:
-    baseline, notation = summary.get("baseline", {}).get("observables", {}), _part("statistics").notation
+    baseline = summary.get("baseline", {}).get("observables", {})
     has_samples = any(figures["monte_carlo_error"] is not None for figures in summary["observables"].values())
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     more = (["of it Monte Carlo"] if has_samples else []) + (["exact chain"] if baseline else [])
@@ -403,7 +427,7 @@ def _print_summary(console: Console, summary: dict[str, Any]) -> None:
 
 
 def _print_variational(console: Console, summary: dict[str, Any]) -> None:
-    energy, exact, notation = summary["energy"], summary["exact_energy"], _part("statistics").notation
+    energy, exact = summary["energy"], summary["exact_energy"]
     if energy is not None:
         line = f"energy a site {notation(energy['value'], energy['error'])} {summary['units']}".rstrip()
         if exact is not None:

@@ -172,7 +172,10 @@ class ScanResult:
 
     @cached_property
     def table(self) -> xarray.Dataset:
-        """Values and errors (``name`` and ``name_error``) of all observables by point, fields as coordinates."""
+        """Values and errors (``name`` and ``name_error``) of all observables by point, fields as coordinates.
+
+        ``model_of`` names the point whose frozen model proposed, where that was another one.
+        """
         columns: dict[str, Any] = {}
         for name in self.observables:
             for suffix, figure in (("", "value"), ("_error", "error")):
@@ -181,6 +184,8 @@ class ScanResult:
         for name in ("acceptance", "residual", "ess_per_exact_evaluation", "ess_per_second"):
             columns[name] = ("point", np.array([point.get(name) for point in self.points], float))
         columns["verdict"] = ("point", [str(point["verdict"]) for point in self.points])
+        if any("model_of" in point for point in self.points):
+            columns["model_of"] = ("point", [point.get("model_of", "") for point in self.points])
         fields = {key: ("point", [point[key] for point in self.points]) for key in self.keys}
         return xarray.Dataset(columns, coords=fields)
 

@@ -8,12 +8,15 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
+from slmc.failures import told as told_of
+from slmc.kept_summary import keep_summary, kept_summary
 from slmc.measured_files import MeasuredFiles, measured_files
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
@@ -44,6 +47,7 @@ from slmc.simulation import (
     read_toml,
     records_path,
     run_blocks,
+    source_of,
     stored_run,
     summarise,
     summarise_optimisation,
@@ -76,6 +80,15 @@ from slmc.system import (
 
 if TYPE_CHECKING:
     import xarray
+
+FAILED = "failed"
+"""The phase of a point of a scan that failed."""
+
+_NOTHING_KNOWN: Mapping[str, Any] = {"observables": {}, "acceptance": None, "seconds": {}, "warnings": []}
+"""The summary of a point of which nothing can be read."""
+
+_REPORT_PAUSE = 10.0
+"""How many times longer than writing the report of a scan took nobody writes it again, until the end."""
 
 PYTHON = "python"
 """The ``system`` of runs whose problem was built in Python."""
@@ -178,10 +191,13 @@ def resume(
     problem: Problem | None = None,
     quiet: bool = False,
     log: str | Path | Listener | None = None,
+    skip_failed: bool = False,
 ) -> Result | ScanResult:
     """Continues a run after any interruption, to the bit; a run of a problem built in Python needs that ``problem``.
 
-    Several processes may resume one scan at once: each takes points that no other is working on.
+    Several processes may resume one scan at once: each takes points that no other is working on. A point that fails is
+    put aside, and named in the ``UserError`` that is raised when all others are complete; it is tried again by whoever
+    resumes the scan, unless what failed before is to be skipped.
     """
     opened = open_run(directory, problem, to_go_on=True)
     if opened.problem is None and opened.settings.system == PYTHON:
@@ -189,7 +205,7 @@ def resume(
             f"{directory} holds a run of a problem that was built in Python; continue it there with "
             "slmc.resume(directory, problem)."
         )
-    return _carried_out(opened, quiet, log)
+    return _carried_out(opened, quiet, log, skip_failed)
 
 
 def info(directory: str | Path, problem: Problem | None = None) -> dict[str, Any]:
@@ -427,7 +443,9 @@ def _with_files_in(directory: Path, settings: Any) -> Any:
 # ------------------------------------------------------------------------------------------- carrying out
 
 
-def _carried_out(opened: Run, quiet: bool, log: str | Path | Listener | None) -> Result | ScanResult:
+def _carried_out(
+    opened: Run, quiet: bool, log: str | Path | Listener | None, skip_failed: bool = False
+) -> Result | ScanResult:
     compiled_programs.keep()
     reporter = Reporter(quiet=quiet, listener=json_lines(log) if isinstance(log, str | Path) else log)
     if is_confined():
@@ -436,7 +454,7 @@ def _carried_out(opened: Run, quiet: bool, log: str | Path | Listener | None) ->
             "the command line's; import slmc first."
         )
     if opened.is_scan:
-        complete = _carry_out_scan(opened, reporter)
+        complete = _carry_out_scan(opened, reporter, skip_failed)
         return scan_result(opened, complete)
     reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
     with locked(opened.directory):
@@ -496,24 +514,45 @@ def _checked(opened: Run) -> Run:
     return opened
 
 
-def _carry_out_scan(opened: Run, reporter: Reporter) -> bool:
-    def told(point: Point, complete: bool) -> None:
-        _write_report(opened)
-        if not complete:
+def _carry_out_scan(opened: Run, reporter: Reporter, skip_failed: bool) -> bool:
+    next_report = 0.0
+
+    def told(point: Point, outcome: str) -> None:
+        nonlocal next_report
+        if outcome == "done":
+            _summary_of(point)  # kept beside it, for whoever gathers the points
+        started = time.monotonic()
+        if started >= next_report:  # of a thousand points it takes as long as many of them
+            _write_report(opened)
+            now = time.monotonic()
+            next_report = now + _REPORT_PAUSE * (now - started)
+        if outcome == "stopped":
             reporter.note(f"stopped at {point.words}; continue with: slmc resume {opened.directory}")
-        else:
+        elif outcome == "done":
             reporter.note(f"{point.words}: done")
+        else:
+            reporter.warn(f"{point.words} failed: {outcome}")
 
     reporter.note(f"slmc {_version()}: {opened.title}, results in {opened.directory}")
     try:
         return carry_out_points(
-            opened.directory,
-            opened.settings,
-            lambda point: _carry_out(_checked(_run_of(point)), Reporter(quiet=True, listener=reporter.listener)),
-            told,
+            opened.directory, opened.settings, lambda point: _carry_out_point(point, reporter), told, skip_failed
         )
     finally:
         _write_report(opened)
+
+
+def _carry_out_point(point: Point, reporter: Reporter) -> bool:
+    """One point of a scan. Raises ``UserError`` for whatever is wrong with it, so that the others go on.
+
+    What is wrong with the disk is wrong everywhere, and ends the scan.
+    """
+    try:
+        return _carry_out(_checked(_run_of(point)), Reporter(quiet=True, listener=reporter.listener))
+    except (OSError, UserError):
+        raise
+    except Exception as error:
+        raise UserError(told_of(error)[0]) from error
 
 
 def _version() -> str:
@@ -534,8 +573,19 @@ def result_of(opened: Run, complete: bool | None = None) -> Result:
 def scan_result(opened: Run, complete: bool | None = None) -> ScanResult:
     """What a scan has found so far, as an object."""
     about = {name: field_about(opened.settings, name) for name in opened.settings.scan.names}
-    points = [_summary_of(point) for point in begun_points(opened.directory, opened.settings)]
-    return ScanResult(opened.directory, opened.title, about, points, complete)
+    return ScanResult(opened.directory, opened.title, about, _summaries(opened), complete)
+
+
+def _summaries(opened: Run) -> list[dict[str, Any]]:
+    """Those of all points that have been begun."""
+    settings, begun = opened.settings, begun_points(opened.directory, opened.settings)
+    by_number = {point.number: point for point in begun}
+    summaries = []
+    for point in begun:
+        is_given = getattr(point.settings, "frozen", False) and not settings.frozen
+        source = source_of(settings, point.number) if is_given else None
+        summaries.append(_summary_of(point, None if source is None else by_number.get(source)))
+    return summaries
 
 
 def _model_builder(opened: Run) -> Any:
@@ -546,8 +596,13 @@ def _model_builder(opened: Run) -> Any:
 
 def _summary(opened: Run) -> dict[str, Any]:
     if opened.is_scan:
-        return {"points": [_summary_of(point) for point in begun_points(opened.directory, opened.settings)]}
-    return _summary_of_stored(opened, _stored(opened))
+        return {"points": _summaries(opened)}
+    if opened.settings.system == PYTHON:  # which problem it was is not among the files
+        return _summary_of_stored(opened, _stored(opened))
+    known = kept_summary(opened.directory)
+    if known is None:
+        keep_summary(opened.directory, known := _summary_of_stored(opened, _stored(opened)))
+    return known
 
 
 def _summary_of_stored(opened: Run, stored: Stored) -> dict[str, Any]:
@@ -556,12 +611,25 @@ def _summary_of_stored(opened: Run, stored: Stored) -> dict[str, Any]:
     return summarise(stored, opened.problem)
 
 
-def _summary_of(point: Point) -> dict[str, Any]:
-    """The summary of a point, with its directory and what is scanned there, by the last parts of the names."""
+def _summary_of(point: Point, source: Point | None = None) -> dict[str, Any]:
+    """The summary of a point, with its directory and what is scanned there, by the last parts of the names.
+
+    ``source`` is the point whose frozen model proposes. Of one that failed it is what was said, beside what there is.
+    """
     fields = {name.rpartition(".")[2]: value for name, value in point.fields.items()}
     if len(fields) < len(point.fields):
         fields = dict(point.fields)
-    return {**fields, "directory": point.directory.name, "point": point.words, **_summary(_run_of(point))}
+    about = {**fields, "directory": point.directory.name, "point": point.words}
+    if source is not None:
+        about["model_of"] = source.words
+    if not (failure := point.failure):
+        known = kept_summary(point.directory)
+        return {**about, **(_summary(_run_of(point)) if known is None else known)}
+    try:
+        known = _summary(_run_of(point))
+    except UserError:
+        known = dict(_NOTHING_KNOWN)
+    return {**about, **known, "phase": FAILED, "verdict": f"failed: {failure}"}
 
 
 def _attributes(opened: Run) -> dict[str, Any]:

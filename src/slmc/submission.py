@@ -4,6 +4,8 @@ Paths are all that is passed. Every task says ``slmc resume DIR`` and takes poin
 meets its time limit leaves a checkpoint, exits with 75 and is put into the queue again.
 """
 
+import math
+import re
 import shlex
 import subprocess
 import sys
@@ -14,6 +16,12 @@ from slmc.system import UserError
 
 SCRIPT = "submit.sh"
 """The job script in the directory of a run."""
+
+_TOLD_BEFORE, _SHORTEST = 120, 300
+"""Seconds before its time limit at which a task is told, and the shortest limit: tasks that are told as soon as they
+begin would be put into the queue again for ever."""
+
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<numbers>\d+(?::\d+){0,2})")
 
 
 def slurm_script(directory: Path, n_jobs: int, time: str, cores: int, options: tuple[str, ...] = ()) -> str:
@@ -30,7 +38,7 @@ def slurm_script(directory: Path, n_jobs: int, time: str, cores: int, options: t
         f"--time={time}",
         "--requeue",
         # Two minutes are enough for a block and a checkpoint of most runs; longer blocks want more.
-        "--signal=B:TERM@120",
+        f"--signal=B:TERM@{_TOLD_BEFORE}",
         f"--output={_word(directory.name)}-%A_%a.out",
         *options,
     ]
@@ -54,9 +62,40 @@ def slurm_script(directory: Path, n_jobs: int, time: str, cores: int, options: t
     )
 
 
+def check_time(limit: str) -> None:
+    """Raises ``UserError`` for a time limit that Slurm would not understand, or that leaves a task no time to work."""
+    seconds = _seconds(limit)
+    if seconds is None:
+        raise UserError(
+            f"--time {limit!r:.40} is no time limit; write minutes, hours:minutes:seconds or "
+            "days-hours:minutes:seconds, as for Slurm."
+        )
+    if seconds < _SHORTEST:
+        raise UserError(
+            f"--time {limit} is too short: a task is told {_TOLD_BEFORE // 60} minutes before its limit to leave a "
+            f"checkpoint; give at least {_SHORTEST // 60} minutes."
+        )
+
+
+def _seconds(limit: str) -> float | None:
+    """Of a time limit as Slurm writes it: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]]."""
+    if limit.lower() in ("infinite", "unlimited"):
+        return math.inf
+    known = _TIME.fullmatch(limit)
+    if known is None:
+        return None
+    numbers = [int(number) for number in known["numbers"].split(":")]
+    if known["days"] is not None:
+        units = (3600, 60, 1)
+    else:
+        units = (3600, 60, 1) if len(numbers) == 3 else (60, 1, 0)
+    days = int(known["days"] or 0)
+    return 86400 * days + sum(unit * number for unit, number in zip(units, numbers, strict=False))
+
+
 def resume_command(directory: Path) -> list[str]:
-    """What every task runs."""
-    return [sys.executable, "-m", "slmc.cli", "resume", "--quiet", str(directory)]
+    """What every task runs: one point that fails is not tried by each of them."""
+    return [sys.executable, "-m", "slmc.cli", "resume", "--quiet", "--skip-failed", str(directory)]
 
 
 def carried_out_here(directory: Path, n_jobs: int) -> int:

@@ -191,19 +191,44 @@ def advanced(
     """Statistics of every chain at its start and ``n_steps`` later."""
     n_chains = jax.tree.leaves(start)[0].shape[0]
     shared = (update, jnp.asarray(n_steps))
-    before, after = over_chains(
-        _advance, (jax.random.split(key, n_chains), start), shared, tuple(statistics.items()), group_size=_GROUP
-    )
+    before, after = _in_portions(_advance, (jax.random.split(key, n_chains), start), shared, statistics)
     return {k: np.asarray(v) for k, v in before.items()}, {k: np.asarray(v) for k, v in after.items()}
 
 
 def measured(configurations: Configuration, statistics: Statistics) -> dict[str, np.ndarray]:
     """Statistics of every configuration on the leading axis."""
-    values = over_chains(_measure, configurations, None, tuple(statistics.items()), group_size=_GROUP)
+    values = _in_portions(_measure, configurations, None, statistics)
     return {name: np.asarray(values[name]) for name in statistics}
 
 
 _GROUP = 512
+
+
+def _in_portions(function: Callable[..., Any], chained: Any, shared: Any, statistics: Statistics) -> Any:
+    """``over_chains``, two groups at a time, so that many and few chains share one program.
+
+    Where they do not come out even the first are computed once more: a number of chains without divisors would make
+    groups of one.
+    """
+    n_chains = jax.tree.leaves(chained)[0].shape[0]
+    n_portions = max(1, -(-n_chains // (2 * _GROUP)))
+    group = -(-n_chains // (2 * n_portions))
+    size, options = 2 * group, tuple(statistics.items())
+    if n_portions * size > n_chains:
+        places = np.arange(n_portions * size) % n_chains
+        chained = jax.tree.map(lambda leaf: leaf[places], chained)
+    parts = [
+        over_chains(
+            function,
+            # Where a portion begins is an argument of a compiled program.
+            jax.tree.map(lambda leaf, first=number * size: jax.lax.dynamic_slice_in_dim(leaf, first, size), chained),
+            shared,
+            options,
+            group_size=group,
+        )
+        for number in range(n_portions)
+    ]
+    return jax.tree.map(lambda *values: np.concatenate(values)[:n_chains], *parts)
 
 
 def _measure(_: None, configuration: Any, statistics: tuple[tuple[str, Callable[[Any], Array]], ...]) -> Any:

@@ -9,6 +9,7 @@ tests named beside it run until the first that fails. A mistake that no test not
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -281,6 +282,188 @@ MISTAKES = (
         "chosen = jax.tree.map(lambda leaf: leaf[:, np.maximum(kept - 1, 0)], on_the_way)",
         "tests/simulation/test_kept.py -k measured",
     ),
+    # --- random keys
+    Mistake(
+        "a counter of the random numbers is not moved on",
+        "montecarlo/random_keys.py",
+        "np.uint32(group + 1)",
+        "np.uint32(group)",
+        "tests/montecarlo/test_random_keys.py",
+    ),
+    Mistake(
+        "short random words are half of what is made",
+        "montecarlo/random_keys.py",
+        "return (high ^ low).astype(",
+        "return low.astype(",
+        "tests/montecarlo/test_random_keys.py",
+    ),
+    # --- files of gauge fields
+    Mistake(
+        "the third row of a link is restored without its complex conjugate",
+        "systems/gauge/nersc.py",
+        "third = np.conj(np.cross(matrices[..., 0, :], matrices[..., 1, :]))",
+        "third = np.cross(matrices[..., 0, :], matrices[..., 1, :])",
+        "tests/systems/gauge/test_files.py -k two_rows",
+    ),
+    Mistake(
+        "both sums of an ILDG file are rotated alike",
+        "systems/gauge/ildg.py",
+        "b ^= _rotated(crc, site % 31)",
+        "b ^= _rotated(crc, site % 29)",
+        "tests/systems/gauge/test_files.py -k independent_writer",
+    ),
+    Mistake(
+        "links are written with t fastest, not x",
+        "systems/gauge/stored_links.py",
+        "1j * array[..., 1, :, :], (4, 3, 2, 1, 0, 5, 6))",
+        "1j * array[..., 1, :, :], (1, 2, 3, 4, 0, 5, 6))",
+        "tests/systems/gauge/test_files.py -k order_of_numbers",
+    ),
+    # --- domain walls and guides
+    Mistake(
+        "the mass couples the walls with the wrong sign",
+        "systems/gauge/domain_wall.py",
+        ".at[-1, 0].set(-self.mass)",
+        ".at[-1, 0].set(self.mass)",
+        "tests/systems/gauge/test_domain_wall.py -k dense_matrix",
+    ),
+    Mistake(
+        "the Pauli-Villars fields of a run are as light as its quarks",
+        "systems/gauge/settings.py",
+        "        denominator = operator.with_mass(1.0) if",
+        "        denominator = operator if",
+        "tests/systems/gauge/test_domain_wall_runs.py -k same_walls",
+    ),
+    Mistake(
+        "the source of a quark on the walls lacks what c adds",
+        "systems/gauge/domain_wall.py",
+        "five - self.c.astype(five.dtype) * self._wilson(hopping, five)",
+        "five",
+        "tests/systems/gauge/test_domain_wall.py -k condensate_and_pion",
+    ),
+    Mistake(
+        "pseudofermions of a scaled guide are drawn too narrow",
+        "systems/gauge/guide.py",
+        "jnp.sqrt(self.scale).astype(jnp.complex128)",
+        "self.scale.astype(jnp.complex128)",
+        "tests/systems/gauge/test_cask.py -k sum_of_its_parts",
+    ),
+    Mistake(
+        "loops of a guide are those of two colours",
+        "systems/gauge/guide.py",
+        "jnp.sum(self.couplings * sums) / len(u)",
+        "jnp.sum(self.couplings * sums) / 2",
+        "tests/systems/gauge/test_cask.py -k number_of_colours",
+    ),
+    # --- impurities
+    Mistake(
+        "a vertex is inserted without the place that it takes among the others",
+        "systems/impurity/determinant_kernel.py",
+        "ratio * expansion / (n + 1)",
+        "ratio * expansion / (n + 2)",
+        "tests/montecarlo/test_invariance.py -k 'impurity and rank'",
+    ),
+    Mistake(
+        "moments are transformed with the phase of the degree before",
+        "systems/impurity/moments.py",
+        "1j ** (degree + 1)",
+        "1j**degree",
+        "tests/systems/impurity/test_anderson.py -k moments_become",
+    ),
+    Mistake(
+        "the bath of the lattice has the self-energy taken off, not added",
+        "systems/impurity/self_consistency.py",
+        "lattice.local_green_function(frequencies, sigma) + sigma)",
+        "lattice.local_green_function(frequencies, sigma) - sigma)",
+        "tests/systems/impurity/test_baths.py -k known_self_energy",
+    ),
+    # --- vectors
+    Mistake(
+        "an evaluation that failed has likelihood one",
+        "systems/vectors/evaluation.py",
+        "else (-np.inf, nothing) for answer in checked",
+        "else (0.0, nothing) for answer in checked",
+        "tests/systems/vectors/test_vectors.py -k functions_that_fail",
+    ),
+    Mistake(
+        "a uniform parameter begins at zero",
+        "systems/vectors/prior.py",
+        "self.first + (self.second - self.first) * ndtr(z)",
+        "self.second * ndtr(z)",
+        "tests/systems/vectors/test_vectors.py -k jacobian",
+    ),
+    # --- atoms
+    Mistake(
+        "springs between beads do not stiffen with their number",
+        "systems/atoms/path_integral.py",
+        "4 * n_beads * sines",
+        "4 * sines",
+        "tests/systems/atoms/test_path_integral.py -k modes",
+    ),
+    Mistake(
+        "the centroid virial counts twice",
+        "systems/atoms/path_integral.py",
+        "+ virial / 2",
+        "+ virial",
+        "tests/systems/atoms/test_path_integral.py -k comes_with",
+    ),
+    Mistake(
+        "the spread of a particle is summed over its beads",
+        "systems/atoms/path_integral.py",
+        "/ (n_beads * n_atoms)",
+        "/ n_atoms",
+        "tests/systems/atoms/test_path_integral.py -k comes_with",
+    ),
+    Mistake(
+        "the square of the reduced Planck constant is a tenth off",
+        "systems/atoms/path_integral.py",
+        "4.180159276e-3",
+        "4.580159276e-3",
+        "tests/systems/atoms/test_path_integral.py -k hbar",
+    ),
+    Mistake(
+        "the volume has one power more where the centre of mass is held",
+        "systems/atoms/pressure.py",
+        "(0 if self.holds_centre else 1)",
+        "1",
+        "tests/systems/atoms/test_pressure.py -k derivatives",
+    ),
+    Mistake(
+        "a pressure in gigapascal acts as ten times as much",
+        "systems/atoms/pressure.py",
+        "6.241509074460763e-3",
+        "6.241509074460763e-2",
+        "tests/systems/atoms/test_pressure.py -k gigapascal",
+    ),
+    Mistake(
+        "positions scale with the volume, not with its cube root",
+        "systems/atoms/pressure.py",
+        "jnp.exp(log_volume / 3)",
+        "jnp.exp(log_volume)",
+        "tests/systems/atoms/test_pressure.py -k known",
+    ),
+    # --- scans
+    Mistake(
+        "a frozen point takes the model of the point that is farthest away",
+        "system/scan_settings.py",
+        "return min(self.learning_points",
+        "return max(self.learning_points",
+        "tests/test_learn_at.py -k nearest",
+    ),
+    Mistake(
+        "a frozen chain keeps the step size that it began with",
+        "selflearning/on_the_fly.py",
+        "return (state if size is None else state._replace(inner_step_size=np.asarray(size))), words",
+        "return state, words",
+        "tests/test_learn_at.py -k adopted",
+    ),
+    Mistake(
+        "a summary counts whenever files were written",
+        "kept_summary.py",
+        "\\0{about.st_size}\\0{about.st_mtime_ns}",
+        "",
+        "tests/test_kept_summary.py -k changed",
+    ),
     # --- wavefunctions
     Mistake(
         "local energies have the inverse ratio of amplitudes",
@@ -321,9 +504,7 @@ def copied(tree: Path) -> None:
 def failing_test(mistake: Mistake, tree: Path) -> str | None:
     """The first test that fails with the mistake; ``None`` if all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-rfE"]
-    command += mistake.tests.split(" -k ")[0].split()
-    if " -k " in mistake.tests:
-        command += ["-k", mistake.tests.split(" -k ")[1]]
+    command += shlex.split(mistake.tests)
     environment = os.environ | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     finished = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     if finished.returncode == 0:

@@ -38,6 +38,9 @@ from slmc.systems.spins.observables import staggered_magnetization_squared
 from slmc.systems.spins.problem import guide_update, linear_part, nested_update
 from slmc.systems.spins.settings import InnerSettings
 
+TRACED_ANEW = True
+"""It counts compilations."""
+
 SHAPE = (2, 4)
 SPHERE = objects.SPHERE
 

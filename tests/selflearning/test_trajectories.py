@@ -72,7 +72,7 @@ def test_a_trajectory_that_explodes_is_not_taken() -> None:
 
 
 def test_lengths_grow_only_where_proposals_are_accepted() -> None:
-    assert longest_allowed(4, math.nan) == 16
+    assert longest_allowed(4, math.nan) == 8
     assert longest_allowed(16, 0.5) == 64
     assert longest_allowed(16, 0.2) == 16
     assert longest_allowed(16, 0.05) == 4

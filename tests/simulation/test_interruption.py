@@ -44,7 +44,7 @@ single_precision = true
 [measurement]
 n_chains = 8
 n_steps = 120
-n_thermalise = 10
+n_thermalise = 20
 block_size = 20
 [baseline]
 n_steps = 60

@@ -23,7 +23,7 @@ STEPS = {
     "learning.n_rounds": 1,
     "learning.n_steps": 20,
     "learning.training_steps": 0,
-    "measurement": {"n_chains": 4, "n_steps": 40, "n_thermalise": 4, "block_size": 10},
+    "measurement": {"n_chains": 4, "n_steps": 40, "n_thermalise": 10, "block_size": 10},
 }
 
 

@@ -29,6 +29,7 @@ from slmc.montecarlo.target import (
     MeasuredTarget,
     SinglePrecision,
     Target,
+    driving_part,
     evaluate,
     log_weight_and_force,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "check_on_manifold",
     "check_weights",
     "decision_of",
+    "driving_part",
     "evaluate",
     "evaluations_per_step",
     "init_chains",

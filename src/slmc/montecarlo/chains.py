@@ -137,10 +137,16 @@ def init_chains(update: Update, configurations: Configuration) -> State:
     """
     if is_known(configurations):
         check_chains(update, configurations)
-    states = over_chains(_init, configurations, update, group_size=chains_in_a_group(update, _length(configurations)))
+    states = unchecked_states(update, configurations)
     if is_known(states):
         check_weights(states, "where it starts")
     return states
+
+
+def unchecked_states(update: Update, configurations: Configuration) -> State:
+    """The compiled part of ``init_chains``: one exact evaluation for every configuration."""
+    group_size = chains_in_a_group(update, _length(configurations))
+    return over_chains(_init, configurations, update, group_size=group_size)
 
 
 def run_chains(

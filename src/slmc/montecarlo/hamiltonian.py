@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from slmc.montecarlo.integrators import LEAPFROG, Integrator, follow, integrate, integrate_labelled, kicks
 from slmc.montecarlo.manifolds import Manifold, squared_norm
 from slmc.montecarlo.metropolis import Proposal
-from slmc.montecarlo.target import Configuration, Target
+from slmc.montecarlo.target import Configuration, Target, driving_part
 from slmc.montecarlo.update import Label, same
 from slmc.numbers import positive, positive_count
 
@@ -60,8 +60,9 @@ class HamiltonianTrajectory(Proposal):
         return self.n_steps * len(self.integrator.kicks)
 
     def evaluations_of(self, target: Target) -> int:
-        """Evaluations of a target that one trajectory makes: its forces if the target is the guide."""
-        return self.n_forces if same(self.guide, target) else 0
+        """Evaluations of a target that one trajectory makes: its forces if the target, or what drives it, is the
+        guide."""
+        return self.n_forces if same(self.guide, target) or same(self.guide, driving_part(target)) else 0
 
 
 class TwoTimeScaleTrajectory(Proposal):

@@ -75,19 +75,20 @@ def follow(
 ) -> tuple[Configuration, Any]:
     """``n_steps`` steps of motion by ``move``, free or not, and of ``kick``, from a position and a momentum.
 
-    The drift that ends a step and the one that begins the next are one move.
+    The drift that ends a step and the one that begins the next are one move. A compiled program contains the force
+    once, however many kicks a step has.
     """
     first, *between, last = integrator.drifts
-    last_drifts = jnp.full(n_steps, last + first).at[-1].set(last)
+    kick_shares = jnp.tile(jnp.asarray(integrator.kicks), n_steps)
+    drift_shares = jnp.tile(jnp.asarray((*between, last + first)), n_steps).at[-1].set(last)
 
-    def step(carry, last_drift):
-        position, momentum = carry
-        for drift, share in zip((*between, last_drift), integrator.kicks, strict=True):
-            momentum = kick(position, momentum, share * step_size)
-            position, momentum = move(position, momentum, drift * step_size)
-        return (position, momentum), None
+    def kick_and_drift(carry, shares):
+        (position, momentum), (kick_share, drift_share) = carry, shares
+        momentum = kick(position, momentum, kick_share * step_size)
+        return move(position, momentum, drift_share * step_size), None
 
-    (position, momentum), _ = jax.lax.scan(step, move(*start, first * step_size), last_drifts)
+    carry = move(*start, first * step_size)
+    (position, momentum), _ = jax.lax.scan(kick_and_drift, carry, (kick_shares, drift_shares))
     return position, jax.tree.map(jnp.asarray, momentum)
 
 

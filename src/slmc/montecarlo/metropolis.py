@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from slmc.montecarlo.target import Configuration, Target, log_weight_and_force
+from slmc.montecarlo.target import Configuration, Target, log_weight_and_force, of_whole
 from slmc.montecarlo.update import Info, Label, State, Update, accept_or_reject
 
 
@@ -78,7 +78,8 @@ class MetropolisHastings(Update):
         on_the_way = None
         if self.label_proposals == "all":
             proposed_with = self.proposal.propose_labelled(key_proposal, state.configuration)  # type: ignore[attr-defined]
-            configuration, log_proposal_ratio, on_the_way = proposed_with
+            configuration, log_proposal_ratio, guided = proposed_with
+            on_the_way = Label(guided.configuration, *jax.vmap(lambda *seen: of_whole(self.target, *seen))(*guided))
         else:
             configuration, log_proposal_ratio = self.proposal.propose(key_proposal, state.configuration)
         if self.label_proposals:

@@ -53,6 +53,27 @@ def log_weight_and_force(target: Target, configuration: Configuration) -> tuple[
     return jax.value_and_grad(target.log_weight)(configuration)
 
 
+def driving_part(target: Target) -> Target:
+    """The part of a target whose force drives a trajectory: all of it, unless a target says otherwise.
+
+    Where a manifold's free motion has a part of log W in it (the springs of a ring polymer), the target has a property
+    ``driving_part``, a target with the rest, and a method ``free_log_weight(configuration)`` for that part.
+    """
+    part: Target | None = getattr(target, "driving_part", None)
+    return target if part is None else part
+
+
+def of_whole(
+    target: Target, configuration: Configuration, log_weight: LogWeight, force: Configuration
+) -> tuple[LogWeight, Configuration]:
+    """log W and force of a target from those of its ``driving_part``."""
+    rest = getattr(target, "free_log_weight", None)
+    if rest is None:
+        return log_weight, force
+    of_rest, slope = jax.value_and_grad(rest)(configuration)
+    return log_weight + of_rest, jax.tree.map(jnp.add, force, slope)
+
+
 class SinglePrecision(Target):
     """A model evaluated in float32, its log-weight returned in float64.
 

@@ -170,14 +170,18 @@ def costs_plot(scanned: Scanned) -> Plot:
                     if line:
                         axes.plot(*zip(*line, strict=True), "o-", color=colour, label=words)
                 axes.set(xlabel=scanned.label, ylim=(0, 1.05))
-    plot.caption = (
-        "At each point a model of its own proposes, learned from that of a point beside."
-        if any("residual" in point for point in scanned.points)
-        else "At each point exact updates alone, their step size tuned there."
-    )
+    plot.caption = _who_proposes(scanned.points)
     if not plot.panels:
         plot.caption = "Nothing has been measured yet."
     return plot
+
+
+def _who_proposes(points: Sequence[dict[str, Any]]) -> str:
+    if any("model_of" in point for point in points):
+        return "Where a model was learned it proposes; elsewhere the frozen model of the nearest such point does."
+    if any("residual" in point for point in points):
+        return "At each point a model of its own proposes, learned from that of a point beside."
+    return "At each point exact updates alone, their step size tuned there."
 
 
 def _baseline(point: dict[str, Any]) -> dict[str, Any]:

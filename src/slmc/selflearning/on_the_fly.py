@@ -57,6 +57,8 @@ class LearningSettings:
     trajectory of the model without a decision of the model's own (SLHMC; inner updates must be trajectories), and
     ``n_updates = None`` chooses among them for the most effective samples an exact evaluation. With
     ``label_trajectories`` all that exact trajectories of the first round evaluate on their way is training data too.
+    Labels whose log-weight is lower than the least of a round's samples by more than ``label_depth`` are not: what a
+    poor model proposes can be so improbable that a few of them are all that training sees.
     Raises ``ValueError`` for numbers that make no sense.
     """
 
@@ -70,6 +72,7 @@ class LearningSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     proposal: Literal["chain", "trajectory"] = "chain"
     label_trajectories: bool = False
+    label_depth: float | None = None
 
     def __post_init__(self) -> None:
         positive_count(self.n_rounds, "n_rounds")
@@ -85,6 +88,7 @@ class LearningSettings:
             raise ValueError(f"proposal must be 'chain' or 'trajectory'; got {self.proposal!r}.")
         share(self.inner_acceptance, "inner_acceptance")
         not_negative(self.least_improvement, "least_improvement")
+        not_negative(self.label_depth or 0.0, "label_depth")
         share(self.held_out_share, "held_out_share")
 
     def steps_in(self, round_: int) -> int:
@@ -162,6 +166,17 @@ class Learner(eqx.Module):
         nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
         return state._replace(model=finished(state.model, used), labels=nothing)
 
+    def adopted(self, key: Key[Array, ""], state: "LearningState") -> "tuple[LearningState, tuple[str, ...]]":
+        """The state with the model that it began with, frozen, and the step size of its inner chain tuned; warnings.
+
+        Nothing is evaluated but the model.
+        """
+        inner, words = _tuned(key, self, _untuned(self, state, int(state.inner[0])), state.chains.configuration)
+        size = _inner_step_size(inner)
+        nothing = jax.tree.map(lambda leaf: np.asarray(leaf)[:0], state.labels)
+        state = state._replace(labels=nothing, n_labels=np.asarray(0))
+        return (state if size is None else state._replace(inner_step_size=np.asarray(size))), words
+
     def is_finished(self, state: "LearningState") -> bool:
         """Whether the budget is spent or the held-out residual has stopped improving."""
         return is_finished(self, state)
@@ -196,8 +211,8 @@ class RoundReport(NamedTuple):
 
     ``inner`` has the fields of ``InnerLine`` as columns, one line for each inner chain weighed, the chosen one first;
     none if nothing was to be chosen. ``residual_error`` is the block-bootstrap error of the residual,
-    ``residual_before`` the residual of the model with which training began on the samples of this round, which the new
-    model never exceeds, and ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
+    ``residual_before`` the residual of the model with which training began on the samples of this round, and
+    ``share_of_weight_zero`` that of labels of weight zero, which stay out of the fit.
     ``by_replica`` has figures of every replica of a ``ReplicaLearner``, ``errors`` those of ``Learner.errors``.
     ``stages`` has lines of a number of parameters and the held-out residual with no more than these trained, where a
     round goes in stages; ``force_seconds`` the time of a force of the model and of an exact one, where that is what a
@@ -349,15 +364,15 @@ def _tune(
     key: Key[Array, ""],
     learner: Learner,
     state: LearningState,
-    of_round: tuple[Label, Label],
+    held_out: Label,
+    training: Label,
     residual_of_model: float,
     acceptance: float,
 ) -> tuple[LearningState, np.ndarray, tuple[str, ...]]:
     """The state with its inner chain tuned and, if that is asked for, chosen; the lines of the choice; warnings.
 
     A candidate may leave the model out and let a cheaper one propose, whose own residual says what it can expect: the
-    larger one of those on the held-out labels and on the labels for training ``of_round``. Held-out chains are few, and
-    while they have hardly moved any model seems to be good on them.
+    larger one of that on the held-out labels and of ``_residual_across``.
     """
     configurations = state.chains.configuration
     choosing = learner.settings.n_updates is None
@@ -376,7 +391,7 @@ def _tune(
             expected_acceptance(
                 residual_of_model
                 if same_target(update.target, state.model)
-                else max(residual(update.target, labels) for labels in of_round)
+                else max(residual(update.target, held_out), _residual_across(learner, state.guide, training))
             )
             for update in updates
         ]
@@ -388,6 +403,22 @@ def _tune(
     chosen, words = tuned[place]
     size = _inner_step_size(chosen)
     return state if size is None else state._replace(inner_step_size=np.asarray(size)), lines, words
+
+
+def _residual_across(learner: Learner, guide: Target | None, training: Label) -> float:
+    """s of cheaper models fitted to one half of the chains of a round, on the other half; 0 where there is none.
+
+    Held-out chains are few. While chains have hardly moved any model seems to be good on one of them, and a linear one
+    has parameters enough to be good on all those that it was fitted to.
+    """
+    middle = len(training.log_weight) // 2
+    halves = [
+        usable(_flatten(training, part), forces_matter=False).labels for part in (slice(middle), slice(middle, None))
+    ]
+    if guide is None or learner.fit_guide is None or not all(len(half.log_weight) for half in halves):
+        return 0.0
+    squares = [residual(learner.fit_guide(guide, one), other) ** 2 for one, other in (halves, halves[::-1])]
+    return math.sqrt(np.mean(squares))
 
 
 def _choose_trajectory(
@@ -432,7 +463,9 @@ def learning_round(
     forces_matter = training_settings.force_weight > 0
     held_out = usable(_flatten(samples, slice(None, n_held)), forces_matter=False).labels
     accepted = jax.tree.map(lambda leaf: leaf[taken[:n_held].ravel()], _flatten(new, slice(None, n_held)))
-    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter)
+    lowest = np.min(samples.log_weight, initial=np.inf, where=np.isfinite(samples.log_weight))
+    least = -math.inf if settings.label_depth is None else float(lowest) - settings.label_depth
+    training, share_of_weight_zero = usable(_flatten(new, slice(n_held, None)), forces_matter, least)
     residual_before_round = math.nan if first else _residual_of_proposing(learner, state, held_out)
     n_old = int(state.n_labels)
     n_labels = n_old + len(training.log_weight)
@@ -454,8 +487,9 @@ def learning_round(
         n_rounds=np.asarray(int(state.n_rounds) + 1),
         exact_evaluations=np.asarray(int(state.exact_evaluations) + evaluations),
     )
-    of_round = held_out, training
-    state, inner, words = _tune(key_tune, learner, state, of_round, result.residual, math.nan if first else acceptance)
+    acceptance = math.nan if first else acceptance
+    by_chain = jax.tree.map(lambda leaf: leaf[n_held:], new)
+    state, inner, words = _tune(key_tune, learner, state, held_out, by_chain, result.residual, acceptance)
 
     expected = math.nan if first else expected_acceptance(residual_before_round)
     by_heart = learned_by_heart(result.residual, result.training_residual)
@@ -480,7 +514,7 @@ def learning_round(
         residual=result.residual,
         training_residual=result.training_residual,
         expected_acceptance=InnerLine(*inner[0]).acceptance if len(inner) else expected_acceptance(result.residual),
-        acceptance=math.nan if first else acceptance,
+        acceptance=acceptance,
         inner_step_size=float(state.inner_step_size),
         n_labels=n_labels,
         exact_evaluations=int(state.exact_evaluations),

@@ -36,9 +36,10 @@ class TrainingSettings:
 
     The learning rate falls to zero along a cosine over ``n_steps`` steps of ``batch_size`` configurations.
     Every ``evaluate_every`` steps the held-out residual is computed; training stops when it has not improved
-    for ``patience`` evaluations, and the best model seen is kept. ``force_weight`` = 0 trains on log-weights
-    alone. ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and
-    the residuals stay in float64. Raises ``ValueError`` for numbers that make no sense.
+    for ``patience`` evaluations, and the best model seen is kept; with ``keep_last`` it is the one at the end of the
+    cosine, for held-out samples that are too few to choose by. ``force_weight`` = 0 trains on log-weights alone.
+    ``single_precision`` evaluates the model in float32 while training, about twice as fast; its parameters and the
+    residuals stay in float64. Raises ``ValueError`` for numbers that make no sense.
     """
 
     n_steps: int = 1000
@@ -50,6 +51,7 @@ class TrainingSettings:
     patience: int = 10
     single_precision: bool = False
     optimiser: Literal["adamw", "muon"] = "adamw"
+    keep_last: bool = False
 
     def __post_init__(self) -> None:
         count(self.n_steps, "n_steps")
@@ -161,7 +163,7 @@ def fit(
                 )
             break
         since_best += 1
-        if now < best_residual:
+        if now < best_residual or (settings.keep_last and math.isfinite(now)):
             best, best_residual, since_best = model, now, 0
     workers.pool.shutdown()
     seen = _lines(labels, np.arange(max(0, n_labels - len(held_out.log_weight)), n_labels))

@@ -27,8 +27,9 @@ _GOOD_ENOUGH = 0.95
 """Of the best efficiency: the shortest trajectory that has it is taken."""
 
 
-_GROWTH = 4
-"""Times the length of the round before, at most: what a model has not seen its residual does not tell of."""
+_FIRST, _GROWTH = 2, 4
+"""Times the length of the round before, at most: what a model has not seen its residual does not tell of. The first
+trajectories of a model go on from where exact ones have just been."""
 
 _WELL, _BADLY = 0.3, 0.1
 """Acceptance from which trajectories may become longer, and below which they become shorter."""
@@ -40,7 +41,9 @@ def longest_allowed(before: int, acceptance: float) -> int:
     Held-out samples of early rounds are all near where chains started, and a longer trajectory goes beyond them.
     So lengths grow while measured acceptance says that they may. It is NaN in a round that had no model.
     """
-    if math.isnan(acceptance) or acceptance >= _WELL:
+    if math.isnan(acceptance):
+        return _FIRST * before
+    if acceptance >= _WELL:
         return _GROWTH * before
     return before if acceptance >= _BADLY else max(1, before // _GROWTH)
 

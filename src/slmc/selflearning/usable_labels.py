@@ -9,26 +9,27 @@ from slmc.montecarlo.update import Label
 
 
 class Usable(NamedTuple):
-    """Labels with finite log-weights, and the share of those of weight zero that were left out."""
+    """Labels with finite log-weights, and the share of those of weight zero, which are not among them."""
 
     labels: Label
     share_of_weight_zero: float
 
 
-def usable(labels: Label, forces_matter: bool) -> Usable:
-    """Labels without those of weight zero, log W = −∞: hard walls are left to the decision, which knows them.
+def usable(labels: Label, forces_matter: bool, least: float = -np.inf) -> Usable:
+    """Labels without those of weight zero, log W = −∞, and of log W below ``least``: walls are left to the decision.
 
     Raises ``FloatingPointError`` for a log-weight that is NaN or +∞ and, if ``forces_matter``, for a force that is not
     finite where the weight is: it names the configuration.
     """
     log_weights = np.asarray(labels.log_weight)
     _refuse(labels, np.isnan(log_weights) | np.isposinf(log_weights), "log-weight")
-    kept = np.isfinite(log_weights)
+    finite = np.isfinite(log_weights)
+    kept = finite & (log_weights >= least)
     if forces_matter:
         _refuse(labels, kept & ~_finite_forces(labels), "force")
     if np.all(kept):
         return Usable(labels, 0.0)
-    return Usable(jax.tree.map(lambda leaf: np.asarray(leaf)[kept], labels), float(1 - np.mean(kept)))
+    return Usable(jax.tree.map(lambda leaf: np.asarray(leaf)[kept], labels), float(1 - np.mean(finite)))
 
 
 def _finite_forces(labels: Label) -> np.ndarray:

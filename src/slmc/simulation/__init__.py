@@ -28,10 +28,18 @@ from slmc.simulation.files import checksum, write_arrays, write_whole
 from slmc.simulation.kept import measured_anew
 from slmc.simulation.loop import run_blocks
 from slmc.simulation.optimisation import FREE, WAVE_FUNCTION, Optimisation, digest_of, summarise_optimisation
-from slmc.simulation.progress import Listener, Reporter, json_lines, make_console
+from slmc.simulation.progress import Listener, Reporter, json_lines
 from slmc.simulation.records import Records, Variable
 from slmc.simulation.sampling import MODEL, Sampling
-from slmc.simulation.scan import Point, begun_points, carry_out_points, check_scan, points_of
+from slmc.simulation.scan import (
+    Point,
+    begun_points,
+    carry_out_points,
+    check_scan,
+    forget_failures,
+    points_of,
+    source_of,
+)
 from slmc.simulation.size import check_size
 from slmc.simulation.summary import summarise
 from slmc.simulation.toml import to_toml
@@ -61,16 +69,17 @@ __all__ = [
     "config_of",
     "described_tree",
     "digest_of",
+    "forget_failures",
     "holds_run",
     "json_lines",
     "locked",
-    "make_console",
     "measured_anew",
     "new_directory",
     "points_of",
     "read_toml",
     "records_path",
     "run_blocks",
+    "source_of",
     "stored_run",
     "summarise",
     "summarise_optimisation",

@@ -6,13 +6,27 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from slmc.kept_summary import LOCK, RECORDS, is_worked_on, records_path
 from slmc.system import UserError
 
-RECORDS = "records.zarr"
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.toml"
 PROGRESS = "progress.json"
-_LOCK = ".lock"
+
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "PROGRESS",
+    "RECORDS",
+    "claimed",
+    "config_of",
+    "holds_run",
+    "is_taken",
+    "is_worked_on",
+    "locked",
+    "new_directory",
+    "records_path",
+]
 
 
 def new_directory(out: Path | None, name: str) -> Path:
@@ -39,30 +53,12 @@ def is_taken(out: Path) -> bool:
     """Whether there is something else than an empty directory, or one in which a run was stopped before it began."""
     if not (out.exists() or out.is_symlink()):
         return False
-    return not out.is_dir() or any(path.name != _LOCK and not path.name.startswith(".config") for path in out.iterdir())
+    return not out.is_dir() or any(path.name != LOCK and not path.name.startswith(".config") for path in out.iterdir())
 
 
 def holds_run(directory: Path) -> bool:
     """Whether there is a run in a directory."""
     return (directory / CONFIG).exists()
-
-
-def is_worked_on(directory: Path) -> bool:
-    """Whether another process is working on a run."""
-    try:
-        with (directory / _LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def records_path(directory: Path) -> Path:
-    """Where the records of a run are: its own, or, for a point of a scan, a group of the scan's."""
-    of_scan = directory.absolute().parent / RECORDS
-    return of_scan / directory.name if of_scan.is_dir() else directory / RECORDS
 
 
 def config_of(directory: Path) -> Path:
@@ -77,7 +73,7 @@ def config_of(directory: Path) -> Path:
 @contextlib.contextmanager
 def claimed(directory: Path) -> Iterator[bool]:
     """Whether this process alone may work on a run while the context lasts; the claim of one that dies ends."""
-    with (directory / _LOCK).open("w") as file:
+    with (directory / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from slmc.console import make_console
+
 _PLAIN_INTERVAL = 5.0
 """Least seconds between plain progress lines."""
 
@@ -29,12 +31,6 @@ def json_lines(path: str | Path) -> Listener:
             file.write(json.dumps(event) + "\n")
 
     return listen
-
-
-def make_console(quiet: bool = False) -> Console:
-    """A console; where it is no terminal, wide enough for tables."""
-    console = Console(quiet=quiet, highlight=False)
-    return console if console.is_terminal else Console(quiet=quiet, highlight=False, width=120)
 
 
 _NOTEBOOK_INTERVAL = 0.2

@@ -4,7 +4,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,6 @@ from slmc.montecarlo import (
     Update,
     check_chains,
     decision_of,
-    evaluate,
     evaluations_per_step,
     init_chains,
     over_chains,
@@ -34,6 +32,7 @@ from slmc.montecarlo import (
     wants_all_together,
     with_step_size,
 )
+from slmc.montecarlo.chains import unchecked_states
 from slmc.selflearning import RoundReport
 from slmc.simulation.checkpoint import Checkpoints
 from slmc.simulation.clock import Clock, read_progress
@@ -146,7 +145,10 @@ class Sampling:
             raise UserError(f"{error}") from None
         learning = None
         if self.settings.learns:
-            learning = self._learner_of(self.problem.target, exact).begin(self.problem.model, chains)
+            learner = self._learner_of(self.problem.target, exact)
+            if self.settings.frozen and not hasattr(learner, "adopted"):
+                raise UserError("frozen = true is for runs in which one model proposes; here it is several together.")
+            learning = learner.begin(self.problem.model, chains)
         size = step_size(exact)
         return RunState(
             phase=np.asarray(THERMALISE.number),
@@ -258,7 +260,7 @@ class Sampling:
     def n_blocks(self, state: RunState) -> int:
         """Blocks of the phase; thermalise, measure and baseline begin with one that is not recorded."""
         if int(state.phase) == LEARN.number:
-            return self.settings.learning.n_rounds
+            return self.settings.learning_settings.n_rounds
         n_steps = {
             THERMALISE.number: self.settings.thermalisation.n_steps,
             MEASURE.number: self.settings.measurement.n_steps,
@@ -301,7 +303,7 @@ class Sampling:
     def _advanced(self, state: RunState, stopper: Stopper) -> RunState:
         phase, block = int(state.phase), int(state.block)
         if phase == LEARN.number:
-            return self._learn(state, stopper)
+            return self._adopt(state) if self.settings.frozen else self._learn(state, stopper)
         blocks = {
             THERMALISE.number: self._thermalise,
             MEASURE.number: self._measure,
@@ -366,16 +368,11 @@ class Sampling:
         chains = init_chains(self.problem.exact(target), state.chains.configuration)
         return state._replace(target=target, chains=chains)
 
-    @cached_property
+    @property
     def _observe_thermalisation(self) -> Callable[[State, Any], tuple[Array, Array, Any]]:
-        decision, sought = decision_of(self.problem.exact(self.problem.target)), self.problem.sought
-        watch = None if sought is None else sought.watch
-
-        def observe(state: State, info: Any) -> tuple[Array, Array, Any]:
-            seen = None if watch is None else watch(state, info)
-            return jnp.mean(decision(info).accepted), state.log_weight, seen
-
-        return observe
+        sought = self.problem.sought
+        decision = decision_of(self.problem.exact(self.problem.target))
+        return _thermalising_observer(decision, None if sought is None else sought.watch)
 
     def _learn(self, state: RunState, stopper: Stopper) -> RunState:
         learner, learning, round_ = self._learner(state), state.learning, int(state.block)
@@ -405,13 +402,25 @@ class Sampling:
         )
         return self._freeze(state, learner) if learner.is_finished(learning) else state
 
+    def _adopt(self, state: RunState) -> RunState:
+        """In place of learning where the model is frozen: only the step size of its chain is tuned."""
+        learner = self._learner(state)
+        with self.clock.lap("learn"):
+            learning, words = learner.adopted(self._key_of(LEARN, 0), learner.with_chains(state.learning, state.chains))
+        for text in words:
+            self._warn(text, text)
+        return self._measuring_with(state, learner, learning)
+
     def _freeze(self, state: RunState, learner: Any) -> RunState:
-        """Stores the model, drops the training data, and starts the chains of the measurement."""
+        """Stores the training data where a system wants them, and drops them."""
         n_labels = int(getattr(state.learning, "n_labels", 0))
         labels = jax.tree.map(lambda leaf: np.asarray(leaf)[:n_labels], getattr(state.learning, "labels", None))
         for name, write in self.problem.label_files.items():
             write(self.directory / name, labels)
-        learning = learner.frozen(state.learning, self.problem.finished)
+        return self._measuring_with(state, learner, learner.frozen(state.learning, self.problem.finished))
+
+    def _measuring_with(self, state: RunState, learner: Any, learning: Any) -> RunState:
+        """Stores the frozen model, and starts the chains of the measurement."""
         self._save_model(learning)
         update = learner.update(learning)
         state = state._replace(learning=learning, chains=init_chains(update, state.chains.configuration))
@@ -619,7 +628,8 @@ class Sampling:
             return  # evaluations of a program outside are too dear to be only timed
         keys = jax.random.split(self._key_of(_START, 1), len(state.chains.log_weight))
         configurations = state.chains.configuration
-        exact = _seconds(lambda: over_chains(_evaluate, configurations, state.target))
+        # By the program that has just made the states of these chains.
+        exact = _seconds(lambda: unchecked_states(update, configurations))
         inner = _seconds(lambda: over_chains(_propose, (keys, configurations), proposal))
         self.clock.inner_share = inner / (inner + exact)
 
@@ -636,6 +646,17 @@ def _observer_of(
             "log_ratio": decided.log_ratio.reshape(-1)[-1],
         }
         return {**about_decision, **scalars}, fields
+
+    return observe
+
+
+@functools.lru_cache(maxsize=64)
+def _thermalising_observer(
+    decision: Callable[[Any], Info], watch: Callable[[State, Any], Any] | None
+) -> Callable[[State, Any], tuple[Array, Array, Any]]:
+    def observe(state: State, info: Any) -> tuple[Array, Array, Any]:
+        seen = None if watch is None else watch(state, info)
+        return jnp.mean(decision(info).accepted), state.log_weight, seen
 
     return observe
 
@@ -669,10 +690,6 @@ _OTHER_MODEL = (
     "chain (inner.n_updates)."
 )
 _OTHER_STEPS = "the step size does not fit; thermalise longer so that it is tuned where it is used."
-
-
-def _evaluate(target: Target, configuration: Configuration) -> Any:
-    return evaluate(target, configuration)
 
 
 def _propose(proposal: Proposal, inputs: Any) -> Any:

@@ -4,6 +4,7 @@ A point is claimed by the lock of its directory, which the operating system open
 begin once its neighbour's model is there, whatever order processes take them in, so that the bits do not depend on it.
 """
 
+import contextlib
 import re
 import shutil
 import time
@@ -23,7 +24,10 @@ from slmc.simulation.toml import to_toml
 from slmc.system import RunSettings, UserError, brief, field_about, idle_fields_taken, point_settings
 
 START = "start.eqx"
-"""The model from which a point starts to learn, kept in its directory."""
+"""The model from which a point starts to learn, or with which it proposes, kept in its directory."""
+
+FAILURE = "failure.txt"
+"""What was said of a point when it failed, in its directory until it is tried again."""
 
 _POLL = 0.5
 """Seconds between looks at what other processes have finished."""
@@ -50,6 +54,19 @@ class Point(NamedTuple):
             return False
         return read_toml(self.directory / CONFIG) == tomllib.loads(self.text)
 
+    @property
+    def failure(self) -> str:
+        """What was said of it when it failed; empty if it did not."""
+        return failure_in(self.directory)
+
+
+def failure_in(directory: Path) -> str:
+    """What was said of a run when it failed as a point of a scan; empty if it did not."""
+    try:
+        return (directory / FAILURE).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
 
 def points_of(directory: Path, settings: RunSettings) -> list[Point]:
     """All points of a scan, in the order in which it goes through them.
@@ -71,10 +88,16 @@ def points_of(directory: Path, settings: RunSettings) -> list[Point]:
         updates: dict[str, object] = {"title": f"{settings.title or settings.system}, {words}", "seed": seed}
         model: Any = getattr(point, "model", None)
         if settings.learns and hasattr(model, "file"):
-            has_start = settings.scan.neighbour(number) is not None or model.file is not None
+            has_start = source_of(settings, number) is not None or model.file is not None
             updates["model"] = model.model_copy(update={"file": START if has_start else None})
+            updates["frozen"] = settings.frozen or not settings.scan.learns_at(number)
         points.append(Point(number, words, fields, directory / name, point.model_copy(update=updates)))
     return points
+
+
+def source_of(settings: RunSettings, number: int) -> int | None:
+    """The point whose model a point starts from or proposes with; ``None`` for its own, or that of a file."""
+    return None if settings.frozen else settings.scan.source(number)
 
 
 def _seed_of(directory: Path, seed: int, earlier: int) -> int:
@@ -96,33 +119,86 @@ def begun_points(directory: Path, settings: RunSettings) -> list[Point]:
 
 
 def carry_out_points(
-    directory: Path, settings: RunSettings, carry_out: Callable[[Point], bool], told: Callable[[Point, bool], None]
+    directory: Path,
+    settings: RunSettings,
+    carry_out: Callable[[Point], bool],
+    told: Callable[[Point, str], None],
+    skip_failed: bool = False,
 ) -> bool:
     """Carries out every point that no other process does; whether all are complete in the end.
 
-    ``carry_out(point)`` runs one and says whether it is complete, ``told(point, complete)`` hears of it. A point that
-    is not complete ends the scan, which goes on when it is resumed.
+    ``carry_out(point)`` runs one and says whether it is complete; ``told(point, outcome)`` hears of it, the outcome
+    being ``"done"``, ``"stopped"`` or what went wrong. A point that is not complete ends the scan, which goes on when
+    it is resumed. One that fails, ``carry_out`` raising ``UserError``, is put aside for all processes, and the others
+    go on; those that failed before are tried again unless they are to be skipped. Raises ``UserError`` naming those
+    that failed when nothing else is left to do.
     """
     _sign(directory, settings)
     deadline = settings.measurement.wall_time
     started = time.monotonic()
     points = points_of(directory, settings)
-    while left := [point for point in points if not point.is_complete]:
-        ready = [point for point in left if _has_start(directory, settings, points, point)]
-        for point, ours in _claims(ready):
-            if not ours or point.is_complete:
-                continue
-            _prepare(directory, settings, points, point)
-            complete = carry_out(_within(point, deadline, time.monotonic() - started))
-            told(point, complete)
-            if not complete:
-                return False
-            break
-        else:
+    if not skip_failed:
+        forget_failures(points)
+    left, n_left = points, -1
+    while left := [point for point in left if not point.is_complete]:
+        if len(left) == n_left:  # nothing that this process could do
+            if not _are_to_come(directory, settings, points, left):
+                raise UserError(_sentence_about_failures(points, left))
             if deadline is not None and time.monotonic() - started > deadline:
                 return False
             time.sleep(_POLL)
+        n_left = len(left)
+        for point in left:
+            if not _has_start(directory, settings, points, point):
+                continue
+            with _claim(point) as ours:
+                if not ours or point.failure or point.is_complete:
+                    continue
+                _prepare(directory, settings, points, point)
+                try:
+                    complete = carry_out(_within(point, deadline, time.monotonic() - started))
+                except UserError as error:
+                    write_whole(point.directory / FAILURE, f"{error}\n")
+                    told(point, f"{error}")
+                    continue
+            told(point, "done" if complete else "stopped")
+            if not complete:
+                return False
     return True
+
+
+def forget_failures(points: list[Point]) -> None:
+    """Lets points that failed be tried again."""
+    for point in points:
+        (point.directory / FAILURE).unlink(missing_ok=True)
+
+
+def _are_to_come(directory: Path, settings: RunSettings, points: list[Point], left: list[Point]) -> bool:
+    """Whether a process can still carry out any of the points that are left.
+
+    Failed ones are lost, and those whose model was to come from one that is lost.
+    """
+    lost = {point.number for point in left if point.failure}
+    n_lost = 0
+    while len(lost) > n_lost:
+        n_lost = len(lost)
+        waiting = [point for point in left if not _has_start(directory, settings, points, point)]
+        lost |= {point.number for point in waiting if source_of(settings, point.number) in lost}
+    return len(lost) < len(left)
+
+
+def _sentence_about_failures(points: list[Point], left: list[Point]) -> str:
+    """One sentence with the point that failed first, and how many others."""
+    failed = [point for point in left if point.failure]
+    waiting = len(left) - len(failed)
+    words = f"{failed[0].words}: {failed[0].failure.rstrip('.')}"
+    others = ", ".join(point.words for point in failed[1:])
+    return (
+        f"{len(failed)} of {len(points)} points failed, {words}"
+        + (f"; and so did {others}" if others else "")
+        + (f"; {waiting} more have no model to start from without" if waiting else "; all others are complete")
+        + ". What is recorded is kept; slmc resume tries again."
+    )
 
 
 def check_scan(directory: Path, settings: RunSettings) -> None:
@@ -142,19 +218,20 @@ def _sign(directory: Path, settings: RunSettings) -> None:
     records.sign(settings.identity, settings.model_dump_json())
 
 
-def _claims(points: list[Point]) -> Iterator[tuple[Point, bool]]:
-    for point in points:
-        point.directory.mkdir(exist_ok=True)
-        with claimed(point.directory) as ours:
-            yield point, ours
+@contextlib.contextmanager
+def _claim(point: Point) -> Iterator[bool]:
+    """Whether a point is this process's own while the context lasts."""
+    point.directory.mkdir(exist_ok=True)
+    with claimed(point.directory) as ours:
+        yield ours
 
 
 def _start_of(directory: Path, settings: RunSettings, points: list[Point], point: Point) -> Path | None:
-    """The file of the model from which a point starts to learn; ``None`` if it starts anew."""
+    """The file of the model with which a point proposes or starts to learn; ``None`` if it starts anew."""
     if getattr(getattr(point.settings, "model", None), "file", None) is None:
         return None
-    neighbour = settings.scan.neighbour(point.number)
-    return directory / START if neighbour is None else points[neighbour].directory / "model.eqx"
+    source = source_of(settings, point.number)
+    return directory / START if source is None else points[source].directory / "model.eqx"
 
 
 def _has_start(directory: Path, settings: RunSettings, points: list[Point], point: Point) -> bool:

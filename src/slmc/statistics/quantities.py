@@ -4,6 +4,8 @@ import html
 import math
 from typing import NamedTuple
 
+from slmc.notation import notation as notation
+
 LARGEST_R_HAT = 1.01
 """Vehtari et al., Bayesian Analysis 16, 667 (2021), section 4."""
 
@@ -63,17 +65,3 @@ def _disagreement(r_hat: float) -> str:
     if math.isinf(r_hat):
         return "a chain never moves while others do"
     return f"chains disagree (R-hat {r_hat:.3f} > {LARGEST_R_HAT})"
-
-
-def notation(value: float | None, error: float | None) -> str:
-    """A number with its error in the last two digits: 0.5352(13); a dash for a number that is not known."""
-    if value is None:
-        return "–"
-    if error is None or not math.isfinite(error) or not math.isfinite(value):
-        return f"{value:.4g}"
-    if error == 0:
-        return f"{value:.6g}"
-    # The exponent after rounding to two digits: 0.0996 is 0.10, not 0.100.
-    exponent = int(f"{error:.1e}".partition("e")[2])
-    digits = max(0, 1 - exponent)
-    return f"{value:.{digits}f}({round(error * 10**digits)})" if digits else f"{value:.0f}({error:.0f})"

@@ -161,13 +161,14 @@ class Problem:
 
     @functools.cached_property
     def observe(self) -> Callable[[State], tuple[dict[str, Array], dict[str, Array]]]:
-        """Everything measured in a state of one chain: scalars, and fields."""
+        """Everything measured in a state of one chain: scalars, and fields.
 
-        def observe(state: State) -> tuple[dict[str, Array], dict[str, Array]]:
-            scalars = {observable.name: observable.measured(state) for observable in self.observables}
-            return scalars, {observable.name: observable.measured(state) for observable in self.fields}
-
-        return observe
+        One and the same function for problems that measure the same, so that points of a scan share what is compiled.
+        """
+        try:
+            return _observing(self.observables, self.fields)
+        except TypeError:  # observables with drawings of their own cannot be compared
+            return _observing.__wrapped__(self.observables, self.fields)
 
     @functools.cached_property
     def described(self) -> dict[str, Observable | Derived]:
@@ -203,6 +204,17 @@ class Problem:
             digest.update(f"{leaf.shape} {leaf.dtype}".encode())
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _observing(
+    observables: tuple[Observable, ...], fields: tuple[Observable, ...]
+) -> Callable[[State], tuple[dict[str, Array], dict[str, Array]]]:
+    def observe(state: State) -> tuple[dict[str, Array], dict[str, Array]]:
+        scalars = {observable.name: observable.measured(state) for observable in observables}
+        return scalars, {observable.name: observable.measured(state) for observable in fields}
+
+    return observe
 
 
 def is_measured(series: Mapping[str, np.ndarray]) -> bool:

@@ -156,7 +156,8 @@ class RunSettings(Settings):
     ``files`` tells which fields name files, and under which names a run keeps copies of them; a star in a name stands
     for the name of the file, which tells readers its format.
 
-    With ``learning.n_rounds = 0`` it is a run without a model: the exact update alone, which then is what counts.
+    With ``learning.n_rounds = 0`` it is a run without a model: the exact update alone, which then is what counts. With
+    ``frozen`` the model comes from a file and stays as it is; nothing is evaluated to learn.
     """
 
     may_change: ClassVar[tuple[str, ...]] = (
@@ -176,6 +177,7 @@ class RunSettings(Settings):
     system: str
     title: str = ""
     seed: int = Field(0, ge=0, lt=2**63)
+    frozen: bool = Field(False, description="propose with the model in model.file as it is, and learn nothing")
     exact: ExactSettings = ExactSettings()
     thermalisation: ThermalisationSettings = ThermalisationSettings()
     learning: LearningSection = LearningSection()
@@ -200,8 +202,8 @@ class RunSettings(Settings):
         learning, inner = self.learning, getattr(self, "inner", InnerSection())
         steps = getattr(learning, "training_steps", 0)
         return LearningSettings(
-            n_rounds=learning.n_rounds,
-            n_steps=learning.n_steps,
+            n_rounds=1 if self.frozen else learning.n_rounds,
+            n_steps=1 if self.frozen else learning.n_steps,
             n_updates=None if inner.n_updates == "auto" else inner.n_updates,
             inner_acceptance=getattr(inner, "acceptance", 0.8),
             held_out_share=learning.held_out_share,
@@ -215,6 +217,7 @@ class RunSettings(Settings):
         """A digest of all settings but those that may change while a run is interrupted."""
         unset = [name for name, before in self.came_later.items() if value_of(self, name) == before]
         # Earlier runs, of whatever system, kept nothing and had no other proposals, and no fields for it.
+        unset += [] if self.frozen else ["frozen"]
         unset += [] if self.measurement.keep_every else ["measurement.keep_every"]
         unset += ["inner.proposal"] if getattr(getattr(self, "inner", None), "proposal", "") == "chain" else []
         data = self.model_dump_json(exclude=nested((*self.may_change, *unset)))
@@ -232,6 +235,28 @@ class RunSettings(Settings):
             )
         number = isinstance(inner.n_updates, int)
         refuse_idle(self, Idle(number, ("inner.n_updates",), 'with inner.proposal = "trajectory"'))
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_models_come_from_files(self) -> "RunSettings":
+        """What proposes unlearned must be all there, in a file; nothing is chosen that labels would be needed for."""
+        where = "scan.learn_at" if self.scan.learn_at else "frozen = true"
+        if not (self.frozen or self.scan.learn_at):
+            return self
+        model, inner = getattr(self, "model", None), getattr(self, "inner", None)
+        if not self.learns:
+            raise ValueError(f"{where} is for runs with a model; learning.n_rounds must not be 0")
+        if not hasattr(model, "file"):
+            raise ValueError(f"{where} needs a model that can come from a file, which that of {self.system} cannot")
+        if getattr(inner, "n_updates", None) == "auto":
+            raise ValueError(f'inner.n_updates = "auto" is chosen while learning; with {where} give a number')
+        if getattr(inner, "nested", "no") != "no":
+            raise ValueError(f'{where} needs inner.nested = "no", for the guide of a nested chain is in no file')
+        if self.scan.learn_at and any(name.startswith("model.") for name in self.scan.names):
+            raise ValueError("scan.learn_at is not for scans over fields of [model]: each form learns its own model")
+        if self.frozen and model.file is None:  # type: ignore[union-attr]
+            raise ValueError("frozen = true needs the model that proposes; name it in model.file")
+        refuse_idle(self, Idle(self.frozen, tuple(changed_fields("learning", self.learning)), f"with {where}"))
         return self
 
     @model_validator(mode="after")
@@ -259,7 +284,7 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _enough_to_learn_from(self) -> "RunSettings":
-        if not self.learns:
+        if not self.learns or self.frozen:
             return self
         learning, n_chains = self.learning, self.measurement.n_chains
         if n_chains < 2:

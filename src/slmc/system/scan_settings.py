@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, Strict, field_validator, model_validator
 
 from slmc.system.errors import UserError, brief
@@ -54,13 +55,20 @@ class ScanSettings(Settings):
         "neighbour",
         description='"neighbour": learning starts from the model of a point beside; "none": anew everywhere',
     )
+    learn_at: dict[str, tuple[Any, ...]] = Field(
+        {},
+        description='where a model is learned, {"target.temperature" = [0.1]}: at points whose fields have one of '
+        "these values; the others propose with the frozen model of the nearest; empty: every point learns",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _temperatures(cls, data: Any) -> Any:
         """``temperatures = […]`` is short for the field ``target.temperature``; lists of values are tuples."""
-        if isinstance(data, dict) and isinstance(fields := data.get("fields"), dict):
-            data = {**data, "fields": {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}}
+        for name in ("fields", "learn_at"):
+            if isinstance(data, dict) and isinstance(section := data.get(name), dict):
+                listed = {field: tuple(v) if isinstance(v, list) else v for field, v in section.items()}
+                data = {**data, name: listed}
         if not isinstance(data, dict) or "temperatures" not in data:
             return data
         rest = {name: value for name, value in data.items() if name != "temperatures"}
@@ -84,12 +92,29 @@ class ScanSettings(Settings):
     @model_validator(mode="after")
     def _of_one_length(self) -> "ScanSettings":
         lengths = {name: len(_listed(values)) for name, values in self.fields.items()}
-        if not self.fields and (given := [name for name in ("points", "start") if not is_default(self, name)]):
+        given = [name for name in ("points", "start", "learn_at") if not is_default(self, name)]
+        if not self.fields and given:
             raise ValueError(no_effect(given, "without fields to scan over"))
         if self.points == "list" and len(set(lengths.values())) > 1:
             raise ValueError(f'points = "list" needs equally many values of every field; got {lengths}')
         if math.prod(self.extents) > MOST_POINTS:
             raise ValueError(f"fields make {math.prod(self.extents)} points; at most {MOST_POINTS} are possible")
+        return self
+
+    @model_validator(mode="after")
+    def _learned_somewhere(self) -> "ScanSettings":
+        if not self.learn_at:
+            return self
+        if not is_default(self, "start"):
+            raise ValueError(no_effect(["start"], "with learn_at, whose points learn anew"))
+        for name, values in self.learn_at.items():
+            if name not in self.fields:
+                raise ValueError(f"learn_at: {brief(name)} is not scanned over; scanned are {', '.join(self.fields)}")
+            known = _listed(self.fields[name])
+            if not values or any(value not in known for value in values):
+                raise ValueError(f"learn_at: {name} must list some of the values {list(known)}; got {list(values)}")
+        if not self.learning_points:
+            raise ValueError("learn_at: no point of the list has these values together, so that nothing is learned")
         return self
 
     @property
@@ -109,6 +134,33 @@ class ScanSettings(Settings):
         listed = [_listed(values) for values in self.fields.values()]
         together = itertools.product(*listed) if self.points == "grid" else zip(*listed, strict=True)
         return tuple(dict(zip(self.fields, values, strict=True)) for values in together) if listed else ()
+
+    @functools.cached_property
+    def learning_points(self) -> tuple[int, ...]:
+        """Numbers of the points at which a model is learned, where ``learn_at`` names them."""
+        points = enumerate(self.all_points)
+        return tuple(k for k, fields in points if all(fields[name] in v for name, v in self.learn_at.items()))
+
+    def learns_at(self, number: int) -> bool:
+        """Whether a point learns a model of its own."""
+        return not self.learn_at or number in self.learning_points
+
+    def source(self, number: int) -> int | None:
+        """The point whose model a point starts from or, where it does not learn, proposes with; ``None`` for its own.
+
+        That is the neighbour or, with ``learn_at``, the point that learns which is the fewest values away, the first
+        of several.
+        """
+        if not self.learn_at:
+            return self.neighbour(number)
+        if self.learns_at(number):
+            return None
+        return min(self.learning_points, key=lambda other: self._steps_between(number, other))
+
+    def _steps_between(self, one: int, other: int) -> int:
+        """By how many values two points differ, all axes together."""
+        places = np.unravel_index([one, other], self.extents)
+        return sum(abs(int(first) - int(second)) for first, second in places)
 
     def neighbour(self, number: int) -> int | None:
         """The point whose model is the start of a point's: one back along the last axis along which there is one.

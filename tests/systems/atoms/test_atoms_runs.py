@@ -50,7 +50,7 @@ training_steps = 20
 [measurement]
 n_chains = 4
 n_steps = 16
-n_thermalise = 4
+n_thermalise = 8
 block_size = 8
 [geometry]
 distances = { first = [0, 1] }

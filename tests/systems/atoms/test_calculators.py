@@ -75,3 +75,24 @@ def test_two_atoms_of_silicon_by_quantum_espresso() -> None:
     assert not pool.doubt
     assert np.max(np.abs(forces)) > 0.01
     pool.close()
+
+
+@needs_lammps
+@pytest.mark.parametrize("shift", ["yes", "no"])
+def test_a_cut_off_that_is_not_shifted_has_a_pressure_of_its_own(shift) -> None:
+    """Energies jump where pairs pass it, of which the stress knows nothing; shifted, one is the slope of the other."""
+    atoms = bulk("Ar", cubic=True, a=5.4).repeat(2)
+    atoms.rattle(0.15, rng=np.random.default_rng(1))
+    structure = structure_of(atoms)
+    commands = ["pair_style lj/cut 5.5", "pair_coeff 1 1 0.0104 3.4", f"pair_modify shift {shift}"]
+    parameters = {"lmpcmds": commands, "atom_types": {"Ar": 1}, "keep_alive": True}
+    settings = CalculatorSettings("lammpslib", parameters, breathes=True, thermal_energy=0.007)
+    pool = CalculatorPool(structure.cell, settings)
+    scales = np.array([1.0, 1.01])
+    energies, _, slopes = pool.stretched(scales[:, None, None] * structure.positions, scales, slopes=True)
+    assert np.all(np.isfinite(energies)), pool.last_words
+    assert ("pair_modify shift yes" in pool.doubt) is (shift == "no")
+    if shift == "yes":
+        # ln V is 3 ln 1.01 larger; the trapezoid of both slopes is the difference of the energies.
+        assert energies[1] - energies[0] == pytest.approx(3 * np.log(1.01) * slopes.mean(), rel=2e-2)
+    pool.close()

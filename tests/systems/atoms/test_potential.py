@@ -101,7 +101,7 @@ def test_it_learns_lennard_jones_from_energies_and_forces(tmp_path) -> None:
     x = jnp.asarray(1.7 * atoms.positions + 0.08 * rng.normal(size=(160, 5, 3)))
     labels = Label(x, *jax.lax.map(lambda x: log_weight_and_force(target, x), x))
     cell = structure_of(atoms, least_distance=0.0).cell
-    model = MomentPotential(cell, 10.0, 5.0, 6, 3, 8, key=jax.random.key(4)).standardised(labels)
+    model = MomentPotential(cell, 10.0, 5.0, 6, 3, 8, key=jax.random.key(4)).standardised(np.asarray(x))
     training, held_out = (
         jax.tree.map(lambda leaf, part=part: leaf[part], labels) for part in (slice(128), slice(128, None))
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import constants, stats
 
 from slmc import testing
 from slmc.montecarlo import LEAPFROG, HamiltonianTrajectory, MetropolisHastings
@@ -62,10 +62,12 @@ def update(target, guide, rate=0.03):
     ("kind", "guide"), [("gas", 1.0), ("crystal", 1.0), ("crystal", 1.3)], ids=["ideal gas", "HMC", "SLHMC, k off"]
 )
 def test_volumes_are_those_that_are_known(kind, guide) -> None:
+    """As sharp as the check that catches another power of the volume."""
     target = of(kind)
     proposing = target if guide == 1.0 else of(kind, stiffness=guide * STIFFNESS)
     sample = draws(kind, np.random.default_rng(1))
-    found = testing.check_invariance(jax.random.key(2), update(target, proposing), sample, STATISTICS)
+    steps = update(target, proposing, rate=0.06)
+    found = testing.check_invariance(jax.random.key(2), steps, sample, STATISTICS, n_steps=12)
     assert found.moved > 0.3
 
 
@@ -76,6 +78,10 @@ def test_another_power_of_the_volume_is_caught(kind, n_powers) -> None:
     wrong, sample = of(kind, n_atoms=n_powers), draws(kind, np.random.default_rng(1))
     with pytest.raises(AssertionError, match="does not leave its target invariant"):
         testing.check_invariance(jax.random.key(2), update(wrong, wrong, rate=0.06), sample, STATISTICS, n_steps=12)
+
+
+def test_a_gigapascal_is_in_units_of_atoms() -> None:
+    assert pytest.approx(constants.giga * constants.angstrom**3 / constants.electron_volt, rel=1e-12) == GIGAPASCAL
 
 
 def test_trajectories_are_reversible_and_forces_derivatives() -> None:

@@ -231,6 +231,16 @@ def test_a_guide_is_the_sum_of_its_parts():
     np.testing.assert_allclose(drawn, expected, rtol=1e-12)
 
 
+def test_loops_of_an_action_are_traces_over_the_number_of_colours():
+    links = random_links(jax.random.key(18), TORUS, 3)
+    base = GaugeAction(TORUS, 3, 1.2)
+    action = LoopAction(base, LOOPS_OF_GUIDE, [0.3, -0.2])
+    u = reference.complex_links(links)
+    loops = 4 * (1 - reference.loop_deficit(u, (1, 1)) / 4) * 3, reference.polyakov_sum(u, 1).real
+    expected = float(base.log_weight(links)) + 0.3 * loops[0] / 3 - 0.2 * loops[1] / 3
+    assert float(action.log_weight(links)) == pytest.approx(expected, rel=1e-10)
+
+
 def test_gauss_newton_finds_a_guide_of_the_same_structure():
     """The labels are those of another set of numbers, which the fit finds, and nothing else is moved."""
     sought = guide_of(StoutSmearing(1, ("plaquette",), 0.12), [0.3, -0.2], 1.4)

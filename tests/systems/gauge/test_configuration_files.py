@@ -38,7 +38,7 @@ n_rounds = 0
 n_chains = 1
 n_steps = 16
 block_size = 4
-n_thermalise = 2
+n_thermalise = 4
 configurations = "nersc"
 every = 8
 """

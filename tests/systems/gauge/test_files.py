@@ -218,8 +218,8 @@ def test_ildg_files_of_any_group(n, letter, tmp_path):
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_files_of_any_group_are_those_of_the_independent_writer(name, n, tmp_path):
-    """Numbers and sums, whatever the order of header lines."""
-    u = group_field(n)
+    """Numbers and sums, whatever the order of header lines; once of so many sites that both sums of ILDG turn round."""
+    u = group_field(n, (3, 2, 3, 2) if n == 2 else SMALL)
     links = jnp.asarray(reference.stored(u))
     WRITERS[name][0](tmp_path / "links", links)
     np.testing.assert_array_equal(read_links(tmp_path / "links").links, links)

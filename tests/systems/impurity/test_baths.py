@@ -11,7 +11,7 @@ import pytest
 from slmc import runs
 from slmc.system import UserError
 from slmc.systems.impurity import Poles, fitted, of_levels, semicircle
-from slmc.systems.impurity.moments import matsubara
+from slmc.systems.impurity.moments import at_frequencies, matsubara
 from slmc.systems.impurity.positive_poles import energy_grid, read_hybridization
 from slmc.systems.impurity.problem import impurity
 from slmc.systems.impurity.self_consistency import bare_poles, bethe_lattice
@@ -124,6 +124,24 @@ def test_without_interaction_the_bath_stays() -> None:
     for poles in (start, after):
         np.testing.assert_allclose(poles.at_times(BETA, times), exact, atol=1e-6)
         assert np.all(poles.weights >= 0)
+
+
+def test_an_iteration_makes_the_bath_of_a_known_self_energy() -> None:
+    """Σ − U/2 = 1/4iω of an atom with U = 1, by the moments that it has: 1/G0 = iω − (D/2)² G_loc then."""
+    lattice, energies = bethe_lattice(2.0), energy_grid(BETA, 6.0)
+    start = bare_poles(lattice, energies, BETA, None, None, 1.0)
+    many = matsubara(BETA, 20_000)
+    sigma = 0.25 / (1j * many)
+    t = -sigma / (1 - sigma * start.at_frequencies(many))
+    nodes, weights = np.polynomial.legendre.leggauss(100)
+    times = BETA * (nodes + 1) / 2
+    # What falls as 1/iω is summed by hand.
+    values = 2 / BETA * np.real(np.exp(-1j * np.outer(times, many)) @ (t + sigma)) + 0.25 / 2
+    moments = np.concatenate([[0.0], (weights * BETA / 2 * values) @ np.polynomial.legendre.legvander(nodes, 29)])
+    np.testing.assert_allclose(at_frequencies(moments, 8), t[:8], atol=1e-6)
+    after = bare_poles(lattice, energies, BETA, start, moments, 1.0)
+    local = lattice.local_green_function(many[:8], sigma[:8])
+    np.testing.assert_allclose(1 / after.at_frequencies(many[:8]), 1j * many[:8] - local, rtol=2e-3)
 
 
 def test_a_run_finds_the_bath_of_the_lattice(slmc: Slmc, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from slmc.montecarlo import SinglePrecision
 from slmc.systems.spins import EquivariantNetwork, EquivariantTransformer, Heisenberg, filters
 from slmc.testing import check_equivariance, check_force, check_symmetry
 
+TRACED_ANEW = True
+"""It changes what is compiled."""
+
 SHAPES = [(4, 4), (3, 4), (2, 6)]
 TRANSFORMERS = [name for name in objects.MODELS if "Transformer" in name]
 

@@ -20,6 +20,9 @@ from slmc.systems.wavefunctions import (
 from slmc.systems.wavefunctions.local_energies import few_orbits, local_energies, log_amplitudes, merged, orbits_of
 from slmc.systems.wavefunctions.stochastic_reconfiguration import importance_weights
 
+TRACED_ANEW = True
+"""It changes what is compiled."""
+
 PHYSICS = j1j2((8,), 0.3)
 MODEL = VisionTransformer((8,), n_layers=1, n_features=4, n_heads=2)
 

@@ -5,14 +5,14 @@
 - ``simple``: Lennard-Jones atoms and harmonic crystals in JAX
 - ``potential``: the learned potential; ``repulsion``: what it has at short distances; ``calculator``: it as ASE's
 - ``masses``: atoms with masses, in Å and femtoseconds
-- ``pressure``: atoms whose volume fluctuates; ``path_integral``: quantum nuclei
-- ``measured``: what is measured
+- ``pressure``: atoms whose volume fluctuates; ``path_integral``: quantum nuclei; ``ensembles``: either in a run
+- ``measured``, ``pressure_measured``, ``beads_measured``: what is measured
 - ``guide``: a calculator in the model's place; ``models``: either of them in a run
 - ``updates``, ``labels``: trajectories, and files of what they evaluated; ``ladder``: several temperatures
 - ``settings``, ``problem``: what a configuration file may say, and what a run needs to know
 """
 
-from slmc.systems.atoms.calculated import Confined, FromEnergy, SoftSphere, calculated
+from slmc.systems.atoms.calculated import CalculatedInCell, Confined, FromEnergy, SoftSphere, calculated
 from slmc.systems.atoms.cell import Cell
 from slmc.systems.atoms.masses import Massive
 from slmc.systems.atoms.path_integral import BeadPotential, PathIntegral, RingPolymer
@@ -24,6 +24,7 @@ from slmc.systems.atoms.structure import Structure, read_atoms, structure_of, wr
 
 __all__ = [
     "BeadPotential",
+    "CalculatedInCell",
     "CalculatorPool",
     "CalculatorSettings",
     "Cell",

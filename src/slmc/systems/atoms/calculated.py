@@ -60,6 +60,42 @@ def calculated(pool: CalculatorPool, beta: float) -> HostTarget:
     return HostTarget(weights, weights_and_forces, together=True)
 
 
+class CalculatedInCell(eqx.Module):
+    """U(r, V) of a pool of calculators in eV, for atoms in a cell whose volume is ``volume`` where it is described.
+
+    Its derivative by V is that of the calculator's stress, or of one more energy. +∞ where an evaluation fails or atoms
+    are too near.
+    """
+
+    host: HostTarget
+    volume: float = eqx.field(static=True)
+
+    def __init__(self, pool: CalculatorPool, volume: float) -> None:
+        self.volume = float(volume)
+
+        def evaluated(packed: np.ndarray, slopes: bool) -> tuple[np.ndarray, np.ndarray]:
+            """−U and its derivatives by r and ln V at rest, of positions with a row in which ln(V/V_0) is first."""
+            positions, scales = np.ascontiguousarray(packed[:, :-1]), np.exp(packed[:, -1, 0] / 3)
+            energies, forces, slope = pool.stretched(positions, scales, slopes)
+            derivatives = np.zeros_like(packed)
+            derivatives[:, :-1] = forces
+            # dU/d ln V with the atoms going along is ∂U/∂ln V and a third of Σ r·∂U/∂r.
+            derivatives[:, -1, 0] = -slope - np.sum(positions * forces, axis=(1, 2)) / 3
+            return -energies, np.where(np.isfinite(energies)[:, None, None], derivatives, 0.0)
+
+        def energies(packed: np.ndarray) -> np.ndarray:
+            return evaluated(packed, slopes=False)[0]
+
+        def energies_and_slopes(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return evaluated(packed, slopes=True)
+
+        self.host = HostTarget(energies, energies_and_slopes, together=True)
+
+    def __call__(self, positions: Coordinates, volume: Float[Array, ""]) -> Float[Array, ""]:
+        row = jnp.zeros((1, 3)).at[0, 0].set(jnp.log(volume / self.volume))
+        return -self.host.log_weight(jnp.concatenate([positions, row]))
+
+
 class FromEnergy(Target):
     """log W = −β U of a potential energy in eV that is written in JAX."""
 

@@ -8,6 +8,12 @@ from jaxtyping import Bool, Float
 LEAST_DISTANCE = 0.5
 """Two atoms nearer than this times the sum of their covalent radii have weight zero."""
 
+SMALLEST_SCALE = 0.85
+"""Of the edges of a cell that changes its volume, down to which all images within reach are there."""
+
+_LEAST_SCALE = 0.5
+"""Of the edges of a cell that changes its volume: in a smaller one atoms are too near whatever their distances."""
+
 
 class Cell:
     """Elements, and the cell in which they repeat if there is one. Compared by value: it is static where compiled.
@@ -58,6 +64,11 @@ class Cell:
             raise ValueError("these atoms are not periodic and have no cell.")
         return np.array(self._rows)
 
+    @property
+    def volume(self) -> float:
+        """In Å³."""
+        return float(abs(np.linalg.det(self.vectors)))
+
     def images(self, reach: float) -> Float[np.ndarray, "image 3"]:
         """Translations, as whole multiples of the cell's rows, by which differences can come within ``reach``.
 
@@ -82,14 +93,24 @@ class Cell:
         fractional = fractional - np.round(fractional)
         return (fractional[..., None, :] + self.images(reach)) @ self.vectors
 
-    def are_apart(self, positions: Float[np.ndarray, "configuration atom 3"]) -> Bool[np.ndarray, " configuration"]:
-        """Whether all atoms keep the least distance; positions that are no finite numbers do not."""
-        finite = np.all(np.isfinite(positions), axis=(1, 2))
+    def are_apart(
+        self,
+        positions: Float[np.ndarray, "configuration atom 3"],
+        scales: Float[np.ndarray, " configuration"] | None = None,
+    ) -> Bool[np.ndarray, " configuration"]:
+        """Whether all atoms keep the least distance; positions that are no finite numbers do not.
+
+        With ``scales`` positions and cell are to be taken as many times as large, of which less than half is too near.
+        """
+        scales = np.ones(len(positions)) if scales is None else scales
+        finite = np.all(np.isfinite(positions), axis=(1, 2)) & np.isfinite(scales) & (scales >= _LEAST_SCALE)
+        scales = np.where(finite, scales, 1.0)
         radii = np.array(self.radii)
         least = self.least_distance * (radii[:, None] + radii[None, :])
+        reach = float(np.max(least) / np.min(scales, initial=np.inf)) if len(scales) else 0.0
         with np.errstate(invalid="ignore"):
-            shifts = self.displacements(np.where(finite[:, None, None], positions, 0.0), float(np.max(least)))
-        distances = np.sqrt(np.sum(shifts**2, axis=-1))
+            shifts = self.displacements(np.where(finite[:, None, None], positions, 0.0), reach)
+        distances = np.sqrt(np.sum(shifts**2, axis=-1)) * scales[:, None, None, None]
         # An atom is no neighbour of itself; its images are as far away as the cell has them.
         own = np.eye(self.n_atoms, dtype=bool)[:, :, None] & (np.arange(distances.shape[-1]) == 0)
         near = (distances < least[:, :, None]) & ~own

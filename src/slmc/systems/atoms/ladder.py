@@ -105,7 +105,7 @@ def _tempered_learner(
 
 def _standardised_tempered(model: Tempered, labels: Label) -> Tempered:
     potential: Any = model.target
-    return Tempered(potential.standardised(labels), model.factor)
+    return Tempered(potential.standardised(np.asarray(labels.configuration)), model.factor)
 
 
 def _errors_at(model: Tempered, labels: Label, beta: float) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What runs of atoms measure: observables with words and symbols, and what is derived from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from slmc.montecarlo.tempering import WALKERS
 from slmc.system import Derived, Observable
 from slmc.systems.atoms.calculated import Coordinates
-from slmc.systems.atoms.cell import Cell
+from slmc.systems.atoms.cell import SMALLEST_SCALE, Cell
 from slmc.systems.atoms.structure import Structure
 
 BOLTZMANN = 8.617330337217213e-05
@@ -115,9 +115,16 @@ def angle(positions: Coordinates, cell: Cell, atoms: tuple[int, int, int]) -> Ar
 
 
 def pair_distances(
-    positions: Coordinates, cell: Cell, kinds: tuple[int, int], reach: float, n_bins: int = N_BINS
+    positions: Coordinates,
+    cell: Cell,
+    kinds: tuple[int, int],
+    reach: float,
+    n_bins: int = N_BINS,
+    scale: Float[Array, ""] | None = None,
 ) -> Float[Array, " distance"]:
     """How often atoms of two elements are how far apart, in ``n_bins`` bins up to ``reach``.
+
+    With a ``scale`` positions and cell are as many times as large.
 
     Of periodic atoms g(r), pairs over those of an ideal gas of the same density; of a cluster the number of pairs in an
     Å. Pairs are counted once, an atom and its own images not at all.
@@ -129,10 +136,11 @@ def pair_distances(
     difference = positions[second] - positions[first]
     if cell.is_periodic:
         fractional = difference @ jnp.asarray(np.linalg.inv(cell.vectors))
-        images = jnp.asarray(cell.images(reach))
+        images = jnp.asarray(cell.images(reach if scale is None else reach / SMALLEST_SCALE))
         fractional = (fractional - jnp.round(fractional))[:, None] + images[None]
         difference = (fractional @ jnp.asarray(cell.vectors)).reshape(-1, 3)
     r = jnp.sqrt(jnp.sum(difference**2, axis=-1))
+    r = r if scale is None else scale * r
     width = reach / n_bins
     bins = jnp.where(r < reach, jnp.floor(r / width), n_bins).astype(jnp.int64)
     counts = jnp.zeros(n_bins + 1).at[bins].add(1.0)[:n_bins]
@@ -140,11 +148,21 @@ def pair_distances(
         return counts / width
     edges = width * np.arange(n_bins + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3) / abs(np.linalg.det(cell.vectors))
-    return counts / jnp.asarray(len(pairs) * shells)
+    density = counts / jnp.asarray(len(pairs) * shells)
+    return density if scale is None else scale**3 * density
 
 
-def pair_observables(structure: Structure, reach: float) -> tuple[Observable, ...]:
-    """``pair_distances`` of all pairs of elements of which there are two atoms."""
+def _as_it_is(function: Callable[..., Array]) -> Callable[..., Array]:
+    return function
+
+
+def pair_observables(
+    structure: Structure, reach: float, of_configuration: Callable[[Any], Any] = _as_it_is
+) -> tuple[Observable, ...]:
+    """``pair_distances`` of all pairs of elements of which there are two atoms.
+
+    ``of_configuration`` makes a function of configurations of one of positions.
+    """
     cell, symbols = structure.cell, dict(zip(structure.cell.numbers, structure.symbols, strict=True))
     kinds, made = sorted(symbols), []
     for place, first in enumerate(kinds):
@@ -156,7 +174,7 @@ def pair_observables(structure: Structure, reach: float) -> tuple[Observable, ..
             made.append(
                 Observable(
                     f"pairs_{name}",
-                    partial(pair_distances, cell=cell, kinds=(first, second), reach=reach),
+                    of_configuration(partial(pair_distances, cell=cell, kinds=(first, second), reach=reach)),
                     units="1" if cell.is_periodic else "1/Å",
                     description=f"{what} of {name}, in {N_BINS} bins of {reach / N_BINS:g} Å from 0",
                     words=f"{name} distances",

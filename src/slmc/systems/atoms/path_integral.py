@@ -1,5 +1,6 @@
 """Quantum nuclei: a ring polymer of P beads, its springs moved exactly."""
 
+import functools
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ Modes = Float[Array, "mode atom coordinate"]
 """y_k, the normal modes of the P beads of every atom; the first is √P times the centroid."""
 
 
+@functools.cache
 def normal_modes(n_beads: int) -> Float[np.ndarray, "bead mode"]:
     """The orthogonal C of x_j = Σ_k C_jk y_k: 1/√P, cosines and sines of 2π j k/P."""
     bead, columns = np.arange(n_beads), [np.full(n_beads, 1 / math.sqrt(n_beads))]
@@ -42,6 +44,11 @@ def spring_constants(
     return 4 * n_beads * sines[:, None, None] * masses[None, :, None] / (positive(beta, "beta") * hbar_squared)
 
 
+def positions_of_beads(modes: Modes) -> Float[Array, "bead atom coordinate"]:
+    """x_j = Σ_k C_jk y_k."""
+    return jnp.einsum("jk,kac->jac", jnp.asarray(normal_modes(len(modes)), modes.dtype), modes)
+
+
 class BeadPotential(Target):
     """log W = (1/P) Σ_j log W_1(x_j): the potential part of a path integral, W_1 that of one classical copy at β.
 
@@ -49,13 +56,9 @@ class BeadPotential(Target):
     """
 
     classical: Target
-    beads: Float[Array, "bead mode"]
 
     def log_weight(self, configuration: Modes) -> Float[Array, ""]:
-        return jnp.mean(jax.vmap(self.classical.log_weight)(self._positions(configuration)))
-
-    def _positions(self, modes: Modes) -> Float[Array, "bead atom coordinate"]:
-        return jnp.einsum("jk,kac->jac", self.beads, modes)
+        return jnp.mean(jax.vmap(self.classical.log_weight)(positions_of_beads(configuration)))
 
 
 class PathIntegral(MeasuredTarget):
@@ -64,36 +67,56 @@ class PathIntegral(MeasuredTarget):
         log W(y) = −½ Σ_k a_k y_k² + (1/P) Σ_j log W_1(x_j),   x_j = Σ_k C_jk y_k
 
     with log W_1 = −β U. It comes with ``potential``, (1/P) Σ_j U(x_j); ``kinetic``, the centroid virial estimator
-    d N/(2β) + (1/2P) Σ_j (x_j − x_c)·∂U/∂x_j with the centroid x_c and d components a particle; and ``spread``, the
-    mean over particles of (1/P) Σ_j |x_j − x_c|², the squared radius of gyration. All beads of all chains are one
-    batch for a target on the host. ``beta`` in the inverse unit of U. Tuckerman, Statistical Mechanics, ch. 12.
+    d N/(2β) + (1/2P) Σ_j (x_j − x_c)·∂U/∂x_j with the centroid x_c and d components a particle; ``energy``, their sum;
+    and ``spread``, the mean over particles of (1/P) Σ_j |x_j − x_c|², the squared radius of gyration. All beads of all
+    chains are one batch for a target on the host. ``beta`` in the inverse unit of U. Tuckerman, Statistical Mechanics,
+    ch. 12. What a model has to learn is in ``classical`` alone.
     """
 
-    potential: BeadPotential
-    springs: Float[Array, "mode atom 1"]
+    classical: Target
+    masses: tuple[float, ...] = eqx.field(static=True)
     beta: float = eqx.field(static=True)
+    n_beads: int = eqx.field(static=True)
+    hbar_squared: float = eqx.field(static=True, default=HBAR_SQUARED)
 
     def __init__(
         self, classical: Target, masses: Any, beta: float, n_beads: int, hbar_squared: float = HBAR_SQUARED
     ) -> None:
-        self.springs = jnp.asarray(spring_constants(masses, beta, n_beads, hbar_squared))
-        self.potential = BeadPotential(classical, jnp.asarray(normal_modes(n_beads)))
-        self.beta = float(beta)
+        self.classical, self.masses = classical, tuple(float(mass) for mass in masses)
+        self.beta, self.n_beads, self.hbar_squared = float(beta), int(n_beads), float(hbar_squared)
+        spring_constants(self.masses, beta, n_beads, hbar_squared)  # which refuses what makes no sense
+
+    @property
+    def springs(self) -> Float[np.ndarray, "mode atom 1"]:
+        """a_k."""
+        return spring_constants(self.masses, self.beta, self.n_beads, self.hbar_squared)
+
+    @property
+    def driving_part(self) -> BeadPotential:
+        """What kicks: springs belong to the free motion on a ``RingPolymer``."""
+        return BeadPotential(self.classical)
+
+    def free_log_weight(self, configuration: Modes) -> Float[Array, ""]:
+        """−½ Σ_k a_k y_k²."""
+        return -jnp.sum(jnp.asarray(self.springs, configuration.dtype) * configuration**2) / 2
 
     def log_weight(self, configuration: Modes) -> Float[Array, ""]:
-        return self.potential.log_weight(configuration) - jnp.sum(self.springs * configuration**2) / 2
+        return self.driving_part.log_weight(configuration) + self.free_log_weight(configuration)
 
     def log_weight_and_observables(self, configuration: Modes) -> tuple[Float[Array, ""], dict[str, Array]]:
-        log_weight, slope = jax.value_and_grad(self.potential.log_weight)(configuration)
+        log_weight, slope = jax.value_and_grad(self.driving_part.log_weight)(configuration)
         # In modes (1/P) Σ_j (x_j − x_c)·∂U/∂x_j is a sum over all but the centroid, and |x − x_c|² too.
         virial = -jnp.sum(configuration[1:] * slope[1:]) / self.beta
         n_beads, n_atoms, n_components = configuration.shape
+        potential = -log_weight / self.beta
+        kinetic = n_atoms * n_components / (2 * self.beta) + virial / 2
         observables = {
-            "potential": -log_weight / self.beta,
-            "kinetic": n_atoms * n_components / (2 * self.beta) + virial / 2,
+            "potential": potential,
+            "kinetic": kinetic,
+            "energy": potential + kinetic,
             "spread": jnp.sum(configuration[1:] ** 2) / (n_beads * n_atoms),
         }
-        return log_weight - jnp.sum(self.springs * configuration**2) / 2, observables
+        return log_weight + self.free_log_weight(configuration), observables
 
 
 class RingPolymer(SiteManifold):

@@ -38,6 +38,9 @@ _START = 120.0
 _DISPLACED, _SLOPE = 0.01, 0.05
 """Å along the force by which it is compared with energies, and how far they may differ, relative to it."""
 
+_STRETCHED, _OF_KT = 0.01, 0.02
+"""Of ln V, by which dU/dV is compared with energies, and of kT an atom how far the two V dU/dV may differ at least."""
+
 _IS_VIRTUAL = sys.prefix != sys.base_prefix
 _SCRIPT = Path(__file__).with_name("worker.py")
 
@@ -51,7 +54,8 @@ class CalculatorSettings:
     to the bit; without, it may begin where its last evaluation ended, which is faster. An evaluation that raises, gives
     numbers that are not finite, ends its process, or takes more than ``timeout`` seconds has weight zero. More than a
     share ``max_failures`` of them ends the run. ``history_tolerance``, in eV, is how far two energies of one
-    configuration may differ by what was evaluated before. ``field`` is what a configuration file calls it.
+    configuration may differ by what was evaluated before. ``field`` is what a configuration file calls it. With
+    ``breathes`` the volume of the cell changes. ``thermal_energy`` is kT in eV, by which dU/dV is judged.
     """
 
     name: str
@@ -62,15 +66,29 @@ class CalculatorSettings:
     max_failures: float = 0.02
     history_tolerance: float = 2.6e-5
     field: str = "target.calculator"
+    breathes: bool = False
+    thermal_energy: float = 2.6e-2
 
 
 class Answer(NamedTuple):
-    """An evaluation: energy in eV, forces in eV/Å; or what went wrong, one of ``FAILURES``, with the words told."""
+    """An evaluation: energy in eV, forces in eV/Å; or what went wrong, one of ``FAILURES``, with the words told.
+
+    ``slope`` is V dU/dV in eV, the atoms going with the cell, where it was asked for.
+    """
 
     energy: float
     forces: np.ndarray
     failure: str = ""
     words: str = ""
+    slope: float = 0.0
+
+
+class Request(NamedTuple):
+    """Positions in Å; the factor by which the edges of the cell are longer, and whether dU/dV is wanted."""
+
+    positions: np.ndarray
+    scale: float = 1.0
+    slope: bool = False
 
 
 class CalculatorPool:
@@ -93,20 +111,28 @@ class CalculatorPool:
 
     def __call__(self, batch: Positions) -> tuple[Float[np.ndarray, " configuration"], Positions]:
         """Energies (+∞ where an evaluation failed or atoms are too near) and forces (zero there)."""
-        energies, forces = np.full(len(batch), np.inf), np.zeros(batch.shape)
-        apart = self.cell.are_apart(batch)
+        return self.stretched(batch, np.ones(len(batch)), slopes=False)[:2]
+
+    def stretched(
+        self, batch: Positions, scales: Float[np.ndarray, " configuration"], slopes: bool
+    ) -> tuple[Float[np.ndarray, " configuration"], Positions, Float[np.ndarray, " configuration"]]:
+        """The same in cells whose edges are longer by ``scales``, and V dU/dV in eV if ``slopes`` are wanted."""
+        energies, forces, derivatives = np.full(len(batch), np.inf), np.zeros(batch.shape), np.zeros(len(batch))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            apart = self.cell.are_apart(batch / scales[:, None, None], scales)
         with self._lock:
             self.counts[TOO_NEAR] += int(np.sum(~apart))
         places = np.flatnonzero(apart)
         if len(places):
-            self._crew.start(partial(self._check_function, positions=batch[places[0]]))
-            answers = self._crew.evaluated([batch[place] for place in places])
+            requests = [Request(batch[place], float(scales[place]), slopes) for place in places]
+            self._crew.start(partial(self._check_function, request=requests[0]))
+            answers = self._crew.evaluated(requests)
             self._count(answers)
             for place, answer in zip(places, answers, strict=True):
                 if not answer.failure:
-                    energies[place], forces[place] = answer.energy, answer.forces
+                    energies[place], forces[place], derivatives[place] = answer.energy, answer.forces, answer.slope
             self._check_failures()
-        return energies, forces
+        return energies, forces, derivatives
 
     def close(self) -> None:
         """Ends the processes; they are started again when needed."""
@@ -127,12 +153,14 @@ class CalculatorPool:
             f"failed ({', '.join(kinds)}; the last: {self.last_words}); such configurations have weight zero."
         )
 
-    def _check_function(self, worker: Any, positions: np.ndarray) -> None:
+    def _check_function(self, worker: Any, request: Request) -> None:
         """Refuses a calculator whose energy is no function of the positions; doubts forces that are not its slope."""
-        first = worker.evaluated(positions)
+        positions, scale, _ = request
+        first = worker.evaluated(request)
         length = np.linalg.norm(first.forces)
         step = _DISPLACED * (first.forces / length if length > 0 else np.ones_like(positions))
-        ahead, behind, again = (worker.evaluated(x) for x in (positions + step, positions - step, positions))
+        there = [Request(x, scale) for x in (positions + step, positions - step, positions)]
+        ahead, behind, again = (worker.evaluated(one) for one in there)
         self.counts["evaluations"] += 4
         if any(answer.failure for answer in (first, ahead, behind, again)):
             return  # failures are dealt with where they are counted
@@ -149,6 +177,28 @@ class CalculatorPool:
                 f"the forces of the calculator {self.settings.name!r} are not the derivatives of its energy: along "
                 f"them it falls by {slope:.4g} eV where {expected:.4g} eV are expected. Averages are those of the "
                 "energy all the same; trajectories and the model that is trained on the forces are poor."
+            )
+        if self.settings.breathes:
+            self._check_slope(worker, request)
+
+    def _check_slope(self, worker: Any, request: Request) -> None:
+        """Doubts a pressure that is not the derivative of the energy."""
+        larger, smaller = (
+            Request(factor * request.positions, factor * request.scale)
+            for factor in (np.exp(_STRETCHED / 6), np.exp(-_STRETCHED / 6))
+        )
+        told, above, below = (worker.evaluated(one) for one in (request._replace(slope=True), larger, smaller))
+        self.counts["evaluations"] += 3
+        if any(answer.failure for answer in (told, above, below)):
+            return
+        slope = (above.energy - below.energy) / _STRETCHED
+        allowed = _SLOPE * abs(slope) + _OF_KT * self.cell.n_atoms * self.settings.thermal_energy
+        if abs(told.slope - slope) > allowed:
+            self.doubt = (
+                f"the pressure of the calculator {self.settings.name!r} is not the derivative of its energy: V dU/dV "
+                f"is {told.slope:.4g} eV by its stress, {slope:.4g} eV by its energy. A pair potential whose cut-off "
+                "is not shifted does so (in LAMMPS: pair_modify shift yes). The averages of this run are those of the "
+                "energy; other codes at constant pressure follow the stress and find another density."
             )
 
     def _count(self, answers: Iterable[Answer]) -> None:
@@ -198,16 +248,20 @@ class _Worker:
             "cell": np.asarray(cell.vectors).tolist() if cell.is_periodic else None,
             "pbc": cell.is_periodic,
             "fresh": settings.fresh,
+            "breathes": settings.breathes,
         }
         self._send(json.dumps(described).encode() + b"\n")
         self._has_started = False
         self.is_alive = True
 
-    def evaluated(self, positions: np.ndarray) -> Answer:
+    def evaluated(self, request: Request) -> Answer:
         """Never raises but for a calculator that cannot be made."""
         if not self._has_started:
             self._wait_for_start()
-        self._send(np.ascontiguousarray(positions, np.float64).tobytes())
+        numbers = np.ascontiguousarray(request.positions, np.float64).ravel()
+        if self.settings.breathes:
+            numbers = np.append(numbers, [request.scale, float(request.slope)])
+        self._send(numbers.tobytes())
         read = self._read(time.monotonic() + self.settings.timeout)
         if isinstance(read, str):
             self.is_alive = False
@@ -217,9 +271,10 @@ class _Worker:
         if "error" in head:
             return self._failed(FAILURES[0], head["error"])
         forces = np.frombuffer(content).reshape(-1, 3)
-        if not (np.isfinite(head["energy"]) and np.all(np.isfinite(forces))):
+        slope = head.get("slope", 0.0)
+        if not (np.isfinite(head["energy"]) and np.isfinite(slope) and np.all(np.isfinite(forces))):
             return self._failed(FAILURES[2], f"energy {head['energy']}")
-        return Answer(head["energy"], forces)
+        return Answer(head["energy"], forces, slope=slope)
 
     def end(self) -> None:
         """Ends the process."""

@@ -5,22 +5,31 @@ import os
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from slmc.system import Fit, Problem, System, UserError
 from slmc.systems.atoms.calculated import Confined, SoftSphere, calculated
 from slmc.systems.atoms.cell import Cell
-from slmc.systems.atoms.labels import given_labels, write_labels, write_trajectory
+from slmc.systems.atoms.ensembles import ensemble_of, potential_of
+from slmc.systems.atoms.labels import (
+    given_labels,
+    write_labels,
+    write_labels_at_pressure,
+    write_labels_of_beads,
+    write_trajectory,
+    write_trajectory_at_pressure,
+)
 from slmc.systems.atoms.ladder import ladder_problem
-from slmc.systems.atoms.masses import Massive
-from slmc.systems.atoms.measured import BOLTZMANN, derived_from_energy, pair_observables, positions_of, scalars
+from slmc.systems.atoms.measured import BOLTZMANN, scalars
 from slmc.systems.atoms.models import ERRORS, as_calculator, build_like, describe, errors_of, standardised, start_model
+from slmc.systems.atoms.path_integral import PathIntegral
 from slmc.systems.atoms.pool import CalculatorPool, CalculatorSettings
+from slmc.systems.atoms.pressure import ConstantPressure
 from slmc.systems.atoms.settings import AtomsRun, AtomsSettings, observable_names
 from slmc.systems.atoms.structure import Structure, read_atoms, structure_of
-from slmc.systems.atoms.updates import exact_update, first_step, inner_updates, masses_of, starting
+from slmc.systems.atoms.updates import exact_update, first_step, inner_updates
 from slmc.systems.atoms.worker import calculator_names
 
 _HISTORY = 1e-3
@@ -41,41 +50,66 @@ def atoms_problem(config: AtomsRun, directory: Path = Path()) -> Problem:
     pool = CalculatorPool(cell, _calculator(settings, beta))
     guide = _guide(config, cell, beta)
     sphere = None if settings.sphere_radius is None else SoftSphere(settings.sphere_radius, settings.sphere_stiffness)
-    target = Confined(calculated(pool, beta), beta, sphere)
     if settings.temperatures is not None:
-        known = _scalars(structure, config, rungs=True)
+        target = Confined(calculated(pool, beta), beta, sphere)
+        known = _scalars(structure, config, scalars(structure, config.geometry), rungs=True)
         return ladder_problem(config, structure, target, pool, known, directory)
-    manifold = Massive(masses_of(structure, settings), beta, holds_centre=cell.is_periodic)
-    known = _scalars(structure, config)
+    ensemble = ensemble_of(settings, structure, beta, pool, sphere)
+    everything = ensemble.scalars(config.geometry)
+    known = _scalars(structure, config, everything)
     slowest = next((known[name] for name in known if known[name].of_configuration is not None), None)
-    merit = scalars(structure, config.geometry)["displacement" if cell.is_periodic else "radius_of_gyration"]
-    learned = config.learns
+    merit = next(about for about in everything.values() if about.of_configuration is not None)
+    shown = {name: about._replace(slow=about is slowest) for name, about in known.items()}
+    observables, fields = ensemble.recorded(shown, _PAIRS_REACH if config.geometry.pair_distances else None)
+    step = first_step(structure, settings)
+    writers = _writers(structure, beta, ensemble.target, sphere)
     return Problem(
-        target=target,
-        manifold=manifold,
-        start=partial(starting, structure=structure),
-        exact=partial(exact_update, manifold=manifold, config=config, step=first_step(structure, settings)),
-        observables=(*(about._replace(slow=about is slowest) for about in known.values()), positions_of(structure)),
-        model=start_model(config, structure, beta, sphere, directory, guide) if learned else None,
-        inner=inner_updates(config, manifold, first_step(structure, settings)),
+        target=ensemble.target,
+        manifold=ensemble.manifold,
+        start=ensemble.start,
+        exact=partial(exact_update, manifold=ensemble.manifold, config=config, step=step),
+        observables=observables,
+        model=ensemble.around(start_model(config, structure, beta, sphere, directory, guide))
+        if config.learns
+        else None,
+        inner=inner_updates(config, ensemble.manifold, step),
         fit=Fit(
             solve=standardised if config.model.file is None and guide is None else None,
-            constant=lambda model: model.constant,
+            constant=lambda model: potential_of(model).constant,
             observable=merit.of_configuration,
             describe=describe,
             labels=given_labels(config, structure, beta, sphere, directory),
             errors=partial(errors_of, beta=beta),
             described_errors=ERRORS,
         ),
-        fields=pair_observables(structure, _PAIRS_REACH) if config.geometry.pair_distances else (),
-        derived=(derived_from_energy(cell, beta),) if "energy" in known else (),
+        fields=fields,
+        derived=tuple(about for about in ensemble.derived if set(about.needs) <= {*known, "volume"}),
         remarks=lambda: tuple(
             text for one in (pool, guide) if one is not None for text in (one.remark, one.doubt) if text
         ),
-        label_files={"training.extxyz": partial(write_labels, structure=structure, beta=beta, sphere=sphere)},
-        series_files={"trajectory.extxyz": partial(write_trajectory, structure=structure)} if "energy" in known else {},
+        label_files={"training.extxyz": writers.labels},
+        series_files={"trajectory.extxyz": writers.trajectory} if "energy" in known else {},
         offers={"calculator": as_calculator} if guide is None else {},
     )
+
+
+class _Writers(NamedTuple):
+    labels: Any
+    trajectory: Any
+
+
+def _writers(structure: Structure, beta: float, target: Any, sphere: SoftSphere | None) -> _Writers:
+    """What writes labels and trajectory of an ensemble."""
+    about: dict[str, Any] = {"structure": structure, "beta": beta}
+    if isinstance(target, ConstantPressure):
+        return _Writers(
+            partial(write_labels_at_pressure, **about, target=target),
+            partial(write_trajectory_at_pressure, structure=structure),
+        )
+    trajectory = partial(write_trajectory, structure=structure)
+    if isinstance(target, PathIntegral):
+        return _Writers(partial(write_labels_of_beads, **about, target=target, sphere=sphere), trajectory)
+    return _Writers(partial(write_labels, **about, sphere=sphere), trajectory)
 
 
 def _structure(settings: AtomsSettings, directory: Path) -> Structure:
@@ -101,6 +135,11 @@ def _structure(settings: AtomsSettings, directory: Path) -> Structure:
         structure = structure_of(atoms, settings.least_distance)
     except ValueError as error:
         raise UserError(f"{field}: {error}.") from None
+    if settings.ensemble == "npt" and not structure.cell.is_periodic:
+        raise UserError(
+            'target.ensemble = "npt" needs a periodic structure, whose volume can change; this one has no cell, so '
+            "leave ensemble and pressure out."
+        )
     is_periodic, has_sphere = structure.cell.is_periodic, settings.sphere_radius is not None
     if is_periodic and has_sphere:
         raise UserError("target.sphere_radius has no meaning for a periodic structure; leave it out.")
@@ -144,11 +183,13 @@ def _calculator(settings: AtomsSettings, beta: float) -> CalculatorSettings:
         settings.timeout,
         settings.max_failures,
         _HISTORY / beta,
+        breathes=settings.ensemble == "npt",
+        thermal_energy=1 / beta,
     )
 
 
-def _scalars(structure: Structure, config: AtomsRun, rungs: bool = False) -> dict[str, Any]:
-    """Those that are measured, by name; with several ``rungs`` those of each."""
+def _scalars(structure: Structure, config: AtomsRun, known: dict[str, Any], rungs: bool = False) -> dict[str, Any]:
+    """Those of all that are ``known`` which are measured, by name; with several ``rungs`` those of each."""
     for name, atoms in (*config.geometry.distances.items(), *config.geometry.angles.items()):
         if max(atoms) >= structure.cell.n_atoms:
             raise UserError(
@@ -156,11 +197,10 @@ def _scalars(structure: Structure, config: AtomsRun, rungs: bool = False) -> dic
                 "counted from 0."
             )
     try:
-        names = observable_names(config, structure.cell.is_periodic)
+        names = observable_names(config, structure.cell.is_periodic, structure.symbols)
         config.check_wanted_errors(names)
     except ValueError as error:
         raise UserError(f"{error}.") from None
-    known = scalars(structure, config.geometry)
     if rungs:
         names = tuple(name.removesuffix("_1") for name in names if name.endswith("_1") and name[:-2] in known)
     return {name: known[name] for name in names}

@@ -28,6 +28,15 @@ CLUSTER = ("energy", "radius_of_gyration")
 CRYSTAL = ("energy", "displacement")
 """Names of what is measured of atoms in a sphere, and of periodic ones; distances and angles by name come beside."""
 
+BREATHING = ("energy", "volume", "density", "displacement")
+"""At constant pressure."""
+
+QUANTUM = ("energy", "potential", "kinetic")
+"""Of quantum nuclei beside what is measured of classical ones; the spread of each element comes with them."""
+
+_DEPTH = 100.0
+"""In kT: labels with an energy as much higher than that of any sample of their round are not trained on."""
+
 Position = tuple[float, float, float]
 
 
@@ -42,6 +51,20 @@ class AtomsSettings(Settings):
     temperature: PositiveFloat = Field(300.0, description="in K", json_schema_extra={"symbol": "T", "units": "K"})
     temperatures: tuple[PositiveFloat, ...] | None = Field(
         None, description="or several, in K, from high to low, whose chains exchange configurations"
+    )
+    ensemble: Literal["nvt", "npt"] = Field(
+        "nvt", description='"nvt": constant volume; "npt": constant pressure, the shape of the cell kept'
+    )
+    pressure: float | None = Field(
+        None, allow_inf_nan=False, description="in GPa, of the npt ensemble", json_schema_extra={"units": "GPa"}
+    )
+    volume_time: float = Field(
+        50.0, ge=1, le=1e6, description="fs in which the volume goes through about its spread, which moves no average"
+    )
+    n_beads: int | None = Field(
+        None,
+        le=1024,
+        description="beads of each atom, two or more, for quantum nuclei by path integrals; left out: classical",
     )
     calculator: str = Field("tblite", description="by the name that ASE or an installed package gives it")
     parameters: dict[str, Any] = Field({}, description="of the calculator")
@@ -85,9 +108,30 @@ class AtomsSettings(Settings):
                 raise ValueError(f"temperatures lists two or more, from high to low; got {list(self.temperatures)}")
             if self.temperature != 300.0:
                 raise ValueError("temperature has no effect with temperatures; leave it out")
+        self._check_ensemble()
         if self.sphere_radius is None and self.sphere_stiffness != 1.0:
             raise ValueError("sphere_stiffness has no effect without sphere_radius; leave it out")
         return self
+
+    def _check_ensemble(self) -> None:
+        if self.ensemble == "npt" and self.pressure is None:
+            raise ValueError('ensemble = "npt" needs a pressure in GPa, for instance pressure = 0.0')
+        if self.ensemble == "nvt":
+            if self.pressure is not None:
+                raise ValueError('pressure has no effect at constant volume; set ensemble = "npt", or leave it out')
+            if self.volume_time != 50.0:
+                raise ValueError('volume_time has no effect at constant volume; set ensemble = "npt", or leave it out')
+        elif self.symbols is not None and self.cell is None:
+            raise ValueError(
+                'ensemble = "npt" needs a periodic structure, whose volume can change; give a cell, or leave ensemble '
+                "and pressure out"
+            )
+        if self.n_beads is not None and self.n_beads < 2:
+            raise ValueError(f"n_beads must be 2 or more; got {self.n_beads}. Leave it out for classical nuclei")
+        if self.n_beads is not None and self.ensemble == "npt":
+            raise ValueError('n_beads is not possible with ensemble = "npt"; leave one of them out')
+        if self.temperatures is not None and (self.n_beads is not None or self.ensemble == "npt"):
+            raise ValueError('temperatures are not possible with n_beads or ensemble = "npt"; give one temperature')
 
 
 class PotentialSettings(Settings):
@@ -143,9 +187,7 @@ class AtomsLearning(TrainingSection):
     @property
     def training(self) -> TrainingSettings:
         """How a round trains: to the end of the cosine, before which a potential is worse than it was."""
-        given = super().training
-        most = self.training_steps if isinstance(self.training_steps, int) else max(self.training_steps)
-        return replace(given, patience=max(given.patience, most // given.evaluate_every + 1))
+        return replace(super().training, keep_last=True)
 
 
 class AtomsExact(ExactSettings):
@@ -200,11 +242,27 @@ class AtomsRun(RunSettings):
     def learning_settings(self) -> LearningSettings:
         chooses = self.inner.proposal == "trajectory" and self.inner.n_steps == "auto"
         given = super().learning_settings
-        given = replace(given, n_updates=None if chooses else given.n_updates, label_trajectories=True)
+        if self.target.n_beads is not None:
+            given = replace(given, training=_of_rings(given.training, self.target.n_beads))
+        given = replace(given, n_updates=None if chooses else given.n_updates)
+        given = replace(given, label_trajectories=True, label_depth=_DEPTH)
         if self.model.guide is None:
             return given
         # Nothing is trained; rounds still choose the trajectory, and measure how far the guide is off.
         return replace(given, training=replace(given.training, n_steps=0), training_steps=None)
+
+    def _check_classical(self) -> None:
+        """What is there for classical atoms in a volume alone."""
+        breathes, n_beads = self.target.ensemble == "npt", self.target.n_beads
+        if not breathes and n_beads is None:
+            return
+        given = 'target.ensemble = "npt"' if breathes else "target.n_beads"
+        if self.exact.update == "local":
+            raise ValueError(f'exact.update = "local" is not possible with {given}; use "hmc"')
+        if self.learning.labels is not None:
+            raise ValueError(f"learning.labels is not possible with {given}; leave it out")
+        if breathes and self.model.guide is not None:
+            raise ValueError(f"model.guide is not possible with {given}; leave it out")
 
     def _check_ladder(self) -> None:
         if self.learning.n_rounds and self.inner.n_steps == "auto":
@@ -227,6 +285,7 @@ class AtomsRun(RunSettings):
             raise ValueError('inner.n_steps = "auto" needs inner.proposal = "trajectory"; give a number')
         if self.target.temperatures is not None:
             self._check_ladder()
+        self._check_classical()
         self.check_wanted_errors(observable_names(self, periodic=None))
         form = tuple(f"model.{name}" for name in ("reach", "n_radial", "n_channels", "n_hidden"))
         local = ("exact.n_steps", "exact.integrator")
@@ -247,18 +306,38 @@ class AtomsRun(RunSettings):
         return self
 
 
-def observable_names(config: AtomsRun, periodic: bool | None) -> tuple[str, ...]:
-    """The scalars to measure; where it is not known yet whether atoms are periodic, all that there might be.
+def _of_rings(given: TrainingSettings, n_beads: int) -> TrainingSettings:
+    """Batches of about as many copies of the atoms, and the weight of forces as on beads, whose modes have a P-th."""
+    rings = max(4, given.batch_size // n_beads)
+    return replace(given, batch_size=rings, force_weight=given.force_weight * n_beads**2)
+
+
+def observable_names(
+    config: AtomsRun, periodic: bool | None, symbols: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    """The scalars to measure; where it is not known yet whether atoms are periodic, and which, all that might be.
 
     With several temperatures each of them at each, counted from 1 at the highest.
 
     Raises ``ValueError`` for names that there are not.
     """
-    rungs = config.target.temperatures
+    rungs, measurement = config.target.temperatures, config.measurement
     by_kind = {True: CRYSTAL, False: CLUSTER, None: tuple(dict.fromkeys((*CLUSTER, *CRYSTAL)))}[periodic]
-    names = chosen_names(
-        config.measurement.observables, (*by_kind, *config.geometry.distances, *config.geometry.angles)
-    )
+    if config.target.ensemble == "npt":
+        by_kind = BREATHING
+    elif config.target.n_beads is not None:
+        asked = (*(measurement.observables or ()), *measurement.wanted_error) if symbols is None else ()
+        rings = (*ring_names(symbols or ()), *(name for name in asked if name.startswith(RING)))
+        by_kind = tuple(dict.fromkeys((*QUANTUM, *by_kind, *rings)))
+    names = chosen_names(measurement.observables, (*by_kind, *config.geometry.distances, *config.geometry.angles))
     if rungs is None:
         return names
     return tuple(f"{name}_{rung + 1}" for rung in range(len(rungs)) for name in names)
+
+
+RING = "ring_"
+
+
+def ring_names(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the spreads of rings of beads, one for each element."""
+    return tuple(f"{RING}{symbol}" for symbol in dict.fromkeys(symbols))

@@ -1,6 +1,7 @@
 """Where atoms are at first: any file that ASE reads, or a list in the configuration itself."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,10 +77,15 @@ def write_frames(
     path: Path,
     structure: Structure,
     frames: Float[np.ndarray, "frame atom 3"],
-    energies: Float[np.ndarray, " frame"],
+    energies: Float[np.ndarray, " frame"] | None,
     forces: Float[np.ndarray, "frame atom 3"] | None = None,
+    scales: Float[np.ndarray, " frame"] | None = None,
+    others: Mapping[str, np.ndarray] = {},
 ) -> None:
-    """Writes frames with energies in eV, and forces in eV/Å if given, as extended XYZ, in one piece."""
+    """Writes frames as extended XYZ, in one piece: with energies in eV and forces in eV/Å, if given.
+
+    ``scales`` are the factors by which the edges of the cell are longer, ``others`` more numbers of each frame by name.
+    """
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
@@ -91,7 +97,10 @@ def write_frames(
     images = []
     for number, positions in enumerate(frames):
         atoms = Atoms(positions=positions, **about)
-        known: dict[str, Any] = {"energy": float(energies[number])}
+        if scales is not None:
+            atoms.set_cell(float(scales[number]) * cell.vectors)
+        atoms.info |= {name: float(values[number]) for name, values in others.items()}
+        known: dict[str, Any] = {} if energies is None else {"energy": float(energies[number])}
         if forces is not None:
             known["forces"] = forces[number]
         atoms.calc = SinglePointCalculator(atoms, **known)

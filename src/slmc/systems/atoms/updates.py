@@ -12,13 +12,13 @@ from slmc.montecarlo import (
     INTEGRATORS,
     HamiltonianTrajectory,
     LocalSweep,
+    Manifold,
     MetropolisHastings,
     SinglePrecision,
     Target,
     Update,
+    driving_part,
 )
-from slmc.systems.atoms.guide import CalculatorGuide
-from slmc.systems.atoms.masses import Massive
 from slmc.systems.atoms.settings import LENGTHS, AtomsRun, AtomsSettings
 from slmc.systems.atoms.structure import Structure
 
@@ -39,17 +39,18 @@ def first_step(structure: Structure, settings: AtomsSettings) -> float:
     return _STEP * float(np.sqrt(np.min(masses_of(structure, settings))))
 
 
-def exact_update(target: Target, manifold: Massive, config: AtomsRun, step: float) -> Update:
+def exact_update(target: Target, manifold: Manifold, config: AtomsRun, step: float) -> Update:
     """The update without a model."""
     settings = config.exact
     if settings.update == "local":
         return LocalSweep(target, manifold, jnp.asarray(SPREAD))
     integrator = INTEGRATORS[settings.integrator]
-    trajectory = HamiltonianTrajectory(target, manifold, jnp.asarray(step), settings.n_steps, integrator)
+    guide = driving_part(target)
+    trajectory = HamiltonianTrajectory(guide, manifold, jnp.asarray(step), settings.n_steps, integrator)
     return MetropolisHastings(target, trajectory)
 
 
-def inner_updates(config: AtomsRun, manifold: Massive, step: float) -> dict[str, Any]:
+def inner_updates(config: AtomsRun, manifold: Manifold, step: float) -> dict[str, Any]:
     """The trajectory of the model, or those among which the run chooses."""
     given = config.inner.n_steps
     numbers = LENGTHS if given == "auto" else (given,)
@@ -59,10 +60,11 @@ def inner_updates(config: AtomsRun, manifold: Massive, step: float) -> dict[str,
     }
 
 
-def inner_update(model: Target, manifold: Massive, config: AtomsRun, step: float, n_steps: int) -> Update:
+def inner_update(model: Target, manifold: Manifold, config: AtomsRun, step: float, n_steps: int) -> Update:
     """HMC of the model, whose trajectories propose."""
-    in_single = config.inner.precision == "single" and not isinstance(model, CalculatorGuide)
-    guide = SinglePrecision(model) if in_single else model
+    in_single = config.inner.precision == "single" and config.model.guide is None
+    guide = driving_part(model)
+    guide = SinglePrecision(guide) if in_single else guide
     integrator = INTEGRATORS[config.inner.integrator]
     return MetropolisHastings(model, HamiltonianTrajectory(guide, manifold, jnp.asarray(step), n_steps, integrator))
 

@@ -3,12 +3,16 @@
 Started by ``pool`` as a program of its own, never forked from a process that runs JAX. First comes a line of JSON that
 describes atoms and calculator, then 24 bytes of float64 for every atom and request; the answer is a line of JSON and,
 unless that tells of an error, the bytes of the forces. What a calculator prints goes nowhere.
+
+Where the cell ``breathes`` two more numbers follow the positions: by which factor its edges are longer than those
+described, and 1 where V dU/dV, the atoms going with the cell, is wanted beside the energy.
 """
 
 import contextlib
 import copy
 import importlib
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -89,6 +93,23 @@ def evaluated(atoms: Any, calculator: Any) -> tuple[float, Any]:
     return float(results.get("free_energy", energy)), forces
 
 
+_STRETCHED = 3e-4
+"""Of ln V: by how much the cell is stretched for dU/dV where there is no stress."""
+
+
+def slope(atoms: Any, calculator: Any, energy: float) -> float:
+    """V dU/dV in eV, atoms going with the cell: V tr(stress)/3, or one more energy where a calculator has no stress."""
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    try:
+        stress = atoms.get_stress(voigt=True)
+        return float(atoms.get_volume() * (stress[0] + stress[1] + stress[2]) / 3)
+    except (PropertyNotImplementedError, NotImplementedError):
+        stretched = atoms.copy()
+        stretched.set_cell(atoms.cell * math.exp(_STRETCHED / 3), scale_atoms=True)
+        return (evaluated(stretched, calculator)[0] - energy) / _STRETCHED
+
+
 def main() -> None:
     """Serves until the other end closes."""
     requests = os.fdopen(os.dup(0), "rb")
@@ -114,13 +135,19 @@ def _serve(described: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> 
         _answer(answers, {"error": _words(error)})
         return
     _answer(answers, {})
-    n_bytes = 24 * len(numbers)
+    breathes = described["breathes"]
+    n_bytes = 24 * len(numbers) + 16 * breathes
     while len(read := requests.read(n_bytes)) == n_bytes:
         try:
             if calculator is None:
                 calculator = make(**described["parameters"])
-            atoms.positions = numpy.frombuffer(read).reshape(-1, 3)
+            given = numpy.frombuffer(read)
+            scale, wanted = given[-2:] if breathes else (1.0, 0.0)
+            if breathes:
+                atoms.set_cell(scale * numpy.array(described["cell"]))
+            atoms.positions = given[: 3 * len(numbers)].reshape(-1, 3)
             energy, forces = evaluated(atoms, calculator)
+            told = {"energy": energy} | ({"slope": slope(atoms, calculator, energy)} if wanted else {})
             content = numpy.ascontiguousarray(forces, dtype=numpy.float64)
             if content.shape != (len(numbers), 3):
                 raise ValueError(f"forces of shape {content.shape}")
@@ -129,7 +156,7 @@ def _serve(described: dict[str, Any], requests: BinaryIO, answers: BinaryIO) -> 
             calculator = None
             _answer(answers, {"error": _words(error)})
         else:
-            _answer(answers, {"energy": energy}, content.tobytes())
+            _answer(answers, told, content.tobytes())
         if described["fresh"]:
             _drop(calculator)
             calculator = None

@@ -60,7 +60,9 @@ def _estimates(parts: list[dict[str, Any]]) -> dict[str, Estimate]:
 
 def _together(exact: dict[str, dict[str, Estimate]], name: str) -> tuple[float, float]:
     """The average of chains with trajectories of different lengths, weighed by the inverse squares of their errors."""
-    known = [estimates[name] for estimates in exact.values() if np.isfinite(estimates[name].error)]
+    known = [estimates[name] for estimates in exact.values() if 0 < estimates[name].error < np.inf]
+    if not known:
+        return np.nan, np.nan
     weights = np.array([1 / one.error**2 for one in known])
     value = float(np.sum(weights * [one.value for one in known]) / np.sum(weights))
     return value, float(1 / np.sqrt(np.sum(weights)))

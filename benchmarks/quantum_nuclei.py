@@ -136,7 +136,7 @@ def _agreement(known: dict[str, dict[str, Estimate]]) -> str:
     lines = []
     for name, words in OBSERVABLES.items():
         ours, others = known[LEARNED][name], [one[name] for chain, one in known.items() if chain != LEARNED]
-        others = [one for one in others if np.isfinite(one.error)]
+        others = [one for one in others if 0 < one.error < np.inf] or others
         weights = np.array([1 / one.error**2 for one in others])
         value, error = float(weights @ [one.value for one in others] / weights.sum()), float(weights.sum() ** -0.5)
         z = (ours.value - value) / np.hypot(ours.error, error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from slmc import compiled_programs
 from slmc.devices import is_confined, why_none
 from slmc.failures import told as told_of
-from slmc.kept_summary import keep_summary, kept_summary
+from slmc.kept_summary import is_worked_on, keep_summary, kept_summary
 from slmc.measured_files import MeasuredFiles, measured_files
 from slmc.results import Result, ScanResult
 from slmc.simulation import (
@@ -86,6 +86,9 @@ FAILED = "failed"
 
 _NOTHING_KNOWN: Mapping[str, Any] = {"observables": {}, "acceptance": None, "seconds": {}, "warnings": []}
 """The summary of a point of which nothing can be read."""
+
+_PATIENCE = 10.0
+"""Seconds for which a point that seems damaged is looked at again while another process works on it."""
 
 _REPORT_PAUSE = 10.0
 """How many times longer than writing the report of a scan took nobody writes it again, until the end."""
@@ -624,12 +627,25 @@ def _summary_of(point: Point, source: Point | None = None) -> dict[str, Any]:
         about["model_of"] = source.words
     if not (failure := point.failure):
         known = kept_summary(point.directory)
-        return {**about, **(_summary(_run_of(point)) if known is None else known)}
+        return {**about, **(_settled_summary(point) if known is None else known)}
     try:
         known = _summary(_run_of(point))
     except UserError:
         known = dict(_NOTHING_KNOWN)
     return {**about, **known, "phase": FAILED, "verdict": f"failed: {failure}"}
+
+
+def _settled_summary(point: Point) -> dict[str, Any]:
+    """The summary of a point that another process may be working on: what it is about to write is looked at again."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        may_be_unfinished = is_worked_on(point.directory)
+        try:
+            return _summary(_run_of(point))
+        except UserError:
+            if not may_be_unfinished or time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _attributes(opened: Run) -> dict[str, Any]:

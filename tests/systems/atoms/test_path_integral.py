@@ -91,6 +91,7 @@ def test_what_comes_with_the_weight_is_that_of_the_beads() -> None:
         "kinetic": 3 * 2 / (2 * BETA) + np.sum(away * slope) / (2 * n_beads),
         "spread": np.mean(np.sum(away**2, axis=-1)),
     }
+    expected["energy"] = expected["potential"] + expected["kinetic"]
     assert {name: float(value) for name, value in found.items()} == pytest.approx(expected, rel=1e-11)
 
 

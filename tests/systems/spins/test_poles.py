@@ -256,7 +256,7 @@ def test_runs_begun_before_there_was_a_choice_keep_their_identity():
     inner, model = InnerSettings(sweeps="one by one"), ModelSettings(evaluation="arrays")
     target = DoubleExchangeSettings(weight="diagonalisation", local_decisions="weights")
     settings = DoubleExchangeRun(target=target, inner=inner, model=model)
-    hidden = (*settings.may_change, *settings.came_later, "inner.proposal", "measurement.keep_every")
+    hidden = (*settings.may_change, *settings.came_later, "inner.proposal", "measurement.keep_every", "frozen")
     earlier = settings.model_dump_json(exclude=nested(hidden))
     assert settings.identity == hashlib.sha256(earlier.encode()).hexdigest()
     assert DoubleExchangeRun(target={"weight": "poles"}).identity != settings.identity

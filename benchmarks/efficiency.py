@@ -55,7 +55,7 @@ from slmc.system import load_model, save_model
 from slmc.systems.spins import DoubleExchange, EquivariantNetwork, GreensFunctionSweep, Heisenberg
 from slmc.systems.spins.models import build_like, describe
 from slmc.systems.spins.observables import magnetization_squared, staggered_magnetization_squared
-from slmc.systems.spins.problem import guide_update, linear_part, nested_update
+from slmc.systems.spins.problem import guide_update, nested_update, solve_linear_part
 from slmc.systems.spins.settings import InnerSettings
 
 
@@ -290,9 +290,6 @@ N_LINES = 4
 N_START = 100
 """Updates of a model from a smaller lattice before learning begins."""
 
-ENOUGH_LABELS = 500
-"""Labels from which on the linear part of a network from a smaller lattice is solved for anew."""
-
 LONG = {"n_guide_updates": 6, "n_updates": 8}
 """An inner chain that forgets where it started."""
 
@@ -344,7 +341,8 @@ def learned(name: str, system: System) -> dict[str, Any]:
         SPHERE,
         exact,
         (*(partial(nested_update, settings=kind) for kind in kinds), partial(guide_update, settings=kinds[0])),
-        partial(refitted, system),
+        # A network from a smaller lattice knows more than the few labels of the first round tell.
+        solve_linear_part if system.start is None else None,
         settings,
         Heisenberg(system.shape, n_shells=system.n_shells, temperature=system.temperature),
         lambda guide, labels: fit_linear(guide, labels, SPHERE),
@@ -398,12 +396,6 @@ def starting_spins(key: Key[Array, ""], system: System) -> jax.Array:
     guide = stored(system.start, "guide").on_lattice(system.shape, system.temperature)
     update = nested_update(start_model(system), guide, InnerSettings(update="heat-bath", n_guide_updates=8))
     return run_chains(key, update, init_chains(update, spins), N_START)[0].configuration
-
-
-def refitted(system: System, model: EquivariantNetwork, labels: Label) -> EquivariantNetwork:
-    """The network with its linear part solved for, unless it knows more than a few labels of a larger lattice tell."""
-    few = system.start is not None and len(labels.log_weight) < ENOUGH_LABELS
-    return model if few else fit_linear(model, labels, SPHERE, where=linear_part)
 
 
 def start_model(system: System) -> EquivariantNetwork:

@@ -603,9 +603,13 @@ def _summary(opened: Run) -> dict[str, Any]:
     if opened.settings.system == PYTHON:  # which problem it was is not among the files
         return _summary_of_stored(opened, _stored(opened))
     known = kept_summary(opened.directory)
-    if known is None:
-        keep_summary(opened.directory, known := _summary_of_stored(opened, _stored(opened)))
-    return known
+    return _summary_made(opened) if known is None else known
+
+
+def _summary_made(opened: Run) -> dict[str, Any]:
+    """The summary of a run that is described by its files, made from all of them and kept."""
+    keep_summary(opened.directory, summary := _summary_of_stored(opened, _stored(opened)))
+    return summary
 
 
 def _summary_of_stored(opened: Run, stored: Stored) -> dict[str, Any]:
@@ -641,7 +645,7 @@ def _settled_summary(point: Point) -> dict[str, Any]:
     while True:
         may_be_unfinished = is_worked_on(point.directory)
         try:
-            return _summary(_run_of(point))
+            return _summary_made(_run_of(point))
         except UserError:
             if not may_be_unfinished or time.monotonic() > deadline:
                 raise

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from slmc.lattice import Shape, check_shape, shells, shells_of_origin
+from slmc.lattice import Shape, Shells, check_shape, shells, shells_of_origin
 from slmc.montecarlo.target import LogWeight, Target
 from slmc.numbers import finite
 from slmc.systems.spins.filters import DENSE_UP_TO, spectral_sum
@@ -72,13 +72,7 @@ class Heisenberg(Target):
 
 def filter_row(shape: Shape, weights: Float[Array, " shell"]) -> Float[Array, " site"]:
     """The first row of ``filter_matrix``, from which translations make all others."""
-    around = shells_of_origin(shape)
-    known = (around.shell >= 1) & (around.shell <= len(weights))
-    if not len(weights):
-        return jnp.zeros(known.shape, weights.dtype)
-    return weights[np.where(known, around.shell - 1, 0)] * jnp.asarray(
-        np.where(known, around.multiplicity, 0), weights.dtype
-    )
+    return _by_shell(shells_of_origin(shape), weights, on_site=False)
 
 
 def filter_matrix(
@@ -88,11 +82,15 @@ def filter_matrix(
 
     Shells count from 1, or from 0 (the site itself) with ``on_site``. Leading axes of ``weights`` are kept.
     """
-    of_lattice = shells(shape)
+    return _by_shell(shells(shape), weights, on_site)
+
+
+def _by_shell(pairs: Shells, weights: Float[Array, "*kept shell"], on_site: bool) -> Array:
+    """The weight with which one site of each pair enters the sum of the other."""
     n_listed = weights.shape[-1]
-    index = of_lattice.shell if on_site else of_lattice.shell - 1
+    index = pairs.shell if on_site else pairs.shell - 1
     known = (index >= 0) & (index < n_listed)
-    factor = jnp.asarray(np.where(known, of_lattice.multiplicity, 0), weights.dtype)
+    factor = jnp.asarray(np.where(known, pairs.multiplicity, 0), weights.dtype)
     if n_listed == 0:
         return jnp.zeros((*weights.shape[:-1], *index.shape), weights.dtype)
     return weights[..., np.where(known, index, 0)] * factor.reshape((1,) * (weights.ndim - 1) + factor.shape)

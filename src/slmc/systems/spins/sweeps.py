@@ -22,9 +22,6 @@ from slmc.montecarlo.manifolds import Manifold, Sphere, occupied
 from slmc.montecarlo.update import Info, State, Update, run
 from slmc.systems.spins.heisenberg import Heisenberg, filter_row
 
-N_LANES = 8
-"""Sites of a row that compiled sweeps read at once."""
-
 
 class HeatBathSweep(Update):
     """Each spin in turn is drawn afresh from its conditional distribution exp(h_i·S_i).
@@ -131,6 +128,7 @@ def compiled_chain(
     n_sweeps: int, key: Key[Array, ""], target: Heisenberg, spins: Float[Array, "site 3"]
 ) -> Float[Array, "site 3"]:
     """Sweeps of the heat bath on a CPU."""
+    from slmc.lanes import N_LANES
     from slmc.systems.spins.native import custom_call
 
     sites, strength = _interactions(target)
